@@ -1,0 +1,33 @@
+# A short front to CMake. JOBS, BUILD and PREFIX may be set; see CONTRIBUTING.md.
+BUILD ?= build
+JOBS ?= $(shell nproc)
+PREFIX ?= /usr/local
+CMAKE_FLAGS ?=
+
+all: configure
+	cmake --build $(BUILD) -j$(JOBS)
+
+configure:
+	@cmake -S . -B $(BUILD) $(CMAKE_FLAGS) > $(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
+	@rm -f $(BUILD).log
+
+test: all
+	ctest --test-dir $(BUILD) --output-on-failure -j$(JOBS)
+
+# The main job on the embedded model and image.
+demo: CMAKE_FLAGS += -DBUILD_TESTING=OFF
+demo: all
+	$(BUILD)/vitrun --demo
+
+# The suite under sanitizers, and what reads the sources: longer than CI.
+check:
+	$(MAKE) test BUILD=build-asan CMAKE_FLAGS="-DVITRUN_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo"
+	tests/check_sources
+
+install: all
+	cmake --install $(BUILD) --prefix $(PREFIX)
+
+clean:
+	rm -rf $(BUILD) build-asan
+
+.PHONY: all configure test demo check install clean

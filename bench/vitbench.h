@@ -1,0 +1,28 @@
+// The benchmark program: one function per subcommand. Results on stdout, as a table or as JSON lines.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace vitrun {
+
+struct BenchOptions {
+  std::vector<std::string> isas;  // names; empty: every one this CPU supports
+  int repetitions = 15;           // interleaved over everything compared
+  bool json = false;
+};
+
+// GEMM of each ISA x bit width x the shapes of ViT-Ti/S/B and Swin-T, checked against scalar first.
+int bench_gemm(const BenchOptions& options);
+// The row-wise kernels of each ISA at DeiT-S sizes.
+int bench_ops(const BenchOptions& options);
+
+// Seconds on the steady clock.
+double now_seconds();
+
+// Fastest register-only multiply-add loop of an ISA in operations (two per multiply-add) a second; 0 if
+// not known. kExact8: any u8 x s8 into int32. kShort: int16 accumulation (4-bit codes).
+enum class PeakKind { kExact8, kShort };
+double measure_peak(const std::string& isa, PeakKind kind);
+
+}  // namespace vitrun

@@ -1,0 +1,74 @@
+// From the exact int32 sums of a GEMM tile to what GemmArgs::epilogue asks for; shared by every
+// GEMM.
+#pragma once
+
+#include "kernels/kernels.h"
+#include "kernels/rowops-inl.h"
+
+namespace vitrun {
+namespace {
+
+// What the epilogue needs of 16 columns.
+struct ColumnTerms {
+  Floats scale, bias;
+  Ints offset, zero;
+
+  ColumnTerms(const GemmArgs& g, int column)
+      : scale(load(g.scale + column, kLanes)),
+        bias(load(g.bias + column, kLanes)),
+        offset(load(g.offset + column, kLanes)),
+        zero(load(g.zero + column, kLanes)) {}
+
+  Floats value(Ints sum, int32_t row_sum) const {
+    return fma(scale, to_float(sum + offset - zero * splat(row_sum)), bias);
+  }
+};
+
+// Finishes rows `row` .. `row + rows` of the 16 columns from `column`, the sums of row i at
+// sums + i * sum_stride.
+inline void finish_panel(const GemmArgs& g, int row, int rows, int column, const int32_t* sums,
+                         int sum_stride) {
+  const int count = g.n - column < kColumns ? g.n - column : kColumns;
+  if (g.epilogue == Epilogue::kInt32) {
+    int32_t* raw = g.raw + row * g.raw_stride + column;
+    for (int i = 0; i < rows; i++) {
+      store(raw + i * g.raw_stride, load(sums + i * sum_stride, kLanes), count);
+    }
+    return;
+  }
+  const ColumnTerms terms(g, column);
+  const auto value = [&](int i) {
+    return terms.value(load(sums + i * sum_stride, kLanes), g.row_sum[row + i]);
+  };
+  if (g.epilogue == Epilogue::kGeluCodes) {
+    const LaneQuantizer quantizer(g.quantizer);
+    uint8_t* codes = g.codes + row * g.code_stride + column;
+    for (int i = 0; i < rows; i++) {
+      const Ints code = quantizer(gelu_lanes(value(i)));
+      store_bytes(codes + i * g.code_stride, first_lanes(code, count, splat(0)));
+    }
+    return;
+  }
+  float* y = g.y + row * g.y_stride + column;
+  if (g.epilogue == Epilogue::kFloat) {
+    for (int i = 0; i < rows; i++) store(y + i * g.y_stride, value(i), count);
+    return;
+  }
+  const float* residual = g.residual + row * g.y_stride + column;
+  for (int i = 0; i < rows; i++) {
+    store(y + i * g.y_stride, value(i) + load(residual + i * g.y_stride, count), count);
+  }
+}
+
+// After all columns of the rows are finished: padding and row sums of the codes.
+inline void finish_codes(const GemmArgs& g, int row, int rows) {
+  if (g.epilogue != Epilogue::kGeluCodes) return;
+  for (int i = row; i < row + rows; i++) {
+    uint8_t* codes = g.codes + i * g.code_stride;
+    clear_padding(codes, g.n);
+    g.code_sum[i] = sum_bytes(codes, round_up(g.n, kDepthAlign));
+  }
+}
+
+}  // namespace
+}  // namespace vitrun

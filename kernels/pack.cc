@@ -1,0 +1,129 @@
+#include "kernels/pack.h"
+
+#include <algorithm>
+
+namespace vitrun {
+namespace {
+
+constexpr int kRow = kColumns * 4;          // values of a "row": 16 columns x 4 depths
+constexpr int kRows = kDepthAlign / 4;      // rows of a block
+constexpr int kBlockValues = kRow * kRows;  // one block, unpacked
+
+// A view of a code matrix [n, k]; Byte is uint8_t or const uint8_t.
+template <class Byte>
+struct Codes {
+  Byte* data;
+  int n, k;
+};
+
+// Calls visit(code, value) for each code of the block at (column, depth) that is no padding,
+// `value` being its place in the unpacked block.
+template <class Byte, class Visit>
+void visit_block(const Codes<Byte>& codes, int column, int depth, Visit visit) {
+  const int columns = std::min(kColumns, codes.n - column);
+  const int depths = std::min(kDepthAlign, codes.k - depth);
+  for (int c = 0; c < columns; c++) {
+    Byte* line = codes.data + int64_t{column + c} * codes.k + depth;
+    for (int d = 0; d < depths; d++) visit(line[d], d / 4 * kRow + 4 * c + d % 4);
+  }
+}
+
+// Writes bits shift .. shift + width - 1 of the block's codes as a plane of `width` lines.
+void store_plane(const uint8_t* values, int shift, int width, uint8_t* plane) {
+  const int per_byte = 8 / width, mask = (1 << width) - 1;
+  for (int line = 0; line < width; line++) {
+    for (int x = 0; x < kRow; x++) {
+      int byte = 0;
+      for (int i = 0; i < per_byte; i++) {
+        const int value = values[(line * per_byte + i) * kRow + x];
+        byte |= ((value >> shift) & mask) << (width * i);
+      }
+      plane[line * kRow + x] = static_cast<uint8_t>(byte);
+    }
+  }
+}
+
+// The inverse: ORs the plane into the values.
+void load_plane(const uint8_t* plane, int shift, int width, uint8_t* values) {
+  const int per_byte = 8 / width, mask = (1 << width) - 1;
+  for (int row = 0; row < kRows; row++) {
+    const uint8_t* line = plane + row / per_byte * kRow;
+    const int position = row % per_byte * width;
+    for (int x = 0; x < kRow; x++) {
+      const int field = (line[x] >> position) & mask;
+      values[row * kRow + x] = static_cast<uint8_t>(values[row * kRow + x] | field << shift);
+    }
+  }
+}
+
+// Calls visit(shift, width, offset of the plane in the block) for each plane of a b-bit code, b
+// < 8. The widths 4, 2, 1 in use are the binary digits of b.
+template <class Visit>
+void visit_planes(int bits, Visit visit) {
+  int shift = 0;
+  for (int width = 4; width >= 1; width /= 2) {
+    if ((bits & width) == 0) continue;
+    visit(shift, width, shift * kRow);
+    shift += width;
+  }
+}
+
+// 8-bit codes are stored signed: q' = u - 128 flips the top bit.
+void flip_sign(const uint8_t* from, uint8_t* to) {
+  for (int x = 0; x < kBlockValues; x++) to[x] = static_cast<uint8_t>(from[x] ^ 0x80);
+}
+
+void store_block(const uint8_t* values, int bits, uint8_t* block) {
+  if (bits == 8) return flip_sign(values, block);
+  visit_planes(bits, [&](int shift, int width, int offset) {
+    store_plane(values, shift, width, block + offset);
+  });
+}
+
+void load_block(const uint8_t* block, int bits, uint8_t* values) {
+  if (bits == 8) return flip_sign(block, values);
+  std::fill_n(values, kBlockValues, uint8_t{0});
+  visit_planes(bits, [&](int shift, int width, int offset) {
+    load_plane(block + offset, shift, width, values);
+  });
+}
+
+}  // namespace
+
+void pack_codes(const uint8_t* codes, int n, int k, int bits, uint8_t* panels) {
+  const Codes<const uint8_t> matrix{codes, n, k};
+  const uint8_t signed_zero = static_cast<uint8_t>(1 << (bits - 1));
+  uint8_t values[kBlockValues];
+  for (int column = 0; column < n; column += kColumns) {
+    for (int depth = 0; depth < k; depth += kDepthAlign) {
+      std::fill_n(values, kBlockValues, signed_zero);
+      visit_block(matrix, column, depth, [&](uint8_t code, int at) { values[at] = code; });
+      store_block(values, bits, panels);
+      panels += kRow * bits;
+    }
+  }
+}
+
+void unpack_codes(const uint8_t* panels, int n, int k, int bits, uint8_t* codes) {
+  const Codes<uint8_t> matrix{codes, n, k};
+  uint8_t values[kBlockValues];
+  for (int column = 0; column < n; column += kColumns) {
+    for (int depth = 0; depth < k; depth += kDepthAlign) {
+      load_block(panels, bits, values);
+      visit_block(matrix, column, depth, [&](uint8_t& code, int at) { code = values[at]; });
+      panels += kRow * bits;
+    }
+  }
+}
+
+void sum_columns(const uint8_t* codes, int n, int k, int bits, int32_t* column_sum) {
+  const int32_t signed_zero = 1 << (bits - 1);
+  for (int c = 0; c < n; c++) {
+    const uint8_t* line = codes + int64_t{c} * k;
+    int32_t sum = 0;
+    for (int d = 0; d < k; d++) sum += line[d] - signed_zero;
+    column_sum[c] = sum;
+  }
+}
+
+}  // namespace vitrun

@@ -1,0 +1,63 @@
+// exp, GELU and log2 by polynomials, one text for every ISA over its 16-lane vector (vec_*-inl.h),
+// so that all return the same bits. Coefficients and the errors stated here come from
+// fit_vecmath.py.
+#pragma once
+
+namespace vitrun {
+namespace {
+
+// Horner's rule, lowest power first.
+template <int kCount>
+inline Floats polynomial(const float (&coefficients)[kCount], Floats x) {
+  Floats y = splat(coefficients[kCount - 1]);
+  for (int i = kCount - 2; i >= 0; i--) y = fma(y, x, splat(coefficients[i]));
+  return y;
+}
+
+// exp(x) = 2^n (1 + r + r^2 P(r)), n = round(x / ln 2), r = x - n ln 2 with ln 2 in two parts, the
+// first so short that n times it is exact. Error <= 0.9 ulp on [-87, 88]. x is clamped to
+// [-87.33, 88.72], where 2^n stays a normal number; NaN counts as the lower end.
+inline Floats exp_lanes(Floats x) {
+  static constexpr float kPoly[] = {0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558f2p-5f, 0x1.1239e2p-7f,
+                                    0x1.6a2432p-10f};
+  x = min(max(x, splat(-87.33f)), splat(88.72f));
+  const Ints n = round_to_int(x * splat(0x1.715476p0f));
+  const Floats whole = to_float(n);
+  const Floats r = fnma(whole, splat(0x1.7f7d1cp-20f), fnma(whole, splat(0x1.62e4p-1f), x));
+  const Floats y = fma(fma(polynomial(kPoly, r), r, splat(1.0f)), r, splat(1.0f));
+  return bits_to_float(float_to_bits(y) + shift_left<23>(n));
+}
+
+// gelu(x) = x Phi(x) = max(x, 0) - |x| Phi(-|x|), with Phi(-t) = P(t)^2 on [0, 5.6] and t held
+// at 5.6 beyond, where it no longer matters. Error <= 2.5 ulp for x > 0, <= 1e-7 absolute for x <=
+// 0. NaN gives NaN.
+inline Floats gelu_lanes(Floats x) {
+  static constexpr float kPoly[] = {
+      0x1.6a09e6p-1f,  -0x1.20dd4cp-2f,  -0x1.ccff3ep-5f,  0x1.929616p-6f,  0x1.f1ee24p-8f,
+      -0x1.228232p-9f, -0x1.c5c7eep-12f, -0x1.f56b36p-15f, 0x1.567f0ap-13f, -0x1.ce86f6p-15f,
+      0x1.23109cp-17f, -0x1.71f30cp-21f, 0x1.819c84p-26f};
+  const Floats t = min(abs(x), splat(5.6f));
+  const Floats root = polynomial(kPoly, t);
+  return fnma(t, root * root, max(splat(0.0f), x));
+}
+
+// log2 of one positive normal number: x = 2^e m, m in [sqrt 1/2, sqrt 2), log2 m = z P(z^2) with
+// z = (m - 1) / (m + 1). Error <= 3 ulp of log2 m.
+inline float log2_one(float x) {
+  constexpr uint32_t kSqrtHalf = 0x3F3504F3;
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  const int32_t exponent = static_cast<int32_t>(bits - kSqrtHalf) >> 23;
+  bits -= static_cast<uint32_t>(exponent) << 23;
+  float m;
+  std::memcpy(&m, &bits, sizeof m);
+  const float z = (m - 1.0f) / (m + 1.0f);
+  const float u = z * z;
+  float y = __builtin_fmaf(0x1.ba1b44p-2f, u, 0x1.27471p-1f);
+  y = __builtin_fmaf(y, u, 0x1.ec70e6p-1f);
+  y = __builtin_fmaf(y, u, 0x1.715476p+1f);
+  return __builtin_fmaf(z, y, static_cast<float>(exponent));
+}
+
+}  // namespace
+}  // namespace vitrun

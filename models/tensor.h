@@ -1,0 +1,37 @@
+// A dense row-major float tensor that owns its elements, and the map of a model's weights.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace vitrun {
+
+using Dims = std::vector<int64_t>;
+
+inline int64_t element_count(const Dims& dims) {
+  int64_t count = 1;
+  for (int64_t d : dims) count *= d;
+  return count;
+}
+
+// "[2, 3, 224, 224]", for messages.
+inline std::string to_string(const Dims& dims) {
+  std::string text = "[";
+  for (size_t i = 0; i < dims.size(); i++) text += (i ? ", " : "") + std::to_string(dims[i]);
+  return text + "]";
+}
+
+struct Tensor {
+  Dims dims;
+  std::vector<float> data;
+
+  Tensor() = default;
+  explicit Tensor(Dims d) : dims(std::move(d)), data(static_cast<size_t>(element_count(dims))) {}
+};
+
+// Weights by their current timm name ("blocks.0.attn.qkv.weight"), whatever the file called them.
+using Weights = std::map<std::string, Tensor>;
+
+}  // namespace vitrun

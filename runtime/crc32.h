@@ -1,0 +1,12 @@
+// CRC-32 with the IEEE polynomial, as zlib, PNG and Python's zlib.crc32 compute it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace vitrun {
+
+// The checksum of the bytes seen so far (`previous`; 0 for none) followed by `bytes`.
+uint32_t crc32(std::span<const uint8_t> bytes, uint32_t previous = 0);
+
+}  // namespace vitrun

@@ -1,0 +1,24 @@
+// Lists of images: a text file or a folder.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace vitrun {
+
+struct Sample {
+  std::string path;
+  int label = -1;  // -1: none
+};
+
+// LIST: one `path label` a line, the path relative to the list's own folder, the label a class
+// index, optional. DIR: a folder per class (classes in the order of their sorted names), or loose
+// images; sorted by name. Fails if there is none, on a label that is no number, or on a line's
+// missing file.
+std::vector<Sample> load_samples(const std::string& list_or_dir);
+
+// `count` of them, drawn without replacement by a fixed generator (SplitMix64); all, in order, if
+// count is not less than there are.
+std::vector<Sample> draw_samples(std::vector<Sample> samples, size_t count, uint64_t seed);
+
+}  // namespace vitrun

@@ -1,0 +1,83 @@
+// The integer engine's plan: the graph lowered to fused steps over planned buffers. Made once when
+// a session is created; running it (engine.cc) only walks the steps.
+#pragma once
+
+#include <vector>
+
+#include "runtime/qmodel.h"
+
+namespace vitrun {
+
+enum class Op {
+  kPatches,    // image -> codes of its patches
+  kPrefix,     // constant rows: class tokens with their position
+  kGemm,       // codes -> float | float + residual | codes through GELU
+  kNorm,       // float -> float
+  kNormCodes,  // float -> codes
+  kQuantize,   // float -> codes
+  kAttention,  // qkv float -> float, whole heads
+  kMerge,      // 2x2 neighbours side by side
+  kSelect,     // one token of each image
+  kMean,       // over tokens
+  kAdd,        // mean of two logits
+};
+
+// A buffer of `rows` rows per image; floats or codes, codes with an int32 sum per row. Of a node's
+// value only the first rows, those that reach the logits, are kept.
+struct Value {
+  bool codes = false;
+  bool constant = false;  // the same for every image: offset is into Plan::constants
+  int rows = 0, cols = 0;
+  int64_t stride = 0;  // elements between rows: a multiple of 16 (floats) or 32 (codes)
+  int64_t offset = 0;  // bytes into the arena (constants: floats into Plan::constants)
+  int64_t sums = 0;    // codes: bytes into the arena of the row sums
+  int node = -1;       // whose value it is
+};
+
+struct Step {
+  Op op = Op::kQuantize;
+  int node = -1;          // parameters come from it
+  int in = -1, in2 = -1;  // values; kGemm: in2 is the residual; kAttention: in is qkv
+  int out = -1;
+  int rows = 0;       // per image that it computes; with the batch, how threads share it
+  int out_first = 0;  // kGemm into kTokens: row of `out` that row 0 goes to
+  int column_begin = 0, column_end = 0;  // kGemm: the part of the columns, multiples of kColumns
+  bool sync = false;                     // wait for all threads before it
+  Epilogue epilogue = Epilogue::kFloat;
+  SiteParams site;     // quantizer of the codes it writes
+  int linear = -1;     // kGemm: index into Plan::linears
+  int attention = -1;  // kAttention: index into Plan::attentions
+};
+
+// Per-column arrays of a GEMM with the input's quantizer merged in (kernels.h).
+struct PlannedLinear {
+  const QuantLinear* weight = nullptr;
+  std::vector<float> scale;     // s_a s_w
+  std::vector<int32_t> offset;  // K z_a z_w' - z_a sum q_w'
+  int a_bits = 8;
+};
+
+struct PlannedAttention {
+  const AttentionGeometry* geometry = nullptr;
+  SiteParams q, k, v, probability;
+  std::vector<float> bias;      // [heads, tokens, bias_stride] or empty
+  std::vector<uint16_t> table;  // log sqrt 2 code -> 16-bit fixed point
+  bool in_place = false;  // tokens are rows 0.. of the qkv value in order: no gather, no scatter
+  int queries = 0;        // rows of each window whose output is needed
+};
+
+struct Plan {
+  std::vector<Value> values;
+  std::vector<Step> steps;
+  std::vector<PlannedLinear> linears;
+  std::vector<PlannedAttention> attentions;
+  std::vector<float> constants;
+  int64_t arena_bytes = 0;
+  int logits = -1;  // value
+};
+
+// `batch`: images the buffers have room for. `all_rows` computes also the rows that cannot reach
+// the logits.
+Plan make_plan(const QuantModel& model, int batch, bool all_rows);
+
+}  // namespace vitrun

@@ -1,0 +1,70 @@
+#include "runtime/fake_quant.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/pack.h"
+
+namespace vitrun {
+namespace {
+
+Tensor dequantize(const QuantLinear& w, const Dims& dims) {
+  std::vector<uint8_t> codes(static_cast<size_t>(w.n) * static_cast<size_t>(w.k));
+  unpack_codes(w.panels, w.n, w.k, w.bits, codes.data());
+  Tensor out(dims);
+  for (size_t i = 0; i < codes.size(); i++) {
+    const size_t row = i / static_cast<size_t>(w.k);
+    out.data[i] = w.scale[row] * static_cast<float>(codes[i] - (1 << (w.bits - 1)) - w.zero[row]);
+  }
+  return out;
+}
+
+float uniform(float x, const Quantizer& q, float scale) {
+  const float low = static_cast<float>(-q.zero), high = static_cast<float>(q.max_code - q.zero);
+  return scale * std::nearbyint(std::clamp(x * q.inv_scale, low, high));
+}
+
+float log_sqrt2(float x, int bits, float scale) {
+  const float k =
+      std::nearbyint(std::clamp(2 * std::log2(scale / x), 0.f, static_cast<float>(1 << bits)));
+  const int code = static_cast<int>(k);
+  return code == 1 << bits ? 0 : scale * static_cast<float>(log_code_value(code)) / 65535;
+}
+
+}  // namespace
+
+Weights dequantize_weights(const QuantModel& model) {
+  Weights weights = model.params();
+  const Graph& graph = model.graph();
+  for (size_t i = 0; i < graph.nodes.size(); i++) {
+    const Node& n = graph.nodes[i];
+    if (n.kind != NodeKind::kLinear) continue;
+    const QuantLinear& w = model.linear(static_cast<int>(i));
+    weights[n.weight] = dequantize(w, {w.n, w.k});
+    if (n.bias.empty()) continue;
+    Tensor& bias = weights[n.bias] = Tensor({w.n});
+    std::copy_n(w.bias.begin(), w.n, bias.data.begin());
+  }
+  return weights;
+}
+
+void fake_quantize(const Site& site, const SiteParams& params, Tensor& value) {
+  const Quantizer q = params.quantizer();
+  const int64_t cols = value.dims[2];
+  for (int64_t row = 0; row < value.dims[0] * value.dims[1]; row++)
+    for (int64_t c = row * cols + site.begin; c < row * cols + site.end; c++) {
+      float& x = value.data[static_cast<size_t>(c)];
+      x = site.kind == CodeKind::kUniform ? uniform(x, q, params.scale)
+                                          : log_sqrt2(x, params.bits, params.scale);
+    }
+}
+
+Reference::Observer fake_quantizer(const QuantModel& model) {
+  return [&model](int node, Tensor& value) {
+    for (size_t i = 0; i < model.sites().size(); i++)
+      if (model.sites()[i].node == node)
+        fake_quantize(model.sites()[i], model.site_params()[i], value);
+  };
+}
+
+}  // namespace vitrun

@@ -1,0 +1,19 @@
+// Fake quantization: a .qbin's arithmetic simulated on the float engine. Every operand is replaced
+// by the value its code stands for, so it differs from the integer engine by float rounding alone.
+#pragma once
+
+#include "runtime/qmodel.h"
+#include "runtime/reference.h"
+
+namespace vitrun {
+
+// The weights in float, those of Linears as s_w (q - z_w), for Reference on model.graph().
+Weights dequantize_weights(const QuantModel& model);
+
+// Replaces columns of a site's value [.., cols] by what their codes stand for.
+void fake_quantize(const Site& site, const SiteParams& params, Tensor& value);
+
+// Calls fake_quantize() for every site of the node. `model` must outlive it.
+Reference::Observer fake_quantizer(const QuantModel& model);
+
+}  // namespace vitrun

@@ -1,0 +1,226 @@
+#include "runtime/qmodel.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "kernels/pack.h"
+#include "models/status.h"
+#include "runtime/half.h"
+
+namespace vitrun {
+namespace {
+
+Family family_of(const std::string& name, const std::string& where) {
+  if (name == "vit") return Family::kVit;
+  if (name == "swin") return Family::kSwin;
+  fail(where, ": model.family is '", name, "', this version knows 'vit' and 'swin'");
+}
+
+std::vector<int> get_ints(const QbinFile& file, const std::string& key) {
+  std::vector<int> out;
+  for (int64_t v : file.get_i64s(key)) {
+    if (v < INT32_MIN || v > INT32_MAX)
+      fail(file.where(), ": ", key, " holds ", v, ", which no model has");
+    out.push_back(static_cast<int>(v));
+  }
+  return out;
+}
+
+int get_int(const QbinFile& file, const std::string& key) {
+  const int64_t v = file.get_i64(key);
+  if (v < INT32_MIN || v > INT32_MAX)
+    fail(file.where(), ": ", key, " is ", v, ", which no model has");
+  return static_cast<int>(v);
+}
+
+void get_three(const QbinFile& file, const std::string& key, float* out) {
+  const std::vector<double>& v = file.get_f64s(key);
+  if (v.size() != 3) fail(file.where(), ": ", key, " has ", v.size(), " values instead of 3");
+  std::copy(v.begin(), v.end(), out);
+}
+
+template <class T>
+std::span<const T> elements(const QbinTensor& t) {
+  return {reinterpret_cast<const T*>(t.bytes.data()), t.bytes.size() / sizeof(T)};
+}
+
+template <class To, class From>
+std::vector<To> padded(std::span<const From> v, size_t size) {
+  std::vector<To> out(v.begin(), v.end());
+  out.resize(size);
+  return out;
+}
+
+}  // namespace
+
+ModelConfig get_config(const QbinFile& file) {
+  ModelConfig c;
+  c.arch = file.get_string("model.arch");
+  c.family = family_of(file.get_string("model.family"), file.where());
+  const std::vector<int> size = get_ints(file, "model.image_size");
+  if (size.size() != 2)
+    fail(file.where(), ": model.image_size has ", size.size(), " values instead of 2");
+  c.image_height = size[0];
+  c.image_width = size[1];
+  c.patch = get_int(file, "model.patch");
+  c.num_classes = get_int(file, "model.num_classes");
+  c.norm_eps = static_cast<float>(file.get_f64("model.norm_eps"));
+  c.qkv_bias = file.get_i64("model.qkv_bias") != 0;
+  c.embed_dim = get_int(file, "model.embed_dim");
+  c.mlp_hidden = get_int(file, "model.mlp_hidden");
+  c.depths = get_ints(file, "model.depths");
+  c.heads = get_ints(file, "model.heads");
+  if (c.family == Family::kVit) {
+    c.class_token = file.get_i64("model.class_token") != 0;
+    c.distilled = file.get_i64("model.distilled") != 0;
+    c.pos_embed_has_prefix = file.get_i64("model.pos_embed_has_prefix") != 0;
+  } else {
+    c.window = get_int(file, "model.window");
+  }
+  PreprocessConfig& p = c.preprocess;
+  const std::string& resize = file.get_string("preprocess.resize");
+  if (resize != "bicubic" && resize != "bilinear")
+    fail(file.where(), ": preprocess.resize is '", resize,
+         "', this version knows 'bicubic' and 'bilinear'");
+  p.resize = resize == "bicubic" ? PreprocessConfig::Resize::kBicubic
+                                 : PreprocessConfig::Resize::kBilinear;
+  p.squash = file.get_i64("preprocess.squash") != 0;
+  p.crop_pct = static_cast<float>(file.get_f64("preprocess.crop_pct"));
+  get_three(file, "preprocess.mean", p.mean);
+  get_three(file, "preprocess.std", p.std);
+  if (file.has("labels")) c.labels = file.get_strings("labels");
+  return c;
+}
+
+QuantModel::QuantModel(QbinFile file) : file_(std::move(file)) {
+  try {
+    graph_ = build_graph(get_config(file_));
+  } catch (const Error& e) {
+    const std::string what = e.what();
+    throw Error(what.starts_with(file_.where()) ? what : cat(file_.where(), ": ", what));
+  }
+  sites_ = activation_sites(graph_);
+  read_sites();
+  std::map<std::string, const Param*> linear_params;
+  for (size_t i = 0; i < graph_.nodes.size(); i++) {
+    Node& n = graph_.nodes[i];
+    if (n.kind == NodeKind::kLayerScale)
+      fail(file_.where(), ": LayerScale must be folded before quantization");
+    if (n.kind == NodeKind::kLinear) read_linear(static_cast<int>(i), n);
+  }
+  for (const Param& p : graph_.params) {
+    auto of_linear = [&](const Node& n) {
+      return n.kind == NodeKind::kLinear && (p.name == n.weight || p.name == n.bias);
+    };
+    if (std::none_of(graph_.nodes.begin(), graph_.nodes.end(), of_linear))
+      params_[p.name] = read_floats(p.name, p.dims);
+  }
+}
+
+const SiteParams& QuantModel::site(int consumer, int i) const {
+  for (size_t s = 0; s < sites_.size(); s++)
+    if (sites_[s].consumer == consumer) return site_params_[s + static_cast<size_t>(i)];
+  fail("node '", graph_.nodes[static_cast<size_t>(consumer)].name, "' reads no codes");
+}
+
+void QuantModel::read_sites() {
+  const auto& names = file_.get_strings("site.name");
+  const auto& bits = file_.get_i64s("site.bits");
+  const auto& scales = file_.get_f64s("site.scale");
+  const auto& zeros = file_.get_i64s("site.zero");
+  const size_t count = sites_.size();
+  if (names.size() != count || bits.size() != count || scales.size() != count ||
+      zeros.size() != count)
+    fail(file_.where(), ": site.name, bits, scale and zero hold ", names.size(), ", ", bits.size(),
+         ", ", scales.size(), " and ", zeros.size(), " values, the model has ", count,
+         " activation sites");
+  for (size_t i = 0; i < count; i++) {
+    const std::string at = cat(file_.where(), ": site '", sites_[i].name, "': ");
+    const float scale = static_cast<float>(scales[i]);
+    if (names[i] != sites_[i].name) fail(at, "the file has '", names[i], "' in its place");
+    if (bits[i] < kMinBits || bits[i] > kMaxBits)
+      fail(at, "bits are ", bits[i], ", expected 3 to 8");
+    if (!std::isnormal(scale) || scale < 0)
+      fail(at, "scale is ", scales[i], ", expected a positive number");
+    if (zeros[i] < kMinZero || zeros[i] > kMaxZero)
+      fail(at, "zero point is ", zeros[i], ", expected ", kMinZero, " to ", kMaxZero);
+    site_params_.push_back({static_cast<int>(bits[i]), scale, static_cast<int>(zeros[i])});
+  }
+}
+
+void QuantModel::read_linear(int index, Node& node) {
+  auto need = [&](const std::string& name) -> const QbinTensor& {
+    const QbinTensor* t = file_.find(name);
+    if (!t) fail(file_.where(), ": tensor '", name, "' is missing");
+    return *t;
+  };
+  auto expect = [&](const QbinTensor& t, bool type_fits, const char* types, const Dims& dims) {
+    if (!type_fits)
+      fail(file_.where(), ": tensor '", t.name, "' has the wrong type, expected ", types);
+    if (t.dims != dims)
+      fail(file_.where(), ": tensor '", t.name, "' is ", to_string(t.dims), ", the model needs ",
+           to_string(dims));
+  };
+  const int64_t n = node.cols;
+  const Node& in = graph_.nodes[static_cast<size_t>(node.in[0])];
+  if (in.cols > kMaxDepth)
+    fail(file_.where(), ": '", node.name, "' has depth ", in.cols, ", at most ", kMaxDepth);
+
+  const QbinTensor& weight = need(node.name + ".weight");
+  const QbinTensor& scale = need(node.name + ".weight_scale");
+  const QbinTensor& zero = need(node.name + ".weight_zero");
+  const QbinTensor& sum = need(node.name + ".weight_sum");
+  expect(weight, weight.dtype == DType::kPacked, "packed codes", {n, in.cols});
+  expect(scale, scale.dtype == DType::kF32, "F32", {n});
+  expect(zero, zero.dtype == DType::kI8, "I8", {n});
+  expect(sum, sum.dtype == DType::kI16 || sum.dtype == DType::kI32, "I16 or I32", {n});
+
+  QuantLinear w;
+  w.n = node.cols;
+  w.k = in.cols;
+  w.bits = weight.bits;
+  w.panels = weight.bytes.data();
+  const size_t size = static_cast<size_t>(round_up(w.n, kColumns));
+  w.scale = padded<float>(elements<float>(scale), size);
+  w.zero = padded<int32_t>(elements<int8_t>(zero), size);
+  w.sum = sum.dtype == DType::kI16 ? padded<int32_t>(elements<int16_t>(sum), size)
+                                   : padded<int32_t>(elements<int32_t>(sum), size);
+  for (int64_t c = 0; c < n; c++) {
+    const float s = w.scale[static_cast<size_t>(c)];
+    if (!std::isnormal(s) || s < 0)
+      fail(file_.where(), ": tensor '", scale.name, "' holds ", s, " at ", c,
+           ", expected a positive number");
+    const int64_t most = int64_t{w.k} << (w.bits - 1);
+    if (std::abs(int64_t{w.sum[static_cast<size_t>(c)]}) > most)
+      fail(file_.where(), ": tensor '", sum.name, "' holds ", w.sum[static_cast<size_t>(c)], " at ",
+           c, ", no sum of ", w.k, " codes of ", w.bits, " bits");
+  }
+  if (const std::string bias = node.name + ".bias"; !node.bias.empty() || file_.find(bias)) {
+    node.bias = bias;
+    w.bias = read_floats(bias, {n}).data;
+  }
+  w.bias.resize(size);
+  linears_[index] = std::move(w);
+}
+
+Tensor QuantModel::read_floats(const std::string& name, const Dims& dims) const {
+  const QbinTensor* t = file_.find(name);
+  if (!t) fail(file_.where(), ": tensor '", name, "' is missing");
+  if (t->dtype != DType::kF32 && t->dtype != DType::kF16)
+    fail(file_.where(), ": tensor '", name, "' has the wrong type, expected F32 or F16");
+  if (t->dims != dims)
+    fail(file_.where(), ": tensor '", name, "' is ", to_string(t->dims), ", the model needs ",
+         to_string(dims));
+  Tensor out(dims);
+  if (t->dtype == DType::kF32)
+    std::memcpy(out.data.data(), t->bytes.data(), t->bytes.size());
+  else
+    std::transform(elements<uint16_t>(*t).begin(), elements<uint16_t>(*t).end(), out.data.begin(),
+                   half_to_float);
+  for (float v : out.data)
+    if (!std::isfinite(v)) fail(file_.where(), ": tensor '", name, "' holds ", v);
+  return out;
+}
+
+}  // namespace vitrun

@@ -1,0 +1,36 @@
+// The float engine: runs a graph node by node on OpenBLAS, every value observable. It is the
+// reference that the integer engine is held against, and what calibration and LRP run on.
+#pragma once
+
+#include <functional>
+
+#include "models/graph.h"
+#include "runtime/threads.h"
+
+namespace vitrun {
+
+class Reference {
+ public:
+  // Called after each node with its output, [batch, groups * rows, cols]; it may change it in place
+  // (fake quantization does). Called from the thread that called run().
+  using Observer = std::function<void(int node, Tensor& value)>;
+
+  // `weights` as check_weights() accepts them. Graph and weights must outlive the engine.
+  Reference(const Graph& graph, const Weights& weights, int threads);
+
+  // images [batch, 3, H, W], preprocessed -> logits [batch, classes]. A value is freed after its
+  // last use.
+  Tensor run(const Tensor& images, const Observer& observe = {});
+
+  const Graph& graph() const { return graph_; }
+
+ private:
+  Tensor evaluate(const Node& node, const Tensor& images, const std::vector<Tensor>& values);
+
+  const Graph& graph_;
+  const Weights& weights_;
+  std::vector<int> last_use_;  // per node: the last node that reads its value
+  ThreadPool pool_;
+};
+
+}  // namespace vitrun

@@ -1,0 +1,387 @@
+// The scalar table, which is the specification, against plain loops in double written from
+// kernels.h.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "kernels/pack.h"
+#include "kernels/registry.h"
+
+namespace vitrun {
+namespace {
+
+const Kernels& scalar() {
+  return *find_kernels("scalar");
+}
+
+template <class T>
+std::vector<T> random_ints(std::mt19937& random, size_t count, int low, int high) {
+  std::uniform_int_distribution<int> draw(low, high);
+  std::vector<T> values(count);
+  for (T& v : values) v = static_cast<T>(draw(random));
+  return values;
+}
+
+std::vector<float> random_floats(std::mt19937& random, size_t count, float deviation) {
+  std::normal_distribution<float> draw(0, deviation);
+  std::vector<float> values(count);
+  for (float& v : values) v = draw(random);
+  return values;
+}
+
+size_t index(int row, int64_t stride, int column) {
+  return static_cast<size_t>(row * stride + column);
+}
+
+// A quantized Linear with random codes and terms, and all of its buffers.
+struct Linear {
+  int m, n, k, bits;
+  std::vector<uint8_t> a, w, panels;  // w [n, k]
+  std::vector<int32_t> row_sum, offset, zero;
+  std::vector<float> scale, bias, y, residual;
+  GemmArgs args{};
+
+  Linear(int m_, int n_, int k_, int bits_, unsigned seed) : m(m_), n(n_), k(k_), bits(bits_) {
+    std::mt19937 random(seed);
+    const int depth = round_up(k, kDepthAlign), columns = round_up(n, kColumns);
+    a.assign(index(m, depth, 0), 0);
+    for (int i = 0; i < m; i++) {
+      for (int j = 0; j < k; j++) a[index(i, depth, j)] = static_cast<uint8_t>(random() & 255);
+    }
+    w = random_ints<uint8_t>(random, index(n, k, 0), 0, (1 << bits) - 1);
+    panels.resize(static_cast<size_t>(pack_bytes(n, k, bits)));
+    pack_codes(w.data(), n, k, bits, panels.data());
+    row_sum.resize(static_cast<size_t>(m));
+    for (int i = 0; i < m; i++) {
+      for (int j = 0; j < k; j++) row_sum[static_cast<size_t>(i)] += a[index(i, depth, j)];
+    }
+    const auto entries = static_cast<size_t>(columns);
+    offset = random_ints<int32_t>(random, entries, -5000, 5000);
+    zero = random_ints<int32_t>(random, entries, -128, 127);
+    scale = random_floats(random, entries, 1e-4f);
+    bias = random_floats(random, entries, 0.5f);
+    residual = random_floats(random, index(m, n, 0), 1);
+    y.assign(index(m, n, 0), 0);
+    args = {.m = m,
+            .n = n,
+            .k = k,
+            .a = a.data(),
+            .a_stride = depth,
+            .row_sum = row_sum.data(),
+            .panels = panels.data(),
+            .bits = bits,
+            .a_bits = 8,
+            .scale = scale.data(),
+            .offset = offset.data(),
+            .zero = zero.data(),
+            .bias = bias.data(),
+            .epilogue = Epilogue::kFloat,
+            .y = y.data(),
+            .y_stride = n,
+            .residual = nullptr,
+            .codes = nullptr,
+            .code_stride = 0,
+            .code_sum = nullptr,
+            .quantizer = {},
+            .raw = nullptr,
+            .raw_stride = 0};
+  }
+
+  int64_t sum(int i, int j) const {
+    int64_t total = 0;
+    for (int d = 0; d < k; d++) {
+      total += int64_t{a[index(i, args.a_stride, d)]} * (w[index(j, k, d)] - (1 << (bits - 1)));
+    }
+    return total;
+  }
+  double value(int i, int j) const {
+    const auto c = static_cast<size_t>(j), r = static_cast<size_t>(i);
+    const auto integer = static_cast<double>(sum(i, j) + offset[c] - int64_t{zero[c]} * row_sum[r]);
+    return double{scale[c]} * integer + double{bias[c]};
+  }
+};
+
+double gelu(double x) {
+  return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
+}
+
+int expected_code(double value, Quantizer q) {
+  const double code = std::nearbyint(value * q.inv_scale) + q.zero;
+  return static_cast<int>(std::clamp(code, 0.0, double(q.max_code)));
+}
+
+TEST_CASE("gemm: exact integer sums at every bit width, with tails") {
+  for (int bits = kMinBits; bits <= kMaxBits; bits++) {
+    for (int k : {1, 31, 32, 33, 100}) {
+      Linear linear(3, 35, k, bits, static_cast<unsigned>(bits * 1000 + k));
+      std::vector<int32_t> raw(index(3, 40, 0), 77);
+      linear.args.epilogue = Epilogue::kInt32;
+      linear.args.raw = raw.data();
+      linear.args.raw_stride = 40;
+      scalar().gemm(linear.args);
+      int wrong = 0;
+      for (int i = 0; i < 3; i++) {
+        for (int j = 0; j < 35; j++) wrong += raw[index(i, 40, j)] != linear.sum(i, j);
+        for (int j = 35; j < 40; j++) wrong += raw[index(i, 40, j)] != 77;
+      }
+      CAPTURE(bits);
+      CAPTURE(k);
+      CHECK(wrong == 0);
+    }
+  }
+}
+
+TEST_CASE("gemm: extreme codes at the largest depth stay inside int32") {
+  Linear linear(1, 16, kMaxDepth, 8, 1);
+  std::fill(linear.a.begin(), linear.a.end(), uint8_t{255});
+  std::fill(linear.w.begin(), linear.w.end(), uint8_t{0});  // signed -128
+  pack_codes(linear.w.data(), 16, kMaxDepth, 8, linear.panels.data());
+  int32_t raw[16];
+  linear.args.epilogue = Epilogue::kInt32;
+  linear.args.raw = raw;
+  linear.args.raw_stride = 16;
+  scalar().gemm(linear.args);
+  for (int32_t sum : raw) CHECK(sum == -128 * 255 * kMaxDepth);
+}
+
+TEST_CASE("gemm: float and residual epilogues") {
+  Linear linear(5, 37, 70, 6, 2);
+  scalar().gemm(linear.args);
+  std::vector<float> sum = linear.residual;
+  Linear added = linear;
+  added.args.epilogue = Epilogue::kAdd;
+  added.args.y = sum.data();  // in place
+  added.args.residual = sum.data();
+  scalar().gemm(added.args);
+  for (int i = 0; i < 5; i++) {
+    for (int j = 0; j < 37; j++) {
+      const size_t at = index(i, 37, j);
+      const double want = linear.value(i, j);
+      REQUIRE(linear.y[at] == static_cast<float>(want));  // one fma, rounded once
+      REQUIRE(sum[at] == linear.y[at] + linear.residual[at]);
+    }
+  }
+}
+
+TEST_CASE("gemm: GELU codes, their padding and their row sums") {
+  const int m = 4, n = 39, stride = round_up(n, kDepthAlign);
+  Linear linear(m, n, 64, 4, 3);
+  std::vector<uint8_t> codes(index(m, stride, 0), 99);
+  std::vector<int32_t> sums(m);
+  linear.args.epilogue = Epilogue::kGeluCodes;
+  linear.args.codes = codes.data();
+  linear.args.code_stride = stride;
+  linear.args.code_sum = sums.data();
+  linear.args.quantizer = {.inv_scale = 40.0f, .zero = 7, .max_code = 63};
+  scalar().gemm(linear.args);
+  for (int i = 0; i < m; i++) {
+    int sum = 0;
+    for (int j = 0; j < stride; j++) {
+      const int code = codes[index(i, stride, j)];
+      const double x = j < n ? gelu(linear.value(i, j)) : 0;
+      const int want = j < n ? expected_code(x, linear.args.quantizer) : 0;
+      // A tie may fall either way within the error of the polynomial.
+      const double distance = std::fabs(x * 40 - std::floor(x * 40) - 0.5);
+      if (distance > 1e-4) REQUIRE(code == want);
+      sum += code;
+    }
+    CHECK(sums[static_cast<size_t>(i)] == sum);
+  }
+}
+
+TEST_CASE("quantize: rounding half to even, saturation, infinities and NaN") {
+  const float inf = std::numeric_limits<float>::infinity();
+  const std::vector<float> x = {0.0f,
+                                0.5f,
+                                1.5f,
+                                2.5f,
+                                -0.5f,
+                                -1.5f,
+                                -9.0f,
+                                300.0f,
+                                inf,
+                                -inf,
+                                std::numeric_limits<float>::quiet_NaN(),
+                                1e38f,
+                                -1e38f,
+                                1e-45f};
+  const std::vector<int> want = {3, 3, 5, 5, 3, 1, 0, 15, 15, 0, 0, 15, 0, 3};
+  const int n = static_cast<int>(x.size());
+  std::vector<uint8_t> codes(32, 99);
+  int32_t sum = 0;
+  scalar().quantize(x.data(), n, 1, n, {.inv_scale = 1, .zero = 3, .max_code = 15}, codes.data(),
+                    32, &sum);
+  int total = 0;
+  for (size_t i = 0; i < 32; i++) {
+    CAPTURE(i);
+    CHECK(codes[i] == (i < want.size() ? want[i] : 0));
+    total += codes[i];
+  }
+  CHECK(sum == total);
+}
+
+TEST_CASE("quantize: zero points outside the codes") {
+  const float x[] = {-1000, 0, 1000};
+  for (int zero : {kMinZero, kMaxZero}) {
+    uint8_t codes[32];
+    int32_t sum;
+    scalar().quantize(x, 3, 1, 3, {.inv_scale = 1, .zero = zero, .max_code = 255}, codes, 32, &sum);
+    for (int i = 0; i < 3; i++) {
+      CHECK(codes[i] == std::clamp(static_cast<int>(x[i]) + zero, 0, 255));
+    }
+  }
+}
+
+TEST_CASE("layernorm and its codes against double") {
+  std::mt19937 random(4);
+  for (int c : {1, 15, 16, 48, 77, 384}) {
+    const int m = 3, stride = c + 5, code_stride = round_up(c, kDepthAlign);
+    std::vector<float> x = random_floats(random, index(m, stride, 0), 3);
+    const std::vector<float> gamma = random_floats(random, static_cast<size_t>(c), 1);
+    const std::vector<float> beta = random_floats(random, static_cast<size_t>(c), 1);
+    const NormArgs args = {m, c, x.data(), stride, gamma.data(), beta.data(), 1e-6f};
+    std::vector<float> y(index(m, stride, 0), -5);
+    std::vector<uint8_t> codes(index(m, code_stride, 0), 99);
+    std::vector<int32_t> sums(m);
+    const Quantizer q = {.inv_scale = 20, .zero = 120, .max_code = 255};
+    scalar().layernorm(args, y.data(), stride);
+    scalar().layernorm_codes(args, q, codes.data(), code_stride, sums.data());
+    for (int i = 0; i < m; i++) {
+      double mean = 0, variance = 0;
+      for (int j = 0; j < c; j++) mean += x[index(i, stride, j)] / double(c);
+      for (int j = 0; j < c; j++) {
+        variance += std::pow(x[index(i, stride, j)] - mean, 2) / double(c);
+      }
+      int sum = 0;
+      for (int j = 0; j < c; j++) {
+        const double unit = (x[index(i, stride, j)] - mean) / std::sqrt(variance + double{1e-6f});
+        const double want = unit * gamma[static_cast<size_t>(j)] + beta[static_cast<size_t>(j)];
+        const float got = y[index(i, stride, j)];
+        REQUIRE(std::fabs(got - want) <= 2e-6 * (1 + std::fabs(want)));
+        REQUIRE(codes[index(i, code_stride, j)] ==
+                expected_code(double{got * 20.0f}, {1, 120, 255}));
+        sum += codes[index(i, code_stride, j)];
+      }
+      for (int j = c; j < stride; j++) REQUIRE(y[index(i, stride, j)] == -5);
+      for (int j = c; j < code_stride; j++) REQUIRE(codes[index(i, code_stride, j)] == 0);
+      REQUIRE(sums[static_cast<size_t>(i)] == sum);
+    }
+  }
+}
+
+std::vector<uint16_t> softmax_table(int bits) {
+  std::vector<uint16_t> table(static_cast<size_t>((1 << bits) + 1), 0);
+  for (int k = 0; k < 1 << bits; k++) {
+    table[static_cast<size_t>(k)] = static_cast<uint16_t>(std::lround(65535 * std::exp2(-k / 2.0)));
+  }
+  return table;
+}
+
+TEST_CASE("softmax codes against double, with bias, mask and tails") {
+  for (int bits : {3, 4, 6, 8}) {
+    for (int n : {1, 16, 49, 197}) {
+      std::mt19937 random(static_cast<unsigned>(bits * n));
+      const int m = 2, stride = round_up(n, kDepthAlign);
+      const std::vector<float> scores = random_floats(random, index(m, n, 0), 2);
+      const std::vector<float> bias = random_floats(random, index(m, n, 0), 1);
+      std::vector<uint8_t> region = random_ints<uint8_t>(random, static_cast<size_t>(n), 0, 2);
+      const uint8_t row_region[] = {region[0], region[0]};
+      const std::vector<uint16_t> table = softmax_table(bits);
+      std::vector<uint8_t> hi(index(m, stride, 0), 9), lo(index(m, stride, 0), 9);
+      int32_t hi_sum[2], lo_sum[2];
+      const float scale = 1 / 0.7f;
+      scalar().softmax_codes({m, n, scores.data(), n, bias.data(), n, region.data(), row_region,
+                              0.7f, bits, table.data(), hi.data(), lo.data(), stride, hi_sum,
+                              lo_sum});
+      for (int i = 0; i < m; i++) {
+        std::vector<double> v(static_cast<size_t>(n));
+        double sum = 0;
+        int hi_total = 0, lo_total = 0;
+        for (int j = 0; j < n; j++) {
+          const auto at = static_cast<size_t>(j);
+          v[at] = scores[index(i, n, j)] + bias[index(i, n, j)] -
+                  (region[at] == row_region[i] ? 0 : 100);
+          sum += std::exp(v[at]);
+        }
+        for (int j = 0; j < stride; j++) {
+          const int got = hi[index(i, stride, j)] * 256 + lo[index(i, stride, j)];
+          hi_total += hi[index(i, stride, j)];
+          lo_total += lo[index(i, stride, j)];
+          if (j >= n) {
+            REQUIRE(got == 0);
+            continue;
+          }
+          const double k = -2 * std::log2(std::exp(v[static_cast<size_t>(j)]) / sum * scale);
+          if (std::fabs(k - std::floor(k) - 0.5) < 1e-4) continue;  // a tie: either way
+          const double code = std::clamp(std::nearbyint(k), 0.0, std::exp2(bits));
+          REQUIRE(got == table[static_cast<size_t>(code)]);
+        }
+        REQUIRE(hi_sum[i] == hi_total);
+        REQUIRE(lo_sum[i] == lo_total);
+      }
+    }
+  }
+}
+
+TEST_CASE("softmax codes: infinite and NaN scores stay inside the table") {
+  const float inf = std::numeric_limits<float>::infinity();
+  const std::vector<float> scores = {0, inf, -inf, std::numeric_limits<float>::quiet_NaN(), 1};
+  const std::vector<uint16_t> table = softmax_table(8);
+  uint8_t hi[32], lo[32];
+  int32_t hi_sum, lo_sum;
+  scalar().softmax_codes({1, 5, scores.data(), 5, nullptr, 0, nullptr, nullptr, 1, 8, table.data(),
+                          hi, lo, 32, &hi_sum, &lo_sum});
+  for (int j = 5; j < 32; j++) CHECK((hi[j] == 0 && lo[j] == 0));
+}
+
+// Both packers must equal pack_codes() of the codes quantize() gives.
+TEST_CASE("pack_rows and pack_columns equal quantizing and packing apart") {
+  std::mt19937 random(5);
+  for (int tokens : {1, 17, 49, 70}) {
+    for (int width : {8, 32, 50}) {
+      const int stride = width + 3;
+      const Quantizer q = {.inv_scale = 7, .zero = 5, .max_code = 15};
+      const std::vector<float> x = random_floats(random, index(tokens, stride, 0), 1);
+      std::vector<uint8_t> rows(index(tokens, width, 0)), columns(rows.size());
+      for (int i = 0; i < tokens; i++) {
+        for (int j = 0; j < width; j++) {
+          // 8-bit panels hold code - 8 as a signed byte, that is the unsigned code + 120.
+          const int code = expected_code(double{x[index(i, stride, j)] * 7.0f}, {1, 5, 15}) + 120;
+          rows[index(i, width, j)] = columns[index(j, tokens, i)] = static_cast<uint8_t>(code);
+        }
+      }
+      const auto check = [&](auto pack, const std::vector<uint8_t>& codes, int n, int k, int d0,
+                             int d1) {
+        const auto bytes = static_cast<size_t>(pack_bytes(n, k, 8));
+        std::vector<uint8_t> want(bytes), got(bytes, 99);
+        const auto entries = static_cast<size_t>(round_up(n, kColumns));
+        std::vector<int32_t> want_sum(entries), got_sum(entries, 99);
+        pack_codes(codes.data(), n, k, 8, want.data());
+        sum_columns(codes.data(), n, k, 8, want_sum.data());
+        pack(x.data(), stride, d0, d1, q, got.data(), got_sum.data());
+        CHECK(got == want);
+        CHECK(got_sum == want_sum);
+      };
+      check(scalar().pack_rows, rows, tokens, width, tokens, width);
+      check(scalar().pack_columns, columns, width, tokens, tokens, width);
+    }
+  }
+}
+
+TEST_CASE("combine_planes") {
+  const int32_t hi[] = {1000, -3, 0}, lo[] = {-70000, 5, 255}, hi_sum[] = {9}, lo_sum[] = {800};
+  float y[4] = {0, 0, 0, 42};
+  scalar().combine_planes(hi, lo, 3, hi_sum, lo_sum, -2, 0.125f, 1, 3, y, 3);
+  for (int j = 0; j < 3; j++) {
+    CHECK(y[j] == static_cast<float>(0.125 * (256.0 * (hi[j] + 18) + (lo[j] + 1600))));
+  }
+  CHECK(y[3] == 42);
+}
+
+}  // namespace
+}  // namespace vitrun
