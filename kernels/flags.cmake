@@ -1,5 +1,5 @@
 # Each ISA file is compiled for its ISA and nothing else is: common code runs on any CPU of the family.
-# A file of another architecture compiles to nothing. Row-wise kernels need no errno from sqrt.
+# A file of another architecture compiles to nothing.
 set(kernel_common_flags -fno-math-errno)
 file(GLOB kernel_files ${CMAKE_SOURCE_DIR}/kernels/*.cc)
 set_source_files_properties(${kernel_files} PROPERTIES COMPILE_OPTIONS "${kernel_common_flags}")
@@ -9,10 +9,19 @@ function(vitrun_isa file)
     COMPILE_OPTIONS "${kernel_common_flags};${ARGN}")
 endfunction()
 
+# The two passes reorder a tile's multiply-adds until its sums no longer fit the registers: W4 on AVX2
+# is 1.7 times as fast without them.
+set(tile_flags -O3 -fno-tree-pre -fno-tree-reassoc)
 # GCC 12 warns about its own undefined-value intrinsics (bug 105593), hence the two -Wno-.
-set(avx512_flags -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -Wno-uninitialized
+set(avx512_flags ${tile_flags} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -Wno-uninitialized
   -Wno-maybe-uninitialized)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   vitrun_isa(avx512vnni.cc ${avx512_flags} -mavx512vnni)
-  vitrun_isa(avx2.cc -O3 -mavx2 -mfma)
+  vitrun_isa(avxvnni.cc ${tile_flags} -mavx2 -mfma -mavxvnni)
+  vitrun_isa(avx512.cc ${avx512_flags})
+  vitrun_isa(avx2.cc ${tile_flags} -mavx2 -mfma)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+  vitrun_isa(neoni8mm.cc ${tile_flags} -march=armv8.2-a+dotprod+i8mm)
+  vitrun_isa(neondot.cc ${tile_flags} -march=armv8.2-a+dotprod)
+  vitrun_isa(neon.cc ${tile_flags})
 endif()

@@ -4,6 +4,7 @@
 //   struct Tile {
 //     static constexpr int kRows, kPanels;  // of the largest tile
 //     static constexpr int kDepthBytes;     // of a column of an unpacked panel, for each depth
+//     static constexpr bool kSignedCodes;   // multiplies s8 x s8: 8-bit codes are taken as code - 128
 //     static const int8_t* unpack(const uint8_t* panel, int bits, int depth, int8_t* scratch);
 //     template <int rows, int panels>
 //     static void multiply(const TileArgs& args);
@@ -24,14 +25,11 @@ struct TileArgs {
   int64_t a_stride;
   const int8_t* const* w;
   int depth;
-  int run;  // how many steps of 4 depths pairs_run() allows to sum in int16
+  int run;       // how many steps of 4 depths may be summed in int16; 0 where that plays no part
+  uint8_t flip;  // to xor into the codes: 128 makes s8 = code - 128 of them (kSignedCodes)
   int32_t* sums;
 };
 using Multiply = void (*)(const TileArgs& args);
-
-// The largest number of steps whose sums stay in int16, where a step adds a pair of products u8 x s8:
-// run * 2 * (2^a_bits - 1) * 2^(bits - 1) <= 32767. 0: not even one pair.
-inline int pairs_run(int bits, int a_bits) { return 32767 / (((1 << a_bits) - 1) << bits); }
 
 template <class Tile, int kPanels, int... kRowsLessOne>
 inline Multiply choose_rows(int rows, std::integer_sequence<int, kRowsLessOne...>) {
@@ -50,24 +48,53 @@ inline Multiply choose_tile(int rows, int panels) {
 
 // All rows of the columns of `panels` unpacked panels, in row tiles of nearly equal height: a last tile
 // of one row would cost nearly as much as a full one.
-// A panel pair's worth of rows of the result, in row tiles of nearly equal height: a last tile of one row
+// 128 times the sum of each column of an unpacked panel: what code - 128 falls short of the code by.
+inline void flip_correction(const int8_t* w, int depth, int32_t* correction) {
+  for (int c = 0; c < kColumns; c++) {
+    int32_t sum = 0;
+    for (int d = 0; d < depth; d += 4) {
+      const int8_t* four = w + d * kColumns + 4 * c;
+      sum += four[0] + four[1] + four[2] + four[3];
+    }
+    correction[c] = 128 * sum;
+  }
+}
+
+// 16 columns of a tile's sums.
+inline void add_correction(const int32_t* correction, int rows, int sum_stride, int32_t* sums) {
+  const Ints term = load(correction, kLanes);
+  for (int i = 0; i < rows; i++) {
+    int32_t* row = sums + i * sum_stride;
+    store(row, load(row, kLanes) + term, kLanes);
+  }
+}
+
+// The columns of some unpacked panels, in row tiles of nearly equal height: a last tile of one row
 // would cost nearly as much as a full one.
 template <class Tile>
-inline void gemm_columns(const GemmArgs& g, int column, int panels, const int8_t* const* w) {
+inline void gemm_columns(const GemmArgs& g, int run, int column, int panels,
+                         const int8_t* const* w) {
+  constexpr int kStride = Tile::kPanels * kColumns;
+  const int depth = round_up(g.k, kDepthAlign);
+  const bool flip = Tile::kSignedCodes && g.a_bits == 8;
   const int tiles = (g.m + Tile::kRows - 1) / Tile::kRows;
-  alignas(64) int32_t sums[Tile::kRows * Tile::kPanels * kColumns];
+  alignas(64) int32_t sums[Tile::kRows * kStride], correction[kStride];
+  for (int p = 0; flip && p < panels; p++) {
+    flip_correction(w[p], depth, correction + p * kColumns);
+  }
   TileArgs args = {.a = g.a,
                    .a_stride = g.a_stride,
                    .w = w,
-                   .depth = round_up(g.k, kDepthAlign),
-                   .run = pairs_run(g.bits, g.a_bits),
+                   .depth = depth,
+                   .run = run,
+                   .flip = static_cast<uint8_t>(flip ? 128 : 0),
                    .sums = sums};
   for (int t = 0, row = 0; t < tiles; t++) {
     const int rows = (g.m - row) / (tiles - t);
     choose_tile<Tile>(rows, panels)(args);
     for (int p = 0; p < panels; p++) {
-      finish_panel(g, row, rows, column + p * kColumns, sums + p * kColumns,
-                   Tile::kPanels * kColumns);
+      if (flip) add_correction(correction + p * kColumns, rows, kStride, sums + p * kColumns);
+      finish_panel(g, row, rows, column + p * kColumns, sums + p * kColumns, kStride);
     }
     args.a += rows * g.a_stride;
     row += rows;
@@ -75,7 +102,7 @@ inline void gemm_columns(const GemmArgs& g, int column, int panels, const int8_t
 }
 
 template <class Tile>
-void gemm_tiles(const GemmArgs& g) {
+void gemm_tiles(const GemmArgs& g, int run) {
   const int depth = round_up(g.k, kDepthAlign);
   alignas(64) int8_t scratch[Tile::kPanels][kMaxDepth * kColumns * Tile::kDepthBytes];
   for (int column = 0; column < g.n; column += Tile::kPanels * kColumns) {
@@ -85,7 +112,7 @@ void gemm_tiles(const GemmArgs& g) {
       const uint8_t* panel = g.panels + pack_bytes(column + panels * kColumns, g.k, g.bits);
       w[panels] = Tile::unpack(panel, g.bits, depth, scratch[panels]);
     }
-    gemm_columns<Tile>(g, column, panels, w);
+    gemm_columns<Tile>(g, run, column, panels, w);
   }
   finish_codes(g, 0, g.m);
 }

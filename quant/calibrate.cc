@@ -1,6 +1,7 @@
 #include "quant/calibrate.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -10,13 +11,11 @@ namespace vitrun {
 namespace {
 
 constexpr int64_t kBatch = 8;
-constexpr size_t kCandidates = std::size(kPercentiles);
 
 // The elements of a site: columns [begin, end) of every row of its node's value.
 template <class Body>  // body(std::span<const float>)
 void for_each_row(const Site& site, const Tensor& value, const Body& body) {
   const int64_t cols = value.dims[2];
-  if (site.end - site.begin == cols) return body(std::span(value.data));
   for (int64_t row = 0; row < value.dims[0] * value.dims[1]; row++)
     body(std::span(value.data)
              .subspan(static_cast<size_t>(row * cols + site.begin),
@@ -24,17 +23,14 @@ void for_each_row(const Site& site, const Tensor& value, const Body& body) {
 }
 
 // Sum of (x - x̂)^2 for each scale, sharing the logarithm between them.
-void add_log_error(std::span<const float> values, const UniformRange* scales, int bits,
-                   double* error) {
-  float log_scale[kCandidates];
-  for (size_t c = 0; c < kCandidates; c++) log_scale[c] = std::log2(scales[c].scale);
-  std::vector<float> table;
-  for (int k = 0; k < 1 << bits; k++)
-    table.push_back(static_cast<float>(log_code_value(k)) / 65535);
-  table.push_back(0);
+void add_log_error(std::span<const float> values, const std::vector<UniformRange>& scales,
+                   const std::vector<float>& table, std::vector<double>& error) {
+  const int bits = std::countr_zero(table.size() - 1);
+  float log_scale[std::size(kPercentiles)];
+  for (size_t c = 0; c < scales.size(); c++) log_scale[c] = std::log2(scales[c].scale);
   for (float x : values) {
     const float log_x = std::log2(x);  // -inf for 0, which falls to the code for 0
-    for (size_t c = 0; c < kCandidates; c++) {
+    for (size_t c = 0; c < scales.size(); c++) {
       const float k = std::nearbyint(
           std::clamp(2 * (log_scale[c] - log_x), 0.f, static_cast<float>(1 << bits)));
       const float e = x - scales[c].scale * table[static_cast<size_t>(k)];
@@ -43,32 +39,131 @@ void add_log_error(std::span<const float> values, const UniformRange* scales, in
   }
 }
 
-struct Search {
-  const Site* site;
-  int bits;
-  TailObserver tails;
-  UniformRange candidates[kCandidates];
-  double error[kCandidates] = {};
+// Values of the codes of a log sqrt 2 quantizer of scale 1; the last stands for "below all codes".
+std::vector<float> log_table(int bits) {
+  std::vector<float> table;
+  for (int k = 0; k < 1 << bits; k++)
+    table.push_back(static_cast<float>(log_code_value(k)) / 65535);
+  table.push_back(0);
+  return table;
+}
 
-  void set_candidates() {
-    for (size_t c = 0; c < kCandidates; c++) {
-      const double high = tails.high(kPercentiles[c]);
-      candidates[c] = site->kind == CodeKind::kUniform
-                          ? uniform_range(tails.low(kPercentiles[c]), high, bits)
-                          : UniformRange{static_cast<float>(std::max(high, 1e-6)), 0};
-    }
+// (v - mean) / standard deviation of a row.
+void normalize(float* v, int64_t n) {
+  double sum = 0, squares = 0;
+  for (int64_t i = 0; i < n; i++) sum += v[i];
+  const float mean = static_cast<float>(sum / static_cast<double>(n));
+  for (int64_t i = 0; i < n; i++) squares += std::pow(static_cast<double>(v[i] -= mean), 2);
+  const float scale = static_cast<float>(1 / std::sqrt(squares / static_cast<double>(n) + 1e-12));
+  for (int64_t i = 0; i < n; i++) v[i] *= scale;
+}
+
+// The residual add that a Linear ends in; -1 if it does not.
+int residual_add(const Graph& graph, int linear) {
+  int found = -1;
+  for (size_t i = 0; i < graph.nodes.size(); i++)
+    for (int in : graph.nodes[i].in)
+      if (in == linear) found = graph.nodes[i].kind == NodeKind::kAdd ? static_cast<int>(i) : -1;
+  return found >= 0 && graph.nodes[static_cast<size_t>(found)].alpha == 1 ? found : -1;
+}
+
+// The search for one site's range. First observe() every image, then set_candidates(), then
+// add_error() with every image again.
+class Search {
+ public:
+  Search(Reference& engine, const Site& site, int bits, Objective objective, int64_t elements)
+      : engine_(&engine), site_(&site), bits_(bits), tails_(elements) {
+    if (site.kind == CodeKind::kLogSqrt2) table_ = log_table(bits);
+    const Node& consumer = engine.graph().nodes[static_cast<size_t>(site.consumer)];
+    if (objective == Objective::kResidual && consumer.kind == NodeKind::kLinear)
+      add_ = residual_add(engine.graph(), site.consumer);
   }
 
-  void add_error(const Tensor& value) {
-    for_each_row(*site, value, [&](std::span<const float> row) {
-      if (site->kind == CodeKind::kLogSqrt2) return add_log_error(row, candidates, bits, error);
-      for (size_t c = 0; c < kCandidates; c++) error[c] += squared_error(row, candidates[c], bits);
-    });
+  int node() const { return site_->node; }
+
+  void observe(const Tensor& value) {
+    for_each_row(*site_, value, [&](std::span<const float> row) { tails_.add(row); });
+  }
+
+  void set_candidates() {
+    if (site_->kind == CodeKind::kLogSqrt2)
+      for (double p : kPercentiles)
+        candidates_.push_back({static_cast<float>(std::max(tails_.high(p), 1e-6)), 0});
+    else
+      set_uniform_candidates();
+    error_.resize(candidates_.size());
+  }
+
+  // Sees the values of all nodes in order and takes those it needs.
+  void add_error(int node, const Tensor& value) {
+    if (node == add_) add_residual_error(value);
+    if (node != site_->node) return;
+    if (add_ >= 0)
+      input_ = value;
+    else
+      add_own_error(value);
   }
 
   SiteRange best() const {
-    return {bits, candidates[std::min_element(error, error + kCandidates) - error]};
+    const auto least = std::min_element(error_.begin(), error_.end()) - error_.begin();
+    return {bits_, candidates_[static_cast<size_t>(least)]};
   }
+
+ private:
+  void set_uniform_candidates() {
+    std::vector<double> percentiles(std::begin(kPercentiles), std::end(kPercentiles));
+    if (add_ >= 0) percentiles.push_back(1);
+    double last_low = 0, last_high = 0;
+    for (double p : percentiles) {
+      const double low = tails_.low(p), high = tails_.high(p);
+      if (add_ >= 0 && p != percentiles[0])
+        candidates_.push_back(uniform_range(-std::sqrt(std::max(low * last_low, 0.0)),
+                                            std::sqrt(std::max(high * last_high, 0.0)), bits_));
+      candidates_.push_back(uniform_range(low, high, bits_));
+      last_low = low;
+      last_high = high;
+    }
+  }
+
+  void add_own_error(const Tensor& value) {
+    for_each_row(*site_, value, [&](std::span<const float> row) {
+      if (site_->kind == CodeKind::kLogSqrt2)
+        return add_log_error(row, candidates_, table_, error_);
+      for (size_t c = 0; c < candidates_.size(); c++)
+        error_[c] += squared_error(row, candidates_[c], bits_);
+    });
+  }
+
+  // `sum` is the residual stream after the add; with a candidate it would be sum + (x̂ - x) W^T.
+  void add_residual_error(const Tensor& sum) {
+    const Node& linear = engine_->graph().nodes[static_cast<size_t>(site_->consumer)];
+    const int64_t cols = linear.cols;
+    Tensor expected = sum;
+    for (size_t row = 0; row < sum.data.size(); row += static_cast<size_t>(cols))
+      normalize(expected.data.data() + row, cols);
+    for (size_t c = 0; c < candidates_.size(); c++) {
+      Tensor change = input_;
+      for (float& x : change.data)
+        x = dequantize(quantize(x, candidates_[c], bits_), candidates_[c]) - x;
+      Tensor actual = engine_->multiply(change, linear);
+      for (size_t i = 0; i < actual.data.size(); i++) actual.data[i] += sum.data[i];
+      for (size_t row = 0; row < sum.data.size(); row += static_cast<size_t>(cols))
+        normalize(actual.data.data() + row, cols);
+      for (size_t i = 0; i < actual.data.size(); i++)
+        error_[c] += std::pow(static_cast<double>(actual.data[i] - expected.data[i]), 2);
+    }
+    input_ = {};
+  }
+
+  Reference* engine_;
+  const Site* site_;
+  int bits_;
+  int add_ = -1;  // the residual add whose value is looked at; -1: the site's own value
+  Tensor input_;  // the site's value of the current batch, until the add is reached
+  TailObserver tails_;
+  std::vector<float> table_;
+  std::vector<UniformRange> candidates_;
+  std::vector<double> error_;
 };
 
 int64_t elements_per_image(const Graph& graph, const Site& site) {
@@ -80,30 +175,29 @@ int64_t elements_per_image(const Graph& graph, const Site& site) {
 
 std::vector<SiteRange> calibrate(Reference& engine, const std::vector<Site>& sites,
                                  const std::vector<int>& bits, const ImageSource& images,
-                                 const Progress& progress) {
+                                 Objective objective, const Progress& progress) {
   if (images.count < 1) fail("calibration needs at least one image");
   const Graph& graph = engine.graph();
   std::vector<Search> searches;
   for (size_t i = 0; i < sites.size(); i++)
-    searches.push_back(
-        {&sites[i], bits[i], TailObserver(images.count * elements_per_image(graph, sites[i])), {}});
+    searches.emplace_back(engine, sites[i], bits[i], objective,
+                          images.count * elements_per_image(graph, sites[i]));
 
-  auto pass = [&](double done, const std::function<void(Search&, const Tensor&)>& see) {
+  auto pass = [&](double done, const std::function<void(Search&, int, const Tensor&)>& see) {
     for (int64_t first = 0; first < images.count; first += kBatch) {
       const int64_t n = std::min(kBatch, images.count - first);
       engine.run(images.load(first, n), [&](int node, Tensor& value) {
-        for (Search& s : searches)
-          if (s.site->node == node) see(s, value);
+        for (Search& s : searches) see(s, node, value);
       });
       if (progress)
         progress(done + 0.5 * static_cast<double>(first + n) / static_cast<double>(images.count));
     }
   };
-  pass(0, [](Search& s, const Tensor& value) {
-    for_each_row(*s.site, value, [&](std::span<const float> row) { s.tails.add(row); });
+  pass(0, [](Search& s, int node, const Tensor& value) {
+    if (node == s.node()) s.observe(value);
   });
   for (Search& s : searches) s.set_candidates();
-  pass(0.5, [](Search& s, const Tensor& value) { s.add_error(value); });
+  pass(0.5, [](Search& s, int node, const Tensor& value) { s.add_error(node, value); });
 
   std::vector<SiteRange> ranges;
   for (const Search& s : searches) ranges.push_back(s.best());

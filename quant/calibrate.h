@@ -16,6 +16,20 @@ struct SiteRange {
   UniformRange range;
 };
 
+// What the search for a uniform range makes small, and what it tries.
+enum class Objective {
+  // The paper's: the squared error of the tensor, at its three percentiles.
+  kTensor,
+  // [ours] The same, but inputs of Linears that end in a residual add (proj, fc2): the error of
+  // that sum once normalised,
+  // as the next LayerNorm sees it, at the percentiles, the whole range and the geometric means
+  // between
+  // neighbours. A token with a massive activation (ViT-Ti: 218 after a GELU, 7 elsewhere) may then
+  // be clipped, but not
+  // below what keeps its direction, and the codes go to the others.
+  kResidual,
+};
+
 // Calibration input: `count` preprocessed images, handed out in batches so that only one batch is
 // in memory.
 struct ImageSource {
@@ -27,11 +41,11 @@ struct ImageSource {
 // Called with the fraction done, 0..1.
 using Progress = std::function<void(double)>;
 
-// The range of every site by the percentile search: two passes over the images, the first for exact
+// The range of every site by search: two passes over the images, the first for exact
 // quantiles, the second for the squared error of each candidate. bits[i] belongs to sites[i].
 // Memory is bounded by one batch and 0.2 % of the observed values.
 std::vector<SiteRange> calibrate(Reference& engine, const std::vector<Site>& sites,
                                  const std::vector<int>& bits, const ImageSource& images,
-                                 const Progress& progress = {});
+                                 Objective objective, const Progress& progress = {});
 
 }  // namespace vitrun

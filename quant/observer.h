@@ -9,7 +9,7 @@
 namespace vitrun {
 
 // The percentiles the search tries; hi = quantile(p), lo = quantile(1 - p).
-constexpr double kPercentiles[3] = {0.999, 0.9999, 0.99999};
+constexpr double kPercentiles[] = {0.999, 0.9999, 0.99999};
 
 // Exact quantiles p and 1-p for p >= 0.999 of a stream whose length is known in advance: it keeps
 // the largest and smallest 0.1 % of the values and nothing else.

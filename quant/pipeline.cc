@@ -52,11 +52,14 @@ QbinWriter quantize_model(FloatModel model, const ImageSource& calibration,
   const std::vector<Site> sites = activation_sites(model.graph);
   const std::vector<int> bits = site_bits(model.graph, sites, options.activation_bits);
   Reference engine(model.graph, model.weights, options.threads);
-  const auto ranges = calibrate(engine, sites, bits, calibration, part(0, kCalibrationPart));
+  const auto ranges =
+      calibrate(engine, sites, bits, calibration, options.objective, part(0, kCalibrationPart));
   const auto weights = quantize_weights(model, options.weight_bits, part(kCalibrationPart, 1));
 
   std::map<std::string, QbinValue> recipe = options.provenance;
   recipe["method"] = std::string("layerwise");
+  recipe["objective"] =
+      std::string(options.objective == Objective::kResidual ? "residual" : "tensor");
   recipe["weight_bits"] = int64_t{options.weight_bits};
   recipe["activation_bits"] = int64_t{options.activation_bits};
   if (progress) progress(1);

@@ -9,6 +9,7 @@ namespace vitrun {
 struct QuantizeOptions {
   int weight_bits = 8;      // 3..8
   int activation_bits = 8;  // 3..8; the patch embedding's input is always 8 (method.md section 2)
+  Objective objective = Objective::kResidual;
   int threads = 1;
   std::map<std::string, QbinValue> provenance;  // calibration images, seed: recorded in the file
 };

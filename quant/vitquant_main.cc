@@ -43,6 +43,12 @@ void check_method(const cxxopts::ParseResult& args) {
   if (mixed != "none") throw UsageError(cat("--mixed ", mixed, ": this version has 'none'"));
 }
 
+Objective choose_objective(const std::string& name) {
+  if (name == "residual") return Objective::kResidual;
+  if (name == "tensor") return Objective::kTensor;
+  throw UsageError(cat("--objective must be residual or tensor, got '", name, "'"));
+}
+
 ImageSource choose_calibration(const cxxopts::ParseResult& args, const ModelConfig& config,
                                QuantizeOptions& options) {
   if (args.count("calib") + args.count("calib-raw") != 1)
@@ -67,6 +73,7 @@ int run(const cxxopts::ParseResult& args) {
     if (!args.count(needed)) throw UsageError(cat("--", needed, " is missing"));
   check_method(args);
   QuantizeOptions options;
+  options.objective = choose_objective(args["objective"].as<std::string>());
   options.weight_bits = int_option(args, "wbits", 3, 8);
   options.activation_bits = int_option(args, "abits", 3, 8);
   options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
@@ -109,7 +116,12 @@ int main(int argc, char** argv) {
       ("calib-count", "how many of them to use", cxxopts::value<int>()->default_value("32"))  //
       ("seed", "which of them", cxxopts::value<int>()->default_value("0"))                    //
       ("method", "layerwise: one scale per tensor, per channel for weights",
-       cxxopts::value<std::string>()->default_value("layerwise"))                                 //
+       cxxopts::value<std::string>()->default_value("layerwise"))  //
+      ("objective",
+       "what activation ranges minimise: residual (for proj and fc2 the normalised residual "
+       "stream) or tensor (the "
+       "paper's)",
+       cxxopts::value<std::string>()->default_value("residual"))                                  //
       ("wbits", "bits of a weight, 3..8", cxxopts::value<int>()->default_value("8"))              //
       ("abits", "bits of an activation, 3..8", cxxopts::value<int>()->default_value("8"))         //
       ("mixed", "bits per layer: none", cxxopts::value<std::string>()->default_value("none"))     //

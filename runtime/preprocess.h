@@ -1,7 +1,7 @@
 // From RGB8 pixels to a model's input, as timm's eval transform on Pillow makes it. Resizing equals
-// Pillow's Image.resize bit for bit, the order of its two passes being that of Pillow 13 (up
-// to 12.1 the horizontal one always came first, 12.2 and 12.3 exempted only images over 100 times
-// taller than wide). Normalising equals torchvision's ToTensor and Normalize.
+// Image.resize of Pillow 13 bit for bit; earlier versions order its two passes otherwise: up
+// to 12.1 always horizontal first, 12.2 and 12.3 except for images over 100 times taller than wide.
+// Normalising equals torchvision's ToTensor and Normalize.
 #pragma once
 
 #include <cstdint>

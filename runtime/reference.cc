@@ -323,6 +323,16 @@ Tensor Reference::evaluate(const Node& node, const Tensor& images,
   return y;
 }
 
+Tensor Reference::multiply(const Tensor& x, const Node& linear) {
+  Tensor y({x.dims[0], x.dims[1], linear.cols});
+  const int k = static_cast<int>(cols_of(x)), n = linear.cols;
+  const float* w = weights_.at(linear.weight).data.data();
+  parallel(pool_, rows_of(x), [&](int64_t begin, int64_t end) {
+    affine(x.data.data() + begin * k, w, nullptr, end - begin, n, k, y.data.data() + begin * n);
+  });
+  return y;
+}
+
 Tensor Reference::run(const Tensor& images, const Observer& observe) {
   const ModelConfig& config = graph_.config;
   const Dims want = {images.dims.empty() ? 1 : images.dims[0], 3, config.image_height,

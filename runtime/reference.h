@@ -22,6 +22,9 @@ class Reference {
   // last use.
   Tensor run(const Tensor& images, const Observer& observe = {});
 
+  // y = x W^T, x [batch, rows, K] and the Linear's weight W [N, K].
+  Tensor multiply(const Tensor& x, const Node& linear);
+
   const Graph& graph() const { return graph_; }
 
  private:
