@@ -1,8 +1,11 @@
-// The benchmark program: one function per subcommand. Results on stdout, as a table or as JSON lines.
+// The benchmark program: one function per subcommand. Results on stdout, as a table or as JSON
+// lines.
 #pragma once
 
 #include <string>
 #include <vector>
+
+#include "kernels/kernels.h"
 
 namespace vitrun {
 
@@ -17,11 +20,15 @@ int bench_gemm(const BenchOptions& options);
 // The row-wise kernels of each ISA at DeiT-S sizes.
 int bench_ops(const BenchOptions& options);
 
+// The tables of options.isas, or every supported one but scalar, which is slow and serves as the
+// check.
+std::vector<const Kernels*> selected_isas(const BenchOptions& options);
+
 // Seconds on the steady clock.
 double now_seconds();
 
-// Fastest register-only multiply-add loop of an ISA in operations (two per multiply-add) a second; 0 if
-// not known. kExact8: any u8 x s8 into int32. kShort: int16 accumulation (4-bit codes).
+// Fastest register-only multiply-add loop of an ISA in operations (two per multiply-add) a second;
+// 0 if not known. kExact8: any u8 x s8 into int32. kShort: int16 accumulation (4-bit codes).
 enum class PeakKind { kExact8, kShort };
 double measure_peak(const std::string& isa, PeakKind kind);
 

@@ -19,16 +19,14 @@ struct Shape {
 };
 
 constexpr Shape kShapes[] = {
-    {"DeiT-S qkv", 197, 384, 1152},   {"DeiT-S proj", 197, 384, 384},
-    {"DeiT-S fc1", 197, 384, 1536},   {"DeiT-S fc2", 197, 1536, 384},
-    {"DeiT-T fc1", 197, 192, 768},    {"DeiT-B fc1", 197, 768, 3072},
-    {"DeiT-B fc2", 197, 3072, 768},   {"Swin-T stage1 fc1", 3136, 96, 384},
+    {"DeiT-S qkv", 197, 384, 1152},        {"DeiT-S proj", 197, 384, 384},
+    {"DeiT-S fc1", 197, 384, 1536},        {"DeiT-S fc2", 197, 1536, 384},
+    {"DeiT-T fc1", 197, 192, 768},         {"DeiT-B fc1", 197, 768, 3072},
+    {"DeiT-B fc2", 197, 3072, 768},        {"Swin-T stage1 fc1", 3136, 96, 384},
     {"Swin-T stage3 fc2", 196, 1536, 384},
 };
 
-constexpr struct {
-  int weight, activation;
-} kBits[] = {{8, 8}, {6, 8}, {4, 8}, {6, 6}, {4, 4}};
+constexpr struct { int weight, activation; } kBits[] = {{8, 8}, {6, 8}, {4, 8}, {6, 6}, {4, 4}};
 
 uint8_t random_code(std::mt19937& random, int bits) {
   return static_cast<uint8_t>(random() & ((1u << bits) - 1));
@@ -49,7 +47,8 @@ class Product {
     std::vector<uint8_t> codes(n * static_cast<size_t>(shape.k));
     for (uint8_t& c : codes) c = random_code(random, bits);
     panels_.resize(static_cast<size_t>(pack_bytes(shape.n, shape.k, bits)) + 64);
-    uint8_t* aligned = panels_.data() + (64 - reinterpret_cast<uintptr_t>(panels_.data()) % 64) % 64;
+    uint8_t* aligned =
+        panels_.data() + (64 - reinterpret_cast<uintptr_t>(panels_.data()) % 64) % 64;
     pack_codes(codes.data(), shape.n, shape.k, bits, aligned);
     row_sum_.assign(m, 1000);
     terms_.assign(columns, 3);
@@ -111,27 +110,24 @@ void print_row(const BenchOptions& options, const Shape& s, const Kernels& kerne
   const double share = peaks.exact > 0 ? rate / peaks.exact * 100 : 0;
   const double best_share = peaks.exact > 0 ? best / peaks.exact * 100 : 0;
   if (options.json) {
-    std::printf("{\"bench\":\"gemm\",\"isa\":\"%s\",\"shape\":\"%s\",\"m\":%d,\"k\":%d,\"n\":%d,"
-                "\"weight_bits\":%d,\"activation_bits\":%d,\"ns_median\":%.0f,\"ns_min\":%.0f,"
-                "\"gops_median\":%.1f,\"peak_exact_gops\":%.1f,\"peak_gops\":%.1f}\n",
-                kernels.name, s.name, s.m, s.k, s.n, bits, a_bits, median * 1e9,
-                times.front() * 1e9, rate / 1e9, peaks.exact / 1e9, peaks.fastest / 1e9);
+    std::printf(
+        "{\"bench\":\"gemm\",\"isa\":\"%s\",\"shape\":\"%s\",\"m\":%d,\"k\":%d,\"n\":%d,"
+        "\"weight_bits\":%d,\"activation_bits\":%d,\"ns_median\":%.0f,\"ns_min\":%.0f,"
+        "\"gops_median\":%.1f,\"peak_exact_gops\":%.1f,\"peak_gops\":%.1f}\n",
+        kernels.name, s.name, s.m, s.k, s.n, bits, a_bits, median * 1e9, times.front() * 1e9,
+        rate / 1e9, peaks.exact / 1e9, peaks.fastest / 1e9);
   } else {
-    std::printf("%-11s %-18s %4dx%4dx%4d W%dA%d %9.1f us %7.1f GOP/s %5.1f %%   min %7.1f GOP/s %5.1f %%\n",
-                kernels.name, s.name, s.m, s.k, s.n, bits, a_bits, median * 1e6, rate / 1e9, share,
-                best / 1e9, best_share);
+    std::printf(
+        "%-11s %-18s %4dx%4dx%4d W%dA%d %9.1f us %7.1f GOP/s %5.1f %%   min %7.1f GOP/s %5.1f %%\n",
+        kernels.name, s.name, s.m, s.k, s.n, bits, a_bits, median * 1e6, rate / 1e9, share,
+        best / 1e9, best_share);
   }
-}
-
-bool selected(const BenchOptions& options, const Kernels& kernels) {
-  if (!is_supported(kernels)) return false;
-  return options.isas.empty() ||
-         std::find(options.isas.begin(), options.isas.end(), kernels.name) != options.isas.end();
 }
 
 // All ISAs and bit widths of one shape, their repetitions interleaved.
 bool bench_shape(const BenchOptions& options, const Shape& shape,
-                 const std::vector<const Kernels*>& isas, const std::map<std::string, Peaks>& peaks) {
+                 const std::vector<const Kernels*>& isas,
+                 const std::map<std::string, Peaks>& peaks) {
   const Kernels& scalar = *find_kernels("scalar");
   std::vector<std::unique_ptr<Product>> products;
   for (const auto& b : kBits) {
@@ -164,21 +160,32 @@ bool bench_shape(const BenchOptions& options, const Shape& shape,
 
 }  // namespace
 
-int bench_gemm(const BenchOptions& options) {
+std::vector<const Kernels*> selected_isas(const BenchOptions& options) {
   std::vector<const Kernels*> isas;
-  std::map<std::string, Peaks> peaks;
   for (const Kernels* kernels : compiled_kernels()) {
-    if (!selected(options, *kernels)) continue;
-    // scalar is the check; it is timed only on request.
-    if (options.isas.empty() && std::strcmp(kernels->name, "scalar") == 0) continue;
-    isas.push_back(kernels);
-    peaks[kernels->name] = peaks_of(kernels->name);
-    if (!options.json) {
-      std::printf("%-11s peak %7.1f GOP/s exact u8 x s8, %7.1f GOP/s int16 or fastest\n",
-                  kernels->name, peaks[kernels->name].exact / 1e9, peaks[kernels->name].fastest / 1e9);
+    const std::string name = kernels->name;
+    const bool named =
+        std::find(options.isas.begin(), options.isas.end(), name) != options.isas.end();
+    if (is_supported(*kernels) && (named || (options.isas.empty() && name != "scalar"))) {
+      isas.push_back(kernels);
     }
   }
-  if (!options.json) std::printf("%% is of the exact u8 x s8 peak, one thread, median of %d\n", options.repetitions);
+  return isas;
+}
+
+int bench_gemm(const BenchOptions& options) {
+  const std::vector<const Kernels*> isas = selected_isas(options);
+  std::map<std::string, Peaks> peaks;
+  for (const Kernels* kernels : isas) {
+    const Peaks& p = peaks[kernels->name] = peaks_of(kernels->name);
+    if (options.json) continue;
+    std::printf("%-11s peak %7.1f GOP/s exact u8 x s8, %7.1f GOP/s in int16\n", kernels->name,
+                p.exact / 1e9, p.fastest / 1e9);
+  }
+  if (!options.json) {
+    std::printf("%% is of the exact u8 x s8 peak; one thread, median and minimum of %d\n",
+                options.repetitions);
+  }
   for (const Shape& shape : kShapes) {
     if (!bench_shape(options, shape, isas, peaks)) return 1;
   }

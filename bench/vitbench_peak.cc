@@ -15,25 +15,25 @@ namespace {
 #if defined(__x86_64__)
 // Twelve independent accumulators hide the latency. Assembly, so that no flag leaks into this file.
 #define TWELVE(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
-#define CLOBBERS                                                                               \
+#define CLOBBERS                                                                           \
   "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
       "xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
-#define PEAK_LOOP(name, STEP)                                         \
-  void name(long n) {                                                 \
-    for (long k = 0; k < n; k++) {                                    \
-      __asm__ volatile(TWELVE(STEP) TWELVE(STEP)::: CLOBBERS);        \
-    }                                                                 \
-    __asm__ volatile("vzeroupper" ::: CLOBBERS);                      \
+#define PEAK_LOOP(name, STEP)                                  \
+  void name(long n) {                                          \
+    for (long k = 0; k < n; k++) {                             \
+      __asm__ volatile(TWELVE(STEP) TWELVE(STEP)::: CLOBBERS); \
+    }                                                          \
+    __asm__ volatile("vzeroupper" ::: CLOBBERS);               \
   }
 
 #define DOT_ZMM(i) "vpdpbusd %%zmm14,%%zmm15,%%zmm" #i "\n"
 #define DOT_YMM(i) "%{vex%} vpdpbusd %%ymm14,%%ymm15,%%ymm" #i "\n"
 #define SHORT_YMM(i) "vpmaddubsw %%ymm14,%%ymm15,%%ymm13\n vpaddw %%ymm13,%%ymm" #i ",%%ymm" #i "\n"
 #define SHORT_ZMM(i) "vpmaddubsw %%zmm14,%%zmm15,%%zmm13\n vpaddw %%zmm13,%%zmm" #i ",%%zmm" #i "\n"
-#define EXACT_YMM(i)                                                         \
+#define EXACT_YMM(i)                                                        \
   "vpmaddubsw %%ymm14,%%ymm15,%%ymm13\n vpmaddwd %%ymm12,%%ymm13,%%ymm13\n" \
   "vpaddd %%ymm13,%%ymm" #i ",%%ymm" #i "\n"
-#define EXACT_ZMM(i)                                                         \
+#define EXACT_ZMM(i)                                                        \
   "vpmaddubsw %%zmm14,%%zmm15,%%zmm13\n vpmaddwd %%zmm12,%%zmm13,%%zmm13\n" \
   "vpaddd %%zmm13,%%zmm" #i ",%%zmm" #i "\n"
 

@@ -83,7 +83,7 @@ def fit_exp():
     high = np.float32(math.floor(math.log(2) * 2**15) / 2**15)
     low = np.float32(float(mp.log(2) - mp.mpf(float(high))))
     x = np.linspace(-87, 88, 4000001).astype(np.float32)
-    n = np.rint(x * np.float32(1 / math.log(2)))
+    n = fma(x, np.float32(1 / math.log(2)), np.float32(1.5 * 2**23)) - np.float32(1.5 * 2**23)
     r = fma(n, -low, fma(n, -high, x))
     y = np.ldexp(fma(fma(horner(poly, r), r, np.float32(1)), r, np.float32(1)), n.astype(int))
     show("exp", poly)

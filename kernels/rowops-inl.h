@@ -65,52 +65,81 @@ void quantize_rows(const float* x, int64_t x_stride, int32_t m, int32_t c, Quant
   }
 }
 
+// Rows are worked on a few at a time, phase by phase: each phase ends in a chain of dependent
+// operations, which those of the other rows fill.
+constexpr int kRowBlock = 4;
+
+// Calls f(first, rows) for blocks of at most kRowBlock of m rows.
+template <class F>
+inline void for_row_blocks(int32_t m, F f) {
+  for (int32_t i = 0; i < m; i += kRowBlock) f(i, m - i < kRowBlock ? m - i : kRowBlock);
+}
+
 struct RowMoments {
-  Floats mean, inv_deviation;
+  float mean, inv_deviation;
 };
 
-inline RowMoments row_moments(const float* x, int c, float eps) {
+inline float row_mean(const float* x, int c) {
   Floats sum = splat(0.0f);
   for_lanes(
       c, VITRUN_LANES(j, count) { sum = sum + load(x + j, count); });
-  const float mean = sum_lanes(sum) / static_cast<float>(c);
+  return sum_lanes(sum) / static_cast<float>(c);
+}
+
+inline float row_variance(const float* x, int c, float mean) {
   Floats squares = splat(0.0f);
   for_lanes(
       c, VITRUN_LANES(j, count) {
         const Floats d = first_lanes(load(x + j, count) - splat(mean), count, splat(0.0f));
         squares = fma(d, d, squares);
       });
-  const float variance = sum_lanes(squares) / static_cast<float>(c);
-  return {splat(mean), splat(1.0f / __builtin_sqrtf(variance + eps))};
+  return sum_lanes(squares) / static_cast<float>(c);
+}
+
+inline void block_moments(const NormArgs& args, int32_t first, int rows, RowMoments* moments) {
+  const float* x = args.x + first * args.x_stride;
+  for (int r = 0; r < rows; r++) moments[r].mean = row_mean(x + r * args.x_stride, args.c);
+  for (int r = 0; r < rows; r++) {
+    const float variance = row_variance(x + r * args.x_stride, args.c, moments[r].mean);
+    moments[r].inv_deviation = 1.0f / __builtin_sqrtf(variance + args.eps);
+  }
 }
 
 inline Floats normalized(const NormArgs& args, const float* x, const RowMoments& moments, int j,
                          int count) {
-  return fma((load(x + j, count) - moments.mean) * moments.inv_deviation,
-             load(args.gamma + j, count), load(args.beta + j, count));
+  const Floats unit = (load(x + j, count) - splat(moments.mean)) * splat(moments.inv_deviation);
+  return fma(unit, load(args.gamma + j, count), load(args.beta + j, count));
 }
 
 void layernorm_rows(const NormArgs& args, float* y, int64_t y_stride) {
-  for (int32_t i = 0; i < args.m; i++) {
-    const float* x = args.x + i * args.x_stride;
-    float* out = y + i * y_stride;
-    const RowMoments moments = row_moments(x, args.c, args.eps);
-    for_lanes(
-        args.c,
-        VITRUN_LANES(j, count) { store(out + j, normalized(args, x, moments, j, count), count); });
-  }
+  for_row_blocks(args.m, [&](int32_t first, int rows) {
+    RowMoments moments[kRowBlock];
+    block_moments(args, first, rows, moments);
+    for (int r = 0; r < rows; r++) {
+      const float* x = args.x + (first + r) * args.x_stride;
+      float* out = y + (first + r) * y_stride;
+      for_lanes(
+          args.c, VITRUN_LANES(j, count) {
+            store(out + j, normalized(args, x, moments[r], j, count), count);
+          });
+    }
+  });
 }
 
 void layernorm_codes_rows(const NormArgs& args, Quantizer q, uint8_t* codes, int64_t code_stride,
                           int32_t* code_sum) {
   const LaneQuantizer quantizer(q);
-  for (int32_t i = 0; i < args.m; i++) {
-    const float* x = args.x + i * args.x_stride;
-    const RowMoments moments = row_moments(x, args.c, args.eps);
-    code_sum[i] = quantize_row(
-        args.c, quantizer, codes + i * code_stride,
-        VITRUN_LANES(j, count) { return normalized(args, x, moments, j, count); });
-  }
+  for_row_blocks(args.m, [&](int32_t first, int rows) {
+    RowMoments moments[kRowBlock];
+    block_moments(args, first, rows, moments);
+    for (int r = 0; r < rows; r++) {
+      const int32_t i = first + r;
+      const float* x = args.x + i * args.x_stride;
+      code_sum[i] = quantize_row(
+          args.c, quantizer, codes + i * code_stride,
+          VITRUN_LANES(j, count) { return normalized(args, x, moments[r], j, count); });
+    }
+  });
 }
 
 // Row i of scores + bias + mask, columns j .. j + count.
@@ -124,42 +153,44 @@ inline Floats masked_scores(const SoftmaxArgs& args, int64_t i, int j, int count
   return v;
 }
 
-inline void softmax_codes_row(const SoftmaxArgs& args, const Table64& table, int64_t i) {
+inline float highest_score(const SoftmaxArgs& args, int64_t i) {
   const Floats lowest = splat(-__builtin_inff());
   Floats top = lowest;
   for_lanes(
       args.n, VITRUN_LANES(j, count) {
         top = max(top, first_lanes(masked_scores(args, i, j, count), count, lowest));
       });
-  const Floats highest = splat(max_lanes(top));
+  return max_lanes(top);
+}
+
+// 2 log2(s sum_j exp(v_j - highest)): what turns a distance from the highest score into a code.
+inline float code_offset(const SoftmaxArgs& args, int64_t i, float highest) {
   Floats sum = splat(0.0f);
   for_lanes(
       args.n, VITRUN_LANES(j, count) {
-        const Floats e = exp_lanes(masked_scores(args, i, j, count) - highest);
+        const Floats e = exp_nonpositive(masked_scores(args, i, j, count) - splat(highest));
         sum = sum + first_lanes(e, count, splat(0.0f));
       });
-  const Floats offset = splat(2.0f * log2_one(sum_lanes(sum) * args.scale));
+  return 2.0f * log2_one(sum_lanes(sum) * args.scale);
+}
+
+inline void store_planes(const SoftmaxArgs& args, const Table64& table, int64_t i, float highest,
+                         float offset) {
   // Codes from 63 on all mean 0, as does 2^bits: the clamp to [0, 2^bits] may stop at 63.
   const Floats limit = splat(args.bits < 6 ? static_cast<float>(1 << args.bits) : 63.0f);
   uint8_t* hi = args.hi + i * args.plane_stride;
   uint8_t* lo = args.lo + i * args.plane_stride;
-  Ints hi_sum = splat(0), lo_sum = splat(0);
   for_lanes(
       args.n, VITRUN_LANES(j, count) {
-        const Floats distance = highest - masked_scores(args, i, j, count);
-        const Floats code = fma(distance, splat(0x1.715476p1f), offset);
+        const Floats distance = splat(highest) - masked_scores(args, i, j, count);
+        const Floats code = fma(distance, splat(0x1.715476p1f), splat(offset));
         const Ints index = round_to_int(min(max(code, splat(0.0f)), limit));
         const Ints value = first_lanes(lookup(table, index), count, splat(0));
-        const Ints value_hi = shift_right<8>(value), value_lo = value & splat(255);
-        store_bytes(hi + j, value_hi);
-        store_bytes(lo + j, value_lo);
-        hi_sum = hi_sum + value_hi;
-        lo_sum = lo_sum + value_lo;
+        store_bytes(hi + j, shift_right<8>(value));
+        store_bytes(lo + j, value);
       });
   clear_padding(hi, args.n);
   clear_padding(lo, args.n);
-  args.hi_sum[i] = sum_lanes(hi_sum);
-  args.lo_sum[i] = sum_lanes(lo_sum);
 }
 
 void softmax_codes_rows(const SoftmaxArgs& args) {
@@ -167,7 +198,17 @@ void softmax_codes_rows(const SoftmaxArgs& args) {
   const int used = args.bits < 6 ? 1 << args.bits : 63;
   for (int k = 0; k < used; k++) entries[k] = args.table[k];
   const Table64 table = load_table(entries);
-  for (int32_t i = 0; i < args.m; i++) softmax_codes_row(args, table, i);
+  const int padded = round_up(args.n, kDepthAlign);
+  for_row_blocks(args.m, [&](int32_t first, int rows) {
+    float highest[kRowBlock], offset[kRowBlock];
+    for (int r = 0; r < rows; r++) highest[r] = highest_score(args, first + r);
+    for (int r = 0; r < rows; r++) offset[r] = code_offset(args, first + r, highest[r]);
+    for (int r = 0; r < rows; r++) store_planes(args, table, first + r, highest[r], offset[r]);
+    for (int r = 0; r < rows; r++) {
+      args.hi_sum[first + r] = sum_bytes(args.hi + (first + r) * args.plane_stride, padded);
+      args.lo_sum[first + r] = sum_bytes(args.lo + (first + r) * args.plane_stride, padded);
+    }
+  });
 }
 
 // In an 8-bit panel the four bytes of column c at depths 4r .. 4r+3 stand at 64 r + 4 c (pack.h).

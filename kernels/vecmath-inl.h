@@ -15,17 +15,27 @@ inline Floats polynomial(const float (&coefficients)[kCount], Floats x) {
 }
 
 // exp(x) = 2^n (1 + r + r^2 P(r)), n = round(x / ln 2), r = x - n ln 2 with ln 2 in two parts, the
-// first so short that n times it is exact. Error <= 0.9 ulp on [-87, 88]. x is clamped to
-// [-87.33, 88.72], where 2^n stays a normal number; NaN counts as the lower end.
-inline Floats exp_lanes(Floats x) {
+// first so short that n times it is exact. Error <= 0.9 ulp. x in [-87.33, 88.72], where 2^n stays
+// normal.
+inline Floats exp_in_range(Floats x) {
   static constexpr float kPoly[] = {0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558f2p-5f, 0x1.1239e2p-7f,
                                     0x1.6a2432p-10f};
-  x = min(max(x, splat(-87.33f)), splat(88.72f));
-  const Ints n = round_to_int(x * splat(0x1.715476p0f));
-  const Floats whole = to_float(n);
+  // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits.
+  const Floats shifted = fma(x, splat(0x1.715476p0f), splat(0x1.8p23f));
+  const Floats whole = shifted - splat(0x1.8p23f);
   const Floats r = fnma(whole, splat(0x1.7f7d1cp-20f), fnma(whole, splat(0x1.62e4p-1f), x));
   const Floats y = fma(fma(polynomial(kPoly, r), r, splat(1.0f)), r, splat(1.0f));
-  return bits_to_float(float_to_bits(y) + shift_left<23>(n));
+  return bits_to_float(float_to_bits(y) + shift_left<23>(float_to_bits(shifted)));
+}
+
+// Any x, clamped to that range; NaN counts as the lower end.
+inline Floats exp_lanes(Floats x) {
+  return exp_in_range(min(max(x, splat(-87.33f)), splat(88.72f)));
+}
+
+// x <= 0 or NaN: the same bits with one clamp less.
+inline Floats exp_nonpositive(Floats x) {
+  return exp_in_range(max(x, splat(-87.33f)));
 }
 
 // gelu(x) = x Phi(x) = max(x, 0) - |x| Phi(-|x|), with Phi(-t) = P(t)^2 on [0, 5.6] and t held

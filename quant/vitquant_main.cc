@@ -19,13 +19,8 @@ ImageSource from_files(const std::vector<Sample>& samples, const ModelConfig& co
 }
 
 ImageSource from_raw(const std::string& path, const ModelConfig& config) {
-  auto all = std::make_shared<Tensor>(read_npy(path));
-  const Dims want = {all->dims.empty() ? 0 : all->dims[0], 3, config.image_height,
-                     config.image_width};
-  if (all->dims != want || want[0] == 0)
-    fail(path, ": shape ", to_string(all->dims), ", the model takes [N, 3, ", want[2], ", ",
-         want[3], "]");
-  return {want[0], [all](int64_t first, int64_t n) {
+  auto all = std::make_shared<Tensor>(read_raw_images(path, config));
+  return {all->dims[0], [all](int64_t first, int64_t n) {
             Dims dims = all->dims;
             dims[0] = n;
             Tensor t(dims);

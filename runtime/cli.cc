@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
@@ -38,6 +39,8 @@ int run_program(cxxopts::Options options, const std::string& examples, int argc,
       std::cout << options.program() << " " VITRUN_VERSION "\n";
       return 0;
     }
+    if (!args.unmatched().empty())
+      throw UsageError(cat("unexpected argument '", args.unmatched().front(), "'"));
     const int status = body(args);
     if (!std::cout.flush()) fail("cannot write to standard output");
     return status;

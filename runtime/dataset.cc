@@ -18,7 +18,7 @@ bool is_image(const fs::path& path) {
   std::string extension = path.extension().string();
   std::transform(extension.begin(), extension.end(), extension.begin(),
                  [](char c) { return static_cast<char>(c | 32); });
-  for (const char* known : {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tga"})
+  for (const char* known : {".jpg", ".jpeg", ".png", ".bmp", ".gif"})
     if (extension == known) return true;
   return false;
 }
@@ -44,19 +44,19 @@ std::vector<Sample> from_folder(const fs::path& dir) {
   return out;
 }
 
-// "some path.jpg 12": the label is the last word if it is a number.
+// "some path.jpg 12" or "some path.jpg": the last word is a label unless the whole line is a file.
 Sample parse_line(const std::string& line, const fs::path& folder, const std::string& where) {
   const size_t end = line.find_last_not_of(" \t\r"), space = line.find_last_of(" \t", end);
   Sample s;
-  std::string path = line.substr(0, end + 1);
-  if (space != std::string::npos && space < end) {
+  s.path = (folder / line.substr(0, end + 1)).string();
+  if (fs::is_regular_file(s.path)) return s;
+  if (space != std::string::npos) {
     const char *first = line.data() + space + 1, *last = line.data() + end + 1;
     const auto [stop, error] = std::from_chars(first, last, s.label);
     if (error != std::errc() || stop != last || s.label < 0 || s.label > kMaxLabel)
       fail(where, ": '", std::string(first, last), "' is no class index");
-    path = line.substr(0, line.find_last_not_of(" \t", space) + 1);
+    s.path = (folder / line.substr(0, line.find_last_not_of(" \t", space) + 1)).string();
   }
-  s.path = (folder / path).string();
   if (!fs::is_regular_file(s.path)) fail(where, ": there is no file '", s.path, "'");
   return s;
 }

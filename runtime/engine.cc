@@ -471,7 +471,7 @@ void Engine::trace_step(const Step& step) {
       *to++ = v.codes
                   ? step.site.scale * static_cast<float>(codes(step.out, row)[c] - step.site.zero)
                   : floats(step.out, row)[c];
-  trace_(v.node, t);
+  trace_(step.result, t);
 }
 
 void Engine::trace_softmax(const Step& step, int image, int window, int head,

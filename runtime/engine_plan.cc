@@ -86,7 +86,6 @@ class Planner {
     v.rows = need(of_node);
     v.cols = n.cols;
     v.stride = round_up(n.cols, as_codes ? kDepthAlign : kColumns);
-    v.node = of_node;
     plan_.values.push_back(v);
     return static_cast<int>(plan_.values.size()) - 1;
   }
@@ -111,7 +110,7 @@ class Planner {
   Step& emit(Op op, int of_node, int in, int out, int rows) {
     Step s;
     s.op = op;
-    s.node = of_node;
+    s.node = s.result = of_node;
     s.in = in;
     s.out = out;
     s.rows = rows;
@@ -123,6 +122,7 @@ class Planner {
     codes(site_node) = new_value(site_node, true);
     Step& s = emit(op, of_node, in, codes(site_node), need(site_node));
     s.site = model_.site(consumer);
+    s.result = site_node;
     return s;
   }
 
@@ -186,12 +186,9 @@ class Planner {
     if (tokens >= 0) return linear_tokens(i, tokens, in, linear);
     if (add >= 0 && node(add).alpha == 1) return linear_add(i, add, in, linear);
     floats(i) = new_value(i, false);
-    const int scores =
-        consumers_[static_cast<size_t>(i)].empty() ? -1 : consumers_[static_cast<size_t>(i)][0];
-    const int queries =
-        scores >= 0 && node(scores).kind == NodeKind::kScores ? need(scores) : n.rows;
+    const int queries = queries_needed(i);
     const int dim = n.cols / 3;
-    if (queries < node(n.in[0]).rows && dim % kColumns == 0) {  // q for few rows, k and v for all
+    if (queries < need(n.in[0]) && dim % kColumns == 0) {  // q for few rows, k and v for all
       gemm(i, in, floats(i), linear, need(n.in[0]), dim, n.cols);
       gemm(i, in, floats(i), linear, queries, 0, dim);
     } else {
@@ -199,6 +196,17 @@ class Planner {
     }
     if (n.pad_row)
       constant_rows(i, n.rows - 1, new_constant(model_.linear(i).bias.data(), 1, n.cols));
+  }
+
+  // How many rows of the q part of a Linear's value are read; all of them if it is no qkv.
+  int queries_needed(int i) const {
+    for (int c : consumers_[static_cast<size_t>(i)]) {
+      const Node& n = node(c);
+      if (n.kind == NodeKind::kScores &&
+          graph_.attention[static_cast<size_t>(n.attention)].windows == 1)
+        return need(c);
+    }
+    return node(i).rows;
   }
 
   Step& gemm(int i, int in, int out, int linear, int rows, int column_begin, int column_end) {
@@ -216,6 +224,7 @@ class Planner {
     floats(i) = -2;  // done, never materialised
     Step& s = gemm(i, in, codes(gelu), linear, need(i), 0, node(i).cols);
     s.epilogue = Epilogue::kGeluCodes;
+    s.result = gelu;
     s.site = model_.site(consumer);
   }
 
@@ -230,6 +239,7 @@ class Planner {
     Step& s = gemm(i, in, floats(tokens), linear, node(i).rows, 0, cols);
     s.epilogue = Epilogue::kAdd;
     s.out_first = prefix;
+    s.result = tokens;
     const int residual =
         new_constant(pos.data() + (has_prefix ? prefix * cols : 0), node(i).rows, cols);
     plan_.steps.back().in2 = residual;
@@ -256,10 +266,10 @@ class Planner {
                           plan_.values[static_cast<size_t>(floats(other))].rows == need(add);
     floats(i) = -2;
     floats(add) = in_place ? floats(other) : new_value(add, false);
-    plan_.values[static_cast<size_t>(floats(add))].node = add;
     Step& s = gemm(i, in, floats(add), linear, need(i), 0, a.cols);
     s.epilogue = Epilogue::kAdd;
     s.in2 = floats(other);
+    s.result = add;
   }
 
   int plan_linear(int i) {

@@ -31,12 +31,12 @@ struct Value {
   int64_t stride = 0;  // elements between rows: a multiple of 16 (floats) or 32 (codes)
   int64_t offset = 0;  // bytes into the arena (constants: floats into Plan::constants)
   int64_t sums = 0;    // codes: bytes into the arena of the row sums
-  int node = -1;       // whose value it is
 };
 
 struct Step {
   Op op = Op::kQuantize;
   int node = -1;          // parameters come from it
+  int result = -1;        // the node whose value `out` then is
   int in = -1, in2 = -1;  // values; kGemm: in2 is the residual; kAttention: in is qkv
   int out = -1;
   int rows = 0;       // per image that it computes; with the batch, how threads share it

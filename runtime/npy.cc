@@ -1,8 +1,12 @@
 #include "runtime/npy.h"
 
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cmath>
 #include <cstring>
 #include <fstream>
-#include <regex>
+#include <sstream>
 
 #include "models/status.h"
 #include "runtime/mapped_file.h"
@@ -12,30 +16,59 @@ namespace {
 
 constexpr std::string_view kMagic = "\x93NUMPY";
 
+constexpr size_t kMaxHeader = 10000;  // as NumPy's own reader
+
 // The header's text and where the elements begin.
 std::string_view read_header(std::string_view bytes, const std::string& path, size_t* data) {
   if (bytes.size() < 12 || !bytes.starts_with(kMagic)) fail(path, ": not a .npy file");
-  const int major = bytes[6];
+  const int major = static_cast<uint8_t>(bytes[6]);
   if (major < 1 || major > 3) fail(path, ": .npy version ", major, ", expected 1 to 3");
   const size_t length_bytes = major == 1 ? 2 : 4, begin = 8 + length_bytes;
   size_t length = 0;
   for (size_t i = length_bytes; i-- > 0;) length = length << 8 | static_cast<uint8_t>(bytes[8 + i]);
-  if (length > 65536 || begin + length > bytes.size()) fail(path, ": truncated .npy header");
+  if (length > kMaxHeader)
+    fail(path, ": .npy header of ", length, " bytes, expected at most ", kMaxHeader);
+  if (begin + length > bytes.size()) fail(path, ": truncated .npy header");
   *data = begin + length;
   return bytes.substr(begin, length);
 }
 
-Dims parse_shape(std::string text, const std::string& path) {
+// What follows "'key': " in the header, a Python dict.
+std::string_view value_of(std::string_view header, const char* key, const std::string& path) {
+  const size_t at = header.find(cat("'", key, "':"));
+  if (at == header.npos) fail(path, ": .npy header without '", key, "'");
+  header.remove_prefix(header.find(':', at) + 1);
+  header.remove_prefix(std::min(header.find_first_not_of(' '), header.size()));
+  return header;
+}
+
+// "(2, 3)", "(2,)" or "()".
+Dims parse_shape(std::string_view text, const std::string& path) {
+  const size_t end = text.find(')');
+  if (!text.starts_with('(') || end == text.npos) fail(path, ": .npy header without a shape");
+  const std::string shape(text.substr(0, end + 1)), shown = shape.substr(0, 60);
+  std::istringstream sides(shape.substr(1, end - 1));
   Dims dims;
   int64_t count = 1;
-  for (const std::regex number("[0-9]{1,12}");
-       const auto& m :
-       std::vector<std::smatch>(std::sregex_iterator(text.begin(), text.end(), number), {})) {
-    dims.push_back(std::stoll(m.str()));
-    if (__builtin_mul_overflow(count, dims.back(), &count))
-      fail(path, ": shape (", text, ") is too large");
+  for (std::string side; std::getline(sides, side, ',');) {
+    side.erase(0, side.find_first_not_of(' '));
+    int64_t value = -1;
+    const char* const last = side.data() + side.size();
+    const auto [stop, error] = std::from_chars(side.data(), last, value);
+    if (error == std::errc::result_out_of_range ||
+        __builtin_mul_overflow(count, std::max<int64_t>(value, 1), &count))
+      fail(path, ": shape ", shown, " is too large");
+    if (stop != last || value < 0) fail(path, ": '", shown, "' is no shape");
+    dims.push_back(value);
   }
   return dims;
+}
+
+// As NumPy prints a tuple.
+std::string shape_text(const Dims& dims) {
+  std::string text;
+  for (size_t i = 0; i < dims.size(); i++) text += (i ? ", " : "") + std::to_string(dims[i]);
+  return "(" + text + (dims.size() == 1 ? ",)" : ")");
 }
 
 }  // namespace
@@ -45,33 +78,42 @@ Tensor read_npy(const std::string& path) {
   const std::string_view bytes(reinterpret_cast<const char*>(file.bytes().data()),
                                file.bytes().size());
   size_t data = 0;
-  const std::string header(read_header(bytes, path, &data));
-  std::smatch found;
-  if (!std::regex_search(header, found, std::regex("'descr': *'([^']*)'")))
-    fail(path, ": .npy header without descr");
-  if (found[1] != "<f4")
-    fail(path, ": elements are '", found[1].str(), "', expected float32 ('<f4')");
-  if (!std::regex_search(header, std::regex("'fortran_order': *False")))
-    fail(path, ": expected C order");
-  if (!std::regex_search(header, found, std::regex("'shape': *\\(([0-9, ]*)\\)")))
-    fail(path, ": no shape");
-  const Dims dims = parse_shape(found[1], path);
-  const int64_t count = element_count(dims);
-  if (count < 0 || static_cast<uint64_t>(count) > bytes.size() / 4 ||
-      bytes.size() - data != static_cast<uint64_t>(count) * 4)
+  const std::string_view header = read_header(bytes, path, &data);
+  const std::string_view type = value_of(header, "descr", path);
+  if (!type.starts_with("'<f4'"))
+    fail(path, ": elements are ", type.substr(0, std::min<size_t>(type.find(','), 40)),
+         ", expected float32 ('<f4')");
+  if (!value_of(header, "fortran_order", path).starts_with("False"))
+    fail(path, ": expected C order, found Fortran's");
+  const Dims dims = parse_shape(value_of(header, "shape", path), path);
+  const auto count = static_cast<uint64_t>(element_count(dims));
+  if (count > bytes.size() / 4 || bytes.size() - data != count * 4)
     fail(path, ": shape ", to_string(dims), " needs ", count, " float32, the file holds ",
          bytes.size() - data, " bytes");
   Tensor out(dims);
-  std::memcpy(out.data.data(), bytes.data() + data, bytes.size() - data);
+  if (count > 0) std::memcpy(out.data.data(), bytes.data() + data, bytes.size() - data);
   return out;
 }
 
+Tensor read_raw_images(const std::string& path, const ModelConfig& config) {
+  Tensor images = read_npy(path);
+  if (images.dims.size() == 3) images.dims.insert(images.dims.begin(), 1);
+  const Dims want = {images.dims.empty() ? 0 : images.dims[0], 3, config.image_height,
+                     config.image_width};
+  if (images.dims != want || want[0] == 0)
+    fail(path, ": shape ", to_string(images.dims), ", the model takes [N, 3, ", want[2], ", ",
+         want[3], "]");
+  for (size_t i = 0; i < images.data.size(); i++)
+    if (!std::isfinite(images.data[i]))
+      fail(path, ": element ", i, " is ", images.data[i], ", not a finite number");
+  return images;
+}
+
 void write_npy(const std::string& path, const Tensor& tensor) {
-  std::string shape;
-  for (int64_t d : tensor.dims) shape += std::to_string(d) + ",";
-  std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (" + shape + "), }";
-  header.resize((10 + header.size() + 1 + 63) / 64 * 64 - 10,
-                ' ');  // elements start at a multiple of 64
+  std::string header =
+      "{'descr': '<f4', 'fortran_order': False, 'shape': " + shape_text(tensor.dims) + ", }";
+  constexpr size_t kAlign = 64, kFrame = 10;  // where the elements start; what precedes the header
+  header.resize((kFrame + header.size() + kAlign) / kAlign * kAlign - kFrame, ' ');
   header.back() = '\n';
   std::ofstream out(path, std::ios::binary);
   const char version_and_length[4] = {1, 0, static_cast<char>(header.size() & 255),

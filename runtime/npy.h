@@ -3,12 +3,16 @@
 
 #include <string>
 
+#include "models/config.h"
 #include "models/tensor.h"
 
 namespace vitrun {
 
 // Little-endian float32 in C order, format versions 1 to 3; anything else fails naming the file.
 Tensor read_npy(const std::string& path);
+// Images [N, 3, H, W] (or one, [3, H, W]) for this model, already normalised: N >= 1, all finite.
+Tensor read_raw_images(const std::string& path, const ModelConfig& config);
+// Byte for byte what numpy.save() writes.
 void write_npy(const std::string& path, const Tensor& tensor);
 
 }  // namespace vitrun

@@ -100,15 +100,9 @@ struct Input {
 };
 
 Input raw_input(const std::string& path, const ModelConfig& config) {
-  auto all = std::make_shared<Tensor>(read_npy(path));
-  if (all->dims.size() == 3) all->dims.insert(all->dims.begin(), 1);
-  const Dims want = {all->dims.empty() ? 0 : all->dims[0], 3, config.image_height,
-                     config.image_width};
-  if (all->dims != want || want[0] == 0)
-    fail(path, ": shape ", to_string(all->dims), ", the model takes [N, 3, ", want[2], ", ",
-         want[3], "]");
+  auto all = std::make_shared<Tensor>(read_raw_images(path, config));
   Input in;
-  for (int64_t i = 0; i < want[0]; i++) in.names.push_back(cat(path, "[", i, "]"));
+  for (int64_t i = 0; i < all->dims[0]; i++) in.names.push_back(cat(path, "[", i, "]"));
   in.load = [all](size_t first, size_t count) {
     Dims dims = all->dims;
     dims[0] = static_cast<int64_t>(count);
@@ -136,20 +130,24 @@ Input demo_input(const ModelConfig& config) {
   return {{"embedded image"}, [t](size_t, size_t) { return t; }};
 }
 
-Input choose_input(const cxxopts::ParseResult& args, const ModelConfig& config) {
+void check_usage(const cxxopts::ParseResult& args) {
   const bool images = args.count("image") > 0, raw = args.count("raw") > 0,
              demo = args.count("demo") > 0;
   if (int{images} + int{raw} + int{demo} != 1)
     throw UsageError("give images, or --raw FILE, or --demo");
-  if (raw) return raw_input(args["raw"].as<std::string>(), config);
-  return images ? file_input(args["image"].as<std::vector<std::string>>(), config)
-                : demo_input(config);
+}
+
+Input choose_input(const cxxopts::ParseResult& args, const ModelConfig& config) {
+  if (args.count("raw")) return raw_input(args["raw"].as<std::string>(), config);
+  if (args.count("demo")) return demo_input(config);
+  return file_input(args["image"].as<std::vector<std::string>>(), config);
 }
 
 int run(const cxxopts::ParseResult& args) {
   const std::string model = args.count("model") ? args["model"].as<std::string>() : "";
   if (args.count("info"))
     return print_info(model, args["arch"].as<std::string>(), args.count("json") > 0);
+  check_usage(args);
   PredictorOptions options;
   options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
   options.max_batch = int_option(args, "batch", 1, 1024);
