@@ -1,6 +1,6 @@
-// AVX-512 VNNI: vpdpbusd, 64 products an instruction; one a cycle on Zen 4, two on Intel's server cores.
-// 8 rows x 2 panels: 10 loads for 16 vpdpbusd. Taller tiles measured slower: the addresses of their rows
-// do not fit the general registers.
+// AVX-512 VNNI: vpdpbusd, 64 products an instruction; one a cycle on Zen 4, two on Intel's server
+// cores. 8 rows x 2 panels: 10 loads for 16 vpdpbusd. Taller tiles measured slower: the addresses
+// of their rows do not fit the general registers.
 #if defined(__x86_64__)
 
 #include "kernels/vec_avx512-inl.h"

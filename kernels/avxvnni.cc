@@ -1,5 +1,5 @@
-// AVX-VNNI: vpdpbusd on AVX2 registers, 32 products an instruction (Alder Lake on, Zen 5). 6 rows x 1 panel
-// keep 12 of the 16 registers as sums.
+// AVX-VNNI: vpdpbusd on AVX2 registers, 32 products an instruction (Alder Lake on, Zen 5). 6 rows x
+// 1 panel keep 12 of the 16 registers as sums.
 #if defined(__x86_64__)
 
 #include "kernels/vec_avx2-inl.h"
@@ -8,7 +8,8 @@
 // Then the words.
 #include "kernels/gemm_dot-inl.h"
 
-// AVX-512's encoding of the same instruction lets a test run this file on CPUs that lack the VEX form.
+// AVX-512's encoding of the same instruction lets a test run this file on CPUs that lack the VEX
+// form.
 #if !defined(__AVXVNNI__) && !(defined(__AVX512VNNI__) && defined(__AVX512VL__))
 #error "compile this file with the flags that kernels/flags.cmake gives it"
 #endif

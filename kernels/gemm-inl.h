@@ -1,11 +1,11 @@
-// The GEMM of every ISA: panels unpacked into a stack buffer that stays in cache, then register tiles
-// of rows x panels over the full depth, then the epilogue. An ISA gives
+// The GEMM of every ISA: panels unpacked into a stack buffer that stays in cache, then register
+// tiles of rows x panels over the full depth, then the epilogue. An ISA gives
 //
 //   struct Tile {
 //     static constexpr int kRows, kPanels;  // of the largest tile
 //     static constexpr int kDepthBytes;     // of a column of an unpacked panel, for each depth
-//     static constexpr bool kSignedCodes;   // multiplies s8 x s8: 8-bit codes are taken as code - 128
-//     static const int8_t* unpack(const uint8_t* panel, int bits, int depth, int8_t* scratch);
+//     static constexpr bool kSignedCodes;   // multiplies s8 x s8: 8-bit codes are taken as code -
+//     128 static const int8_t* unpack(const uint8_t* panel, int bits, int depth, int8_t* scratch);
 //     template <int rows, int panels>
 //     static void multiply(const TileArgs& args);
 //   };
@@ -46,9 +46,9 @@ inline Multiply choose_tile(int rows, int panels) {
   return choose_rows<Tile, 1>(rows, kAllRows);
 }
 
-// All rows of the columns of `panels` unpacked panels, in row tiles of nearly equal height: a last tile
-// of one row would cost nearly as much as a full one.
-// 128 times the sum of each column of an unpacked panel: what code - 128 falls short of the code by.
+// All rows of the columns of `panels` unpacked panels, in row tiles of nearly equal height: a last
+// tile of one row would cost nearly as much as a full one. 128 times the sum of each column of an
+// unpacked panel: what code - 128 falls short of the code by.
 inline void flip_correction(const int8_t* w, int depth, int32_t* correction) {
   for (int c = 0; c < kColumns; c++) {
     int32_t sum = 0;
@@ -99,6 +99,11 @@ inline void gemm_columns(const GemmArgs& g, int run, int column, int panels,
     args.a += rows * g.a_stride;
     row += rows;
   }
+}
+
+// The width that bounds a weight code.
+inline int weight_range(const GemmArgs& g) {
+  return g.range_bits ? g.range_bits : g.bits;
 }
 
 template <class Tile>

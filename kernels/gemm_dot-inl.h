@@ -1,5 +1,5 @@
-// The register tile of x86 ISAs with vpdpbusd, which adds four u8 x s8 products to each int32 lane without
-// saturating: dot_codes(sum, u8, s8) of the ISA file. Words as in gemm_pairs-inl.h.
+// The register tile of x86 ISAs with vpdpbusd, which adds four u8 x s8 products to each int32 lane
+// without saturating: dot_codes(sum, u8, s8) of the ISA file. Words as in gemm_pairs-inl.h.
 #pragma once
 
 #include "kernels/gemm-inl.h"

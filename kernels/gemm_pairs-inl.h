@@ -206,12 +206,14 @@ struct WideTile {
   }
 };
 
-// The largest number of steps whose sums stay in int16, where a step adds a pair of products u8 x s8:
-// run * 2 * (2^a_bits - 1) * 2^(bits - 1) <= 32767. 0: not even one pair.
-inline int pairs_run(int bits, int a_bits) { return 32767 / (((1 << a_bits) - 1) << bits); }
+// The largest number of steps whose sums stay in int16, where a step adds a pair of products u8 x
+// s8: run * 2 * (2^a_bits - 1) * 2^(bits - 1) <= 32767. 0: not even one pair.
+inline int pairs_run(int bits, int a_bits) {
+  return 32767 / (((1 << a_bits) - 1) << bits);
+}
 
 void gemm_pairs(const GemmArgs& g) {
-  const int run = pairs_run(g.bits, g.a_bits);
+  const int run = pairs_run(weight_range(g), g.a_bits);
   if (run == 0) {
     gemm_tiles<WideTile>(g, run);
   } else if (run == 1) {

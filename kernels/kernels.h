@@ -1,17 +1,18 @@
-// The kernel contract. An ISA is one const table of function pointers; scalar.cc is the specification
-// and every other table returns the same bits. Kernels are stateless: no allocation, no threads, no
-// globals written, no STL in the ISA files; the caller owns every buffer, splits the work and may call
-// one table from many threads at once.
+// The kernel contract. An ISA is one const table of function pointers; scalar.cc is the
+// specification and every other table returns the same bits. Kernels are stateless: no allocation,
+// no threads, no globals written, no STL in the ISA files; the caller owns every buffer, splits the
+// work and may call one table from many threads at once.
 //
 // Exactness. Integer sums are exact in int32 (modular; the limits below keep true values inside).
-// Float work is fixed to the last bit: explicit fma where written fma, -ffp-contract=off, and sums over
-// a row use 16 lanes: lane l adds elements l, l+16, l+32, ... in order (missing ones count as +0), then
-// lanes l and l+8 are added, then l and l+4, l+2, l+1.
+// Float work is fixed to the last bit: explicit fma where written fma, -ffp-contract=off, and sums
+// over a row use 16 lanes: lane l adds elements l, l+16, l+32, ... in order (missing ones count as
+// +0), then lanes l and l+8 are added, then l and l+4, l+2, l+1.
 //
-// Padding. Code rows are `round_up(k, kDepthAlign)` bytes apart at least, and their padding holds 0.
-// Per-column arrays hold round_up(n, kColumns) entries, the padding 0. Float and int32 rows need no
-// padding: nothing beyond column n is read or written. Codes are written up to round_up(n, kDepthAlign).
-// No pointer needs more than its element's natural alignment, but panels are 64-byte aligned.
+// Padding. Code rows are `round_up(k, kDepthAlign)` bytes apart at least, and their padding holds
+// 0. Per-column arrays hold round_up(n, kColumns) entries, the padding 0. Float and int32 rows need
+// no padding: nothing beyond column n is read or written. Codes are written up to round_up(n,
+// kDepthAlign). No pointer needs more than its element's natural alignment, but panels are 64-byte
+// aligned.
 #pragma once
 
 #include <cstdint>
@@ -20,15 +21,19 @@ namespace vitrun {
 
 constexpr int kColumns = 16;     // output columns of a panel
 constexpr int kDepthAlign = 32;  // depth of a panel block; see pack.h for the layout
-constexpr int kMaxDepth = 8192;  // largest k; keeps |sum (q_a - z_a)(q_w - z_w)| < 2^31 with kMin/MaxZero
+constexpr int kMaxDepth =
+    8192;  // largest k; keeps |sum (q_a - z_a)(q_w - z_w)| < 2^31 with kMin/MaxZero
 constexpr int kMinZero = -256, kMaxZero = 511;  // limits of an activation's zero point
 
 // Always inlined, so that no copy built for one ISA is linked into code for another.
-[[gnu::always_inline]] constexpr int round_up(int x, int to) { return (x + to - 1) / to * to; }
+[[gnu::always_inline]] constexpr int round_up(int x, int to) {
+  return (x + to - 1) / to * to;
+}
 
-// Uniform quantizer, method.md § 2: code = clamp(round(x * inv_scale) + zero, 0, max_code), rounding half
-// to even; evaluated as v = x * inv_scale, clamped to [-zero, max_code - zero] before rounding, so that
-// infinities saturate; NaN gives code 0. inv_scale is the float nearest to 1/scale.
+// Uniform quantizer, method.md § 2: code = clamp(round(x * inv_scale) + zero, 0, max_code),
+// rounding half to even; evaluated as v = x * inv_scale, clamped to [-zero, max_code - zero] before
+// rounding, so that infinities saturate; NaN gives code 0. inv_scale is the float nearest to
+// 1/scale.
 struct Quantizer {
   float inv_scale = 1;
   int32_t zero = 0;
@@ -42,30 +47,39 @@ enum class Epilogue : int32_t {
   kInt32,      // raw = sum, nothing else; scale, offset, zero and bias are not read
 };
 
-// C[m, n] = sum_k a[m, k] * w[n, k], a unsigned codes, w signed codes unpacked from the panels' bits.
-// value = fma(scale[n], float(C + offset[n] - zero[n] * row_sum[m]), bias[n]), which is the exact
-// integer Linear of method.md § 2 with scale = s_a s_w, offset = K z_a z_w' - z_a sum_k q_w', zero = z_w'.
+// C[m, n] = sum_k a[m, k] * w[n, k], a unsigned codes, w signed codes unpacked from the panels'
+// bits. value = fma(scale[n], float(C + offset[n] - zero[n] * row_sum[m]), bias[n]), which is the
+// exact integer Linear of method.md § 2 with scale = s_a s_w, offset = K z_a z_w' - z_a sum_k q_w',
+// zero = z_w'.
+//
+// a_bits and range_bits are promises that never change the result: an ISA without an int8 dot
+// product is the faster the smaller they are.
 struct GemmArgs {
-  int32_t m, n, k;         // any m >= 1, 1 <= n, 1 <= k <= kMaxDepth; the depth walked is round_up(k, 32)
-  const uint8_t* a;        // [m] rows of codes
+  // Any m >= 1, n >= 1, 1 <= k <= kMaxDepth; the depth walked is round_up(k, kDepthAlign).
+  int32_t m, n, k;
+  const uint8_t* a;        // [m] rows of codes, a[m, k] < 2^a_bits
   int64_t a_stride;        // bytes between rows
   const int32_t* row_sum;  // [m] sum of each row's codes
   const uint8_t* panels;   // packed weights (pack.h)
-  int32_t bits;            // of a weight code, 3..8
-  int32_t a_bits;          // of an activation code, 1..8: a[m, k] < 2^a_bits. Never changes the result.
-  const float* scale;
+  int32_t bits;            // of a packed weight code, 3..8
+  int32_t a_bits;          // 1..8
+  int32_t range_bits;  // -2^(range_bits - 1) <= w < 2^(range_bits - 1); 0 says no more than bits
+  const float* scale;  // [n], as the next three
   const int32_t* offset;
   const int32_t* zero;
   const float* bias;
   Epilogue epilogue;
-  float* y;                // kFloat, kAdd: rows y_stride floats apart
+  // kFloat, kAdd: rows y_stride floats apart; residual has the same stride and may be y itself.
+  float* y;
   int64_t y_stride;
-  const float* residual;   // kAdd: same stride as y; may be y itself
-  uint8_t* codes;          // kGeluCodes: rows code_stride bytes apart, padding up to round_up(n, 32) set to 0
+  const float* residual;
+  // kGeluCodes: rows code_stride bytes apart, padding up to round_up(n, kDepthAlign) set to 0.
+  uint8_t* codes;
   int64_t code_stride;
-  int32_t* code_sum;       // kGeluCodes: [m]
-  Quantizer quantizer;     // kGeluCodes
-  int32_t* raw;            // kInt32: rows raw_stride int32 apart
+  int32_t* code_sum;  // [m]
+  Quantizer quantizer;
+  // kInt32: rows raw_stride int32 apart.
+  int32_t* raw;
   int64_t raw_stride;
 };
 
@@ -80,25 +94,25 @@ struct NormArgs {
   float eps;
 };
 
-// One row of attention probabilities as two 8-bit planes of a 16-bit fixed-point value (method.md § 2).
-// v_j = scores_j + bias_j + (region_j == region_row ? 0 : -100); p = softmax(v).
-// code k_j = max(0, round(-2 log2(p_j / s))) is evaluated without a logarithm per element as
-// round(fma(max - v_j, 2 log2 e, c)), c = 2 log2(sum_j exp(v_j - max) * s), clamped to [0, 2^bits];
-// plane value = table[k_j], table[2^bits] = 0: hi = value >> 8, lo = value & 255.
+// One row of attention probabilities as two 8-bit planes of a 16-bit fixed-point value (method.md §
+// 2). v_j = scores_j + bias_j + (region_j == region_row ? 0 : -100); p = softmax(v). code k_j =
+// max(0, round(-2 log2(p_j / s))) is evaluated without a logarithm per element as round(fma(max -
+// v_j, 2 log2 e, c)), c = 2 log2(sum_j exp(v_j - max) * s), clamped to [0, 2^bits]; plane value =
+// table[k_j], table[2^bits] = 0: hi = value >> 8, lo = value & 255.
 struct SoftmaxArgs {
   int32_t m, n;         // rows, and columns of each
   const float* scores;  // rows score_stride floats apart
   int64_t score_stride;
-  const float* bias;    // [m, n] rows bias_stride apart; null: none
+  const float* bias;  // [m, n] rows bias_stride apart; null: none
   int64_t bias_stride;
   const uint8_t* region;      // [n] of the columns; null: no mask
   const uint8_t* row_region;  // [m] of the rows; null with region
   float scale;                // s
   int32_t bits;               // 3..8
-  // [2^bits + 1]: round(65535 * 2^-ceil(k/2) * (k odd ? sqrt 2 : 1)), last 0. Entries from 63 on are not
-  // read but taken as 0, which they are from 34 on.
+  // [2^bits + 1]: round(65535 * 2^-ceil(k/2) * (k odd ? sqrt 2 : 1)), last 0. Entries from 63 on
+  // are not read but taken as 0, which they are from 34 on.
   const uint16_t* table;
-  uint8_t* hi;                // [m] rows plane_stride bytes apart, padding up to round_up(n, 32) set to 0
+  uint8_t* hi;  // [m] rows plane_stride bytes apart, padding up to round_up(n, 32) set to 0
   uint8_t* lo;
   int64_t plane_stride;
   int32_t* hi_sum;  // [m]
@@ -113,31 +127,34 @@ struct Kernels {
   // y [m, c], rows y_stride apart.
   void (*layernorm)(const NormArgs& args, float* y, int64_t y_stride);
   // The same, quantized: codes with padding up to round_up(c, 32) set to 0, and their row sums.
-  void (*layernorm_codes)(const NormArgs& args, Quantizer q, uint8_t* codes, int64_t code_stride, int32_t* code_sum);
+  void (*layernorm_codes)(const NormArgs& args, Quantizer q, uint8_t* codes, int64_t code_stride,
+                          int32_t* code_sum);
 
   // Quantizes x [m, c]; padding and sums as above.
-  void (*quantize)(const float* x, int64_t x_stride, int32_t m, int32_t c, Quantizer q, uint8_t* codes,
-                   int64_t code_stride, int32_t* code_sum);
+  void (*quantize)(const float* x, int64_t x_stride, int32_t m, int32_t c, Quantizer q,
+                   uint8_t* codes, int64_t code_stride, int32_t* code_sum);
 
   void (*softmax_codes)(const SoftmaxArgs& args);
 
   // Quantizes K [n, k] floats (n tokens, k = head_dim) to signed codes (code - 2^(bits-1) with
-  // bits = log2(max_code + 1)) and packs them as 8-bit panels of a [n, k] weight; column_sum[n] = sum over k.
-  // Panels and sums are padded with 0. `panels` has pack_bytes(n, k, 8) bytes.
-  void (*pack_rows)(const float* x, int64_t x_stride, int32_t n, int32_t k, Quantizer q, uint8_t* panels,
-                    int32_t* column_sum);
+  // bits = log2(max_code + 1)) and packs them as 8-bit panels of a [n, k] weight; column_sum[n] =
+  // sum over k. Panels and sums are padded with 0. `panels` has pack_bytes(n, k, 8) bytes.
+  void (*pack_rows)(const float* x, int64_t x_stride, int32_t n, int32_t k, Quantizer q,
+                    uint8_t* panels, int32_t* column_sum);
   // The same for V: x is [k, n] (k tokens, n = head_dim), packed as a [n, k] weight.
-  void (*pack_columns)(const float* x, int64_t x_stride, int32_t k, int32_t n, Quantizer q, uint8_t* panels,
-                       int32_t* column_sum);
+  void (*pack_columns)(const float* x, int64_t x_stride, int32_t k, int32_t n, Quantizer q,
+                       uint8_t* panels, int32_t* column_sum);
 
   // attn V from the two planes' products: y = scale * fma(256, float(hi[m, n] - zero * hi_sum[m]),
-  // float(lo[m, n] - zero * lo_sum[m])), with zero the signed zero point of V. hi, lo rows raw_stride apart.
-  void (*combine_planes)(const int32_t* hi, const int32_t* lo, int64_t raw_stride, const int32_t* hi_sum,
-                         const int32_t* lo_sum, int32_t zero, float scale, int32_t m, int32_t n, float* y,
-                         int64_t y_stride);
+  // float(lo[m, n] - zero * lo_sum[m])), with zero the signed zero point of V. hi, lo rows
+  // raw_stride apart.
+  void (*combine_planes)(const int32_t* hi, const int32_t* lo, int64_t raw_stride,
+                         const int32_t* hi_sum, const int32_t* lo_sum, int32_t zero, float scale,
+                         int32_t m, int32_t n, float* y, int64_t y_stride);
 
-  // Element functions on [count] floats, for tests and the bench. exp: <= 1 ulp on [-87, 88], clamped outside.
-  // gelu, x/2 (1 + erf(x / sqrt 2)): <= 2.5 ulp for x > 0, <= 1e-7 absolute for x <= 0.
+  // Element functions on [count] floats, for tests and the bench. exp: <= 1 ulp on [-87, 88],
+  // clamped outside. gelu, x/2 (1 + erf(x / sqrt 2)): <= 2.5 ulp for x > 0, <= 1e-7 absolute for x
+  // <= 0.
   void (*exp)(const float* x, int64_t count, float* y);
   void (*gelu)(const float* x, int64_t count, float* y);
 };

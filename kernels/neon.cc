@@ -1,6 +1,6 @@
-// NEON without dot product (ARMv8.0): smull and smlal multiply s8 x s8 into int16 lanes, 8 products an
-// instruction. A lane holds products of one column; while products_run() of them stay in int16 they are added
-// there, so that few bits are faster than eight. The tiles follow gemm_pairs-inl.h.
+// NEON without dot product (ARMv8.0): smull and smlal multiply s8 x s8 into int16 lanes, 8 products
+// an instruction. A lane holds products of one column; while products_run() of them stay in int16
+// they are added there, so that few bits are faster than eight. The tiles follow gemm_pairs-inl.h.
 #if defined(__aarch64__)
 
 #include "kernels/vec_neon-inl.h"
@@ -109,15 +109,15 @@ struct LongRunTile {
   }
 };
 
-// How many products of one lane stay in int16: run * max|code| * 2^(bits - 1) <= 32767, where codes of 8
-// bits are taken as code - 128. At least 1: 128 * 128.
+// How many products of one lane stay in int16: run * max|code| * 2^(bits - 1) <= 32767, where codes
+// of 8 bits are taken as code - 128. At least 1: 128 * 128.
 inline int products_run(int bits, int a_bits) {
   const int largest = a_bits == 8 ? 128 : (1 << a_bits) - 1;
   return 32767 / (largest << (bits - 1));
 }
 
 void gemm(const GemmArgs& g) {
-  const int run = products_run(g.bits, g.a_bits);
+  const int run = products_run(weight_range(g), g.a_bits);
   if (run == 1) {
     gemm_tiles<ShortRunTile<1>>(g, run);
   } else if (run < 4) {

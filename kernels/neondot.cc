@@ -1,5 +1,5 @@
-// NEON dot product (ARMv8.2): sdot adds four s8 x s8 products to each int32 lane, 16 products an instruction. 6
-// rows x 16 columns keep 24 of the 32 registers as sums.
+// NEON dot product (ARMv8.2): sdot adds four s8 x s8 products to each int32 lane, 16 products an
+// instruction. 6 rows x 16 columns keep 24 of the 32 registers as sums.
 #if defined(__aarch64__)
 
 #include "kernels/vec_neon-inl.h"
@@ -63,7 +63,9 @@ struct SdotTile {
   }
 };
 
-void gemm(const GemmArgs& g) { gemm_tiles<SdotTile>(g, 0); }
+void gemm(const GemmArgs& g) {
+  gemm_tiles<SdotTile>(g, 0);
+}
 
 }  // namespace
 

@@ -1,5 +1,6 @@
-// NEON i8mm (ARMv8.6): usmmla multiplies 2 rows x 8 depths of u8 by 8 depths x 2 columns of s8 into 2 x 2
-// int32, 32 products an instruction. 3 pairs of rows x 8 pairs of columns keep 24 of the 32 registers as sums.
+// NEON i8mm (ARMv8.6): usmmla multiplies 2 rows x 8 depths of u8 by 8 depths x 2 columns of s8 into
+// 2 x 2 int32, 32 products an instruction. 3 pairs of rows x 8 pairs of columns keep 24 of the 32
+// registers as sums.
 #if defined(__aarch64__)
 
 #include "kernels/vec_neon-inl.h"
@@ -82,7 +83,9 @@ struct MatrixTile {
   }
 };
 
-void gemm(const GemmArgs& g) { gemm_tiles<MatrixTile>(g, 0); }
+void gemm(const GemmArgs& g) {
+  gemm_tiles<MatrixTile>(g, 0);
+}
 
 }  // namespace
 

@@ -176,7 +176,7 @@ inline float code_offset(const SoftmaxArgs& args, int64_t i, float highest) {
 
 inline void store_planes(const SoftmaxArgs& args, const Table64& table, int64_t i, float highest,
                          float offset) {
-  // Codes from 63 on all mean 0, as does 2^bits: the clamp to [0, 2^bits] may stop at 63.
+  // Entry 63 is 0 whatever the bits, and codes beyond mean 0 as well: the clamp may stop there.
   const Floats limit = splat(args.bits < 6 ? static_cast<float>(1 << args.bits) : 63.0f);
   uint8_t* hi = args.hi + i * args.plane_stride;
   uint8_t* lo = args.lo + i * args.plane_stride;
@@ -185,9 +185,7 @@ inline void store_planes(const SoftmaxArgs& args, const Table64& table, int64_t 
         const Floats distance = splat(highest) - masked_scores(args, i, j, count);
         const Floats code = fma(distance, splat(0x1.715476p1f), splat(offset));
         const Ints index = round_to_int(min(max(code, splat(0.0f)), limit));
-        const Ints value = first_lanes(lookup(table, index), count, splat(0));
-        store_bytes(hi + j, shift_right<8>(value));
-        store_bytes(lo + j, value);
+        store_lookup(table, first_lanes(index, count, splat(63)), hi + j, lo + j);
       });
   clear_padding(hi, args.n);
   clear_padding(lo, args.n);
@@ -236,29 +234,37 @@ void pack_row_panels(const float* x, int64_t x_stride, int32_t n, int32_t k, Qua
   }
 }
 
+// `count` columns of x as one panel.
+template <class Pack>
+inline void pack_column_panel(const float* x, int64_t x_stride, int32_t k, int count, Pack pack,
+                              uint8_t* panel, int32_t* column_sum) {
+  const Ints byte = splat(255);
+  Ints sum = splat(0);
+  for (int32_t d = 0; d < round_up(k, kDepthAlign); d += 4, panel += 64) {
+    Ints code[4];
+    for (int i = 0; i < 4; i++) {
+      code[i] = splat(0);
+      if (d + i < k)
+        code[i] = first_lanes(pack(load(x + (d + i) * x_stride, count)), count, code[i]);
+      sum = sum + code[i];
+    }
+    const Ints word = (code[0] & byte) | shift_left<8>(code[1] & byte) |
+                      shift_left<16>(code[2] & byte) | shift_left<24>(code[3]);
+    std::memcpy(panel, &word, 64);
+  }
+  store(column_sum, sum, kLanes);
+}
+
 void pack_column_panels(const float* x, int64_t x_stride, int32_t k, int32_t n, Quantizer q,
                         uint8_t* panels, int32_t* column_sum) {
   const LaneQuantizer quantizer(q);
-  const Ints middle = splat((q.max_code + 1) / 2), byte = splat(255);
-  for (int32_t c = 0; c < n; c += kColumns) {
-    const int count = n - c < kColumns ? n - c : kColumns;
-    Ints sum = splat(0);
-    for (int32_t d = 0; d < round_up(k, kDepthAlign); d += 4) {
-      Ints code[4];
-      for (int i = 0; i < 4; i++) {
-        code[i] = splat(0);
-        if (d + i >= k) continue;
-        const Floats row = load(x + (d + i) * x_stride + c, count);
-        code[i] = first_lanes(quantizer(row) - middle, count, splat(0));
-        sum = sum + code[i];
-      }
-      const Ints word = (code[0] & byte) | shift_left<8>(code[1] & byte) |
-                        shift_left<16>(code[2] & byte) | shift_left<24>(code[3]);
-      std::memcpy(panels, &word, 64);
-      panels += 64;
-    }
-    store(column_sum + c, sum, kLanes);
-  }
+  const Ints middle = splat((q.max_code + 1) / 2);
+  const auto pack = [&](Floats v) { return quantizer(v) - middle; };
+  for_lanes(
+      n, VITRUN_LANES(c, count) {
+        uint8_t* panel = panels + int64_t{c} * round_up(k, kDepthAlign);
+        pack_column_panel(x + c, x_stride, k, count, pack, panel, column_sum + c);
+      });
 }
 
 void combine_plane_rows(const int32_t* hi, const int32_t* lo, int64_t raw_stride,

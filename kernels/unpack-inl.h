@@ -1,5 +1,6 @@
 // Packed weights (pack.h) to signed bytes, over a register of kByteLanes bytes (vec_*-inl.h):
-// move_bits<from, width, to>(x) moves `width` bits of every byte from bit `from` to bit `to`, the rest 0.
+// move_bits<from, width, to>(x) moves `width` bits of every byte from bit `from` to bit `to`, the
+// rest 0.
 #pragma once
 
 #include "kernels/pack.h"
@@ -53,12 +54,23 @@ void unpack_blocks(const uint8_t* panel, int depth, int8_t* rows) {
 // The rows of a panel of any bit width: in place if they are bytes already, else in `scratch`.
 inline const int8_t* unpack_panel(const uint8_t* panel, int bits, int depth, int8_t* scratch) {
   switch (bits) {
-    case 3: unpack_blocks<3>(panel, depth, scratch); break;
-    case 4: unpack_blocks<4>(panel, depth, scratch); break;
-    case 5: unpack_blocks<5>(panel, depth, scratch); break;
-    case 6: unpack_blocks<6>(panel, depth, scratch); break;
-    case 7: unpack_blocks<7>(panel, depth, scratch); break;
-    default: return reinterpret_cast<const int8_t*>(panel);
+    case 3:
+      unpack_blocks<3>(panel, depth, scratch);
+      break;
+    case 4:
+      unpack_blocks<4>(panel, depth, scratch);
+      break;
+    case 5:
+      unpack_blocks<5>(panel, depth, scratch);
+      break;
+    case 6:
+      unpack_blocks<6>(panel, depth, scratch);
+      break;
+    case 7:
+      unpack_blocks<7>(panel, depth, scratch);
+      break;
+    default:
+      return reinterpret_cast<const int8_t*>(panel);
   }
   return scratch;
 }

@@ -1,10 +1,13 @@
-// The 16-lane vector as two AVX2 registers, with FMA; vec_scalar-inl.h says what each function means.
+// The 16-lane vector as two AVX2 registers, with FMA; vec_scalar-inl.h says what each function
+// means.
 #pragma once
 
 #include <immintrin.h>
 
 #include <cstdint>
 #include <cstring>
+
+#include "kernels/tail-inl.h"
 
 #if !defined(__AVX2__) || !defined(__FMA__)
 #error "compile this file with the flags that kernels/flags.cmake gives it"
@@ -29,63 +32,67 @@ inline Ints first_mask(int count) {
           _mm256_cmpgt_epi32(n, _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15))};
 }
 
-inline Floats splat(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
-inline Ints splat(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+inline Floats splat(float x) {
+  return {_mm256_set1_ps(x), _mm256_set1_ps(x)};
+}
+inline Ints splat(int32_t x) {
+  return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)};
+}
 
 inline __m256i load_ints(const void* p) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(p));
 }
-inline void store_ints(void* p, __m256i x) { _mm256_storeu_si256(static_cast<__m256i*>(p), x); }
+inline void store_ints(void* p, __m256i x) {
+  _mm256_storeu_si256(static_cast<__m256i*>(p), x);
+}
 
 inline Floats load(const float* p, int count) {
   if (count == kLanes) return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
-  const Ints mask = first_mask(count);
-  return {_mm256_maskload_ps(p, mask.lo), _mm256_maskload_ps(p + 8, mask.hi)};
+  float padded[kLanes] = {};
+  copy_tail(padded, p, count);
+  return {_mm256_loadu_ps(padded), _mm256_loadu_ps(padded + 8)};
 }
 inline Ints load(const int32_t* p, int count) {
   if (count == kLanes) return {load_ints(p), load_ints(p + 8)};
-  const Ints mask = first_mask(count);
-  return {_mm256_maskload_epi32(p, mask.lo), _mm256_maskload_epi32(p + 8, mask.hi)};
+  int32_t padded[kLanes] = {};
+  copy_tail(padded, p, count);
+  return {load_ints(padded), load_ints(padded + 8)};
 }
 inline Ints load_bytes(const uint8_t* p, int count) {
-  uint8_t bytes[kLanes] = {};
+  uint8_t padded[kLanes] = {};
   if (count < kLanes) {
-    for (int i = 0; i < count; i++) bytes[i] = p[i];
-    p = bytes;
+    copy_tail(padded, p, count);
+    p = padded;
   }
   const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
   return {_mm256_cvtepu8_epi32(x), _mm256_cvtepu8_epi32(_mm_srli_si128(x, 8))};
 }
 
 inline void store(float* p, Floats x, int count) {
-  if (count == kLanes) {
-    _mm256_storeu_ps(p, x.lo);
-    _mm256_storeu_ps(p + 8, x.hi);
-    return;
-  }
-  const Ints mask = first_mask(count);
-  _mm256_maskstore_ps(p, mask.lo, x.lo);
-  _mm256_maskstore_ps(p + 8, mask.hi, x.hi);
+  float all[kLanes];
+  float* to = count == kLanes ? p : all;
+  _mm256_storeu_ps(to, x.lo);
+  _mm256_storeu_ps(to + 8, x.hi);
+  if (count < kLanes) copy_tail(p, all, count);
 }
 inline void store(int32_t* p, Ints x, int count) {
-  if (count == kLanes) {
-    store_ints(p, x.lo);
-    store_ints(p + 8, x.hi);
-    return;
-  }
-  const Ints mask = first_mask(count);
-  _mm256_maskstore_epi32(p, mask.lo, x.lo);
-  _mm256_maskstore_epi32(p + 8, mask.hi, x.hi);
+  int32_t all[kLanes];
+  int32_t* to = count == kLanes ? p : all;
+  store_ints(to, x.lo);
+  store_ints(to + 8, x.hi);
+  if (count < kLanes) copy_tail(p, all, count);
 }
-inline void store_bytes(uint8_t* p, Ints x) {
+// The low bytes of the lanes.
+inline __m128i narrow_bytes(Ints x) {
   const __m256i byte = _mm256_set1_epi32(255);
   // Words, then bytes; the packs work within 128-bit halves: 0-3 8-11 0-3 8-11 | 4-7 12-15 ...
   const __m256i words =
       _mm256_packus_epi32(_mm256_and_si256(x.lo, byte), _mm256_and_si256(x.hi, byte));
   const __m256i bytes = _mm256_packus_epi16(words, words);
-  const __m128i pairs = _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes),
-                                           _mm256_extracti128_si256(bytes, 1));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), pairs);
+  return _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
+}
+inline void store_bytes(uint8_t* p, Ints x) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow_bytes(x));
 }
 
 inline int32_t sum_bytes(const uint8_t* p, int count) {
@@ -154,13 +161,13 @@ template <int kShift>
 inline Ints shift_left(Ints a) {
   return {_mm256_slli_epi32(a.lo, kShift), _mm256_slli_epi32(a.hi, kShift)};
 }
-template <int kShift>
-inline Ints shift_right(Ints a) {
-  return {_mm256_srli_epi32(a.lo, kShift), _mm256_srli_epi32(a.hi, kShift)};
-}
 
-inline Ints round_to_int(Floats x) { return {_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi)}; }
-inline Floats to_float(Ints x) { return {_mm256_cvtepi32_ps(x.lo), _mm256_cvtepi32_ps(x.hi)}; }
+inline Ints round_to_int(Floats x) {
+  return {_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi)};
+}
+inline Floats to_float(Ints x) {
+  return {_mm256_cvtepi32_ps(x.lo), _mm256_cvtepi32_ps(x.hi)};
+}
 inline Floats bits_to_float(Ints x) {
   return {_mm256_castsi256_ps(x.lo), _mm256_castsi256_ps(x.hi)};
 }
@@ -193,17 +200,32 @@ inline float max_lanes(Floats x) {
   return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
 
+// Sixteen entries a part: their high bytes in the lower half, their low bytes in the upper.
 struct Table64 {
-  int32_t entries[64];
+  __m256i parts[4];
 };
 inline Table64 load_table(const uint16_t* entries) {
+  const __m256i split = _mm256_setr_epi8(1, 3, 5, 7, 9, 11, 13, 15, 0, 2, 4, 6, 8, 10, 12, 14,  //
+                                         1, 3, 5, 7, 9, 11, 13, 15, 0, 2, 4, 6, 8, 10, 12, 14);
   Table64 table;
-  for (int i = 0; i < 64; i++) table.entries[i] = entries[i];
+  for (int i = 0; i < 4; i++) {
+    const __m256i bytes = _mm256_shuffle_epi8(load_ints(entries + 16 * i), split);
+    table.parts[i] = _mm256_permute4x64_epi64(bytes, 0b11011000);
+  }
   return table;
 }
-inline Ints lookup(const Table64& table, Ints index) {
-  return {_mm256_i32gather_epi32(table.entries, index.lo, 4),
-          _mm256_i32gather_epi32(table.entries, index.hi, 4)};
+inline void store_lookup(const Table64& table, Ints index, uint8_t* hi, uint8_t* lo) {
+  const __m256i bytes = _mm256_broadcastsi128_si256(narrow_bytes(index));
+  __m256i value = _mm256_setzero_si256();
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) {
+    // The shuffle gives 0 where bit 7 is set: everywhere but 0..15 after this saturating addition.
+    const __m256i from = _mm256_sub_epi8(bytes, _mm256_set1_epi8(static_cast<char>(16 * i)));
+    const __m256i within = _mm256_adds_epu8(from, _mm256_set1_epi8(0x70));
+    value = _mm256_or_si256(value, _mm256_shuffle_epi8(table.parts[i], within));
+  }
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(hi), _mm256_castsi256_si128(value));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(lo), _mm256_extracti128_si256(value, 1));
 }
 
 // Half a 64-byte line of packed weights at a time (unpack-inl.h).
@@ -211,10 +233,18 @@ constexpr int kByteLanes = 32;
 struct Bytes {
   __m256i v;
 };
-inline Bytes load_line(const void* p) { return {load_ints(p)}; }
-inline void store_line(void* p, Bytes x) { store_ints(p, x.v); }
-inline Bytes operator|(Bytes a, Bytes b) { return {_mm256_or_si256(a.v, b.v)}; }
-inline Bytes minus(Bytes a, int8_t b) { return {_mm256_sub_epi8(a.v, _mm256_set1_epi8(b))}; }
+inline Bytes load_line(const void* p) {
+  return {load_ints(p)};
+}
+inline void store_line(void* p, Bytes x) {
+  store_ints(p, x.v);
+}
+inline Bytes operator|(Bytes a, Bytes b) {
+  return {_mm256_or_si256(a.v, b.v)};
+}
+inline Bytes minus(Bytes a, int8_t b) {
+  return {_mm256_sub_epi8(a.v, _mm256_set1_epi8(b))};
+}
 template <int kFrom, int kWidth, int kTo>
 inline Bytes move_bits(Bytes a) {
   const __m256i mask = _mm256_set1_epi8(static_cast<int8_t>(((1 << kWidth) - 1) << kTo));

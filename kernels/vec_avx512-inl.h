@@ -23,10 +23,16 @@ struct Ints {
   __m512i v;
 };
 
-inline __mmask16 first_mask(int count) { return static_cast<__mmask16>((1u << count) - 1); }
+inline __mmask16 first_mask(int count) {
+  return static_cast<__mmask16>((1u << count) - 1);
+}
 
-inline Floats splat(float x) { return {_mm512_set1_ps(x)}; }
-inline Ints splat(int32_t x) { return {_mm512_set1_epi32(x)}; }
+inline Floats splat(float x) {
+  return {_mm512_set1_ps(x)};
+}
+inline Ints splat(int32_t x) {
+  return {_mm512_set1_epi32(x)};
+}
 
 inline Floats load(const float* p, int count) {
   if (count == kLanes) return {_mm512_loadu_ps(p)};
@@ -75,33 +81,63 @@ inline Ints first_lanes(Ints x, int count, Ints rest) {
   return count == kLanes ? x : Ints{_mm512_mask_mov_epi32(rest.v, first_mask(count), x.v)};
 }
 
-inline Floats operator+(Floats a, Floats b) { return {_mm512_add_ps(a.v, b.v)}; }
-inline Floats operator-(Floats a, Floats b) { return {_mm512_sub_ps(a.v, b.v)}; }
-inline Floats operator*(Floats a, Floats b) { return {_mm512_mul_ps(a.v, b.v)}; }
-inline Floats fma(Floats a, Floats b, Floats c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
-inline Floats fnma(Floats a, Floats b, Floats c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }
-inline Floats max(Floats a, Floats b) { return {_mm512_max_ps(a.v, b.v)}; }
-inline Floats min(Floats a, Floats b) { return {_mm512_min_ps(a.v, b.v)}; }
-inline Floats abs(Floats a) { return {_mm512_abs_ps(a.v)}; }
+inline Floats operator+(Floats a, Floats b) {
+  return {_mm512_add_ps(a.v, b.v)};
+}
+inline Floats operator-(Floats a, Floats b) {
+  return {_mm512_sub_ps(a.v, b.v)};
+}
+inline Floats operator*(Floats a, Floats b) {
+  return {_mm512_mul_ps(a.v, b.v)};
+}
+inline Floats fma(Floats a, Floats b, Floats c) {
+  return {_mm512_fmadd_ps(a.v, b.v, c.v)};
+}
+inline Floats fnma(Floats a, Floats b, Floats c) {
+  return {_mm512_fnmadd_ps(a.v, b.v, c.v)};
+}
+inline Floats max(Floats a, Floats b) {
+  return {_mm512_max_ps(a.v, b.v)};
+}
+inline Floats min(Floats a, Floats b) {
+  return {_mm512_min_ps(a.v, b.v)};
+}
+inline Floats abs(Floats a) {
+  return {_mm512_abs_ps(a.v)};
+}
 
-inline Ints operator+(Ints a, Ints b) { return {_mm512_add_epi32(a.v, b.v)}; }
-inline Ints operator-(Ints a, Ints b) { return {_mm512_sub_epi32(a.v, b.v)}; }
-inline Ints operator*(Ints a, Ints b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
-inline Ints operator&(Ints a, Ints b) { return {_mm512_and_si512(a.v, b.v)}; }
-inline Ints operator|(Ints a, Ints b) { return {_mm512_or_si512(a.v, b.v)}; }
+inline Ints operator+(Ints a, Ints b) {
+  return {_mm512_add_epi32(a.v, b.v)};
+}
+inline Ints operator-(Ints a, Ints b) {
+  return {_mm512_sub_epi32(a.v, b.v)};
+}
+inline Ints operator*(Ints a, Ints b) {
+  return {_mm512_mullo_epi32(a.v, b.v)};
+}
+inline Ints operator&(Ints a, Ints b) {
+  return {_mm512_and_si512(a.v, b.v)};
+}
+inline Ints operator|(Ints a, Ints b) {
+  return {_mm512_or_si512(a.v, b.v)};
+}
 template <int kShift>
 inline Ints shift_left(Ints a) {
   return {_mm512_slli_epi32(a.v, kShift)};
 }
-template <int kShift>
-inline Ints shift_right(Ints a) {
-  return {_mm512_srli_epi32(a.v, kShift)};
-}
 
-inline Ints round_to_int(Floats x) { return {_mm512_cvtps_epi32(x.v)}; }
-inline Floats to_float(Ints x) { return {_mm512_cvtepi32_ps(x.v)}; }
-inline Floats bits_to_float(Ints x) { return {_mm512_castsi512_ps(x.v)}; }
-inline Ints float_to_bits(Floats x) { return {_mm512_castps_si512(x.v)}; }
+inline Ints round_to_int(Floats x) {
+  return {_mm512_cvtps_epi32(x.v)};
+}
+inline Floats to_float(Ints x) {
+  return {_mm512_cvtepi32_ps(x.v)};
+}
+inline Floats bits_to_float(Ints x) {
+  return {_mm512_castsi512_ps(x.v)};
+}
+inline Ints float_to_bits(Floats x) {
+  return {_mm512_castps_si512(x.v)};
+}
 
 inline Floats select_equal(Ints a, Ints b, Floats x, Floats y) {
   return {_mm512_mask_mov_ps(y.v, _mm512_cmpeq_epi32_mask(a.v, b.v), x.v)};
@@ -113,7 +149,9 @@ inline float sum_lanes(Floats x) {
   const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
-inline int32_t sum_lanes(Ints x) { return _mm512_reduce_add_epi32(x.v); }
+inline int32_t sum_lanes(Ints x) {
+  return _mm512_reduce_add_epi32(x.v);
+}
 inline float max_lanes(Floats x) {
   const __m256 eight = _mm256_max_ps(_mm512_castps512_ps256(x.v), _mm512_extractf32x8_ps(x.v, 1));
   const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
@@ -127,9 +165,10 @@ struct Table64 {
 inline Table64 load_table(const uint16_t* entries) {
   return {_mm512_loadu_si512(entries), _mm512_loadu_si512(entries + 32)};
 }
-inline Ints lookup(const Table64& table, Ints index) {
+inline void store_lookup(const Table64& table, Ints index, uint8_t* hi, uint8_t* lo) {
   const __m512i words = _mm512_permutex2var_epi16(table.low, index.v, table.high);
-  return {_mm512_and_si512(words, _mm512_set1_epi32(0xFFFF))};
+  store_bytes(hi, {_mm512_srli_epi32(words, 8)});
+  store_bytes(lo, {words});
 }
 
 // One 64-byte line of packed weights at a time (unpack-inl.h).
@@ -137,10 +176,18 @@ constexpr int kByteLanes = 64;
 struct Bytes {
   __m512i v;
 };
-inline Bytes load_line(const void* p) { return {_mm512_loadu_si512(p)}; }
-inline void store_line(void* p, Bytes x) { _mm512_storeu_si512(p, x.v); }
-inline Bytes operator|(Bytes a, Bytes b) { return {_mm512_or_si512(a.v, b.v)}; }
-inline Bytes minus(Bytes a, int8_t b) { return {_mm512_sub_epi8(a.v, _mm512_set1_epi8(b))}; }
+inline Bytes load_line(const void* p) {
+  return {_mm512_loadu_si512(p)};
+}
+inline void store_line(void* p, Bytes x) {
+  _mm512_storeu_si512(p, x.v);
+}
+inline Bytes operator|(Bytes a, Bytes b) {
+  return {_mm512_or_si512(a.v, b.v)};
+}
+inline Bytes minus(Bytes a, int8_t b) {
+  return {_mm512_sub_epi8(a.v, _mm512_set1_epi8(b))};
+}
 template <int kFrom, int kWidth, int kTo>
 inline Bytes move_bits(Bytes a) {
   const __m512i mask = _mm512_set1_epi8(static_cast<int8_t>(((1 << kWidth) - 1) << kTo));

@@ -1,10 +1,13 @@
-// The 16-lane vector as four NEON registers (aarch64); vec_scalar-inl.h says what each function means.
+// The 16-lane vector as four NEON registers (aarch64); vec_scalar-inl.h says what each function
+// means.
 #pragma once
 
 #include <arm_neon.h>
 
 #include <cstdint>
 #include <cstring>
+
+#include "kernels/tail-inl.h"
 
 namespace vitrun {
 namespace {
@@ -33,17 +36,19 @@ inline Ints splat(int32_t x) {
 }
 
 inline Floats load(const float* p, int count) {
-  float padded[kLanes] = {};
+  float padded[kLanes];
   if (count < kLanes) {
-    std::memcpy(padded, p, sizeof(float) * static_cast<size_t>(count));
+    std::memset(padded, 0, sizeof padded);
+    copy_tail(padded, p, count);
     p = padded;
   }
   return each_part<Floats>([=](int i) { return vld1q_f32(p + 4 * i); });
 }
 inline Ints load(const int32_t* p, int count) {
-  int32_t padded[kLanes] = {};
+  int32_t padded[kLanes];
   if (count < kLanes) {
-    std::memcpy(padded, p, sizeof(int32_t) * static_cast<size_t>(count));
+    std::memset(padded, 0, sizeof padded);
+    copy_tail(padded, p, count);
     p = padded;
   }
   return each_part<Ints>([=](int i) { return vld1q_s32(p + 4 * i); });
@@ -67,7 +72,7 @@ inline uint8x16_t narrow_bytes(Ints x) {
 inline Ints load_bytes(const uint8_t* p, int count) {
   uint8_t padded[kLanes] = {};
   if (count < kLanes) {
-    std::memcpy(padded, p, static_cast<size_t>(count));
+    copy_tail(padded, p, count);
     p = padded;
   }
   return widen_bytes(vld1q_u8(p));
@@ -77,15 +82,17 @@ inline void store(float* p, Floats x, int count) {
   float all[kLanes];
   float* to = count == kLanes ? p : all;
   for (int i = 0; i < kParts; i++) vst1q_f32(to + 4 * i, x.v[i]);
-  if (count < kLanes) std::memcpy(p, all, sizeof(float) * static_cast<size_t>(count));
+  if (count < kLanes) copy_tail(p, all, count);
 }
 inline void store(int32_t* p, Ints x, int count) {
   int32_t all[kLanes];
   int32_t* to = count == kLanes ? p : all;
   for (int i = 0; i < kParts; i++) vst1q_s32(to + 4 * i, x.v[i]);
-  if (count < kLanes) std::memcpy(p, all, sizeof(int32_t) * static_cast<size_t>(count));
+  if (count < kLanes) copy_tail(p, all, count);
 }
-inline void store_bytes(uint8_t* p, Ints x) { vst1q_u8(p, narrow_bytes(x)); }
+inline void store_bytes(uint8_t* p, Ints x) {
+  vst1q_u8(p, narrow_bytes(x));
+}
 
 inline int32_t sum_bytes(const uint8_t* p, int count) {
   uint32x4_t sum = vdupq_n_u32(0);
@@ -157,12 +164,6 @@ template <int kShift>
 inline Ints shift_left(Ints a) {
   return each_part<Ints>([&](int i) { return vshlq_n_s32(a.v[i], kShift); });
 }
-template <int kShift>
-inline Ints shift_right(Ints a) {
-  return each_part<Ints>([&](int i) {
-    return vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a.v[i]), kShift));
-  });
-}
 
 inline Ints round_to_int(Floats x) {
   return each_part<Ints>([&](int i) { return vcvtnq_s32_f32(x.v[i]); });
@@ -183,8 +184,7 @@ inline Floats select_equal(Ints a, Ints b, Floats x, Floats y) {
 }
 
 inline float sum_lanes(Floats x) {
-  const float32x4_t four =
-      vaddq_f32(vaddq_f32(x.v[0], x.v[2]), vaddq_f32(x.v[1], x.v[3]));
+  const float32x4_t four = vaddq_f32(vaddq_f32(x.v[0], x.v[2]), vaddq_f32(x.v[1], x.v[3]));
   const float32x2_t two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
   return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
 }
@@ -211,10 +211,10 @@ inline Table64 load_table(const uint16_t* entries) {
   }
   return table;
 }
-inline Ints lookup(const Table64& table, Ints index) {
+inline void store_lookup(const Table64& table, Ints index, uint8_t* hi, uint8_t* lo) {
   const uint8x16_t i = narrow_bytes(index);
-  const Ints hi = widen_bytes(vqtbl4q_u8(table.hi, i)), lo = widen_bytes(vqtbl4q_u8(table.lo, i));
-  return shift_left<8>(hi) | lo;
+  vst1q_u8(hi, vqtbl4q_u8(table.hi, i));
+  vst1q_u8(lo, vqtbl4q_u8(table.lo, i));
 }
 
 // A quarter of a 64-byte line of packed weights at a time (unpack-inl.h).
@@ -222,9 +222,15 @@ constexpr int kByteLanes = 16;
 struct Bytes {
   uint8x16_t v;
 };
-inline Bytes load_line(const void* p) { return {vld1q_u8(static_cast<const uint8_t*>(p))}; }
-inline void store_line(void* p, Bytes x) { vst1q_u8(static_cast<uint8_t*>(p), x.v); }
-inline Bytes operator|(Bytes a, Bytes b) { return {vorrq_u8(a.v, b.v)}; }
+inline Bytes load_line(const void* p) {
+  return {vld1q_u8(static_cast<const uint8_t*>(p))};
+}
+inline void store_line(void* p, Bytes x) {
+  vst1q_u8(static_cast<uint8_t*>(p), x.v);
+}
+inline Bytes operator|(Bytes a, Bytes b) {
+  return {vorrq_u8(a.v, b.v)};
+}
 inline Bytes minus(Bytes a, int8_t b) {
   return {vsubq_u8(a.v, vdupq_n_u8(static_cast<uint8_t>(b)))};
 }

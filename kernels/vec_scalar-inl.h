@@ -126,10 +126,6 @@ template <int kShift>
 inline Ints shift_left(Ints a) {
   return each_lane<Ints>([&](int i) { return wrap(bits_of(a.v[i]) << kShift); });
 }
-template <int kShift>
-inline Ints shift_right(Ints a) {  // logical
-  return each_lane<Ints>([&](int i) { return wrap(bits_of(a.v[i]) >> kShift); });
-}
 
 // Half to even; |x| <= 2^22, not NaN. Adding 1.5 * 2^23 leaves the rounded integer in the low bits.
 inline Ints round_to_int(Floats x) {
@@ -177,15 +173,19 @@ inline float max_lanes(Floats x) {
   return fold_lanes(x, [](float a, float b) { return a > b ? a : b; });
 }
 
-// A table of 64 16-bit values, and its values at indices 0..63.
+// A table of 64 16-bit values; the high and low bytes of those at the indices 0..63 in the lanes.
 struct Table64 {
   const uint16_t* entries;
 };
 inline Table64 load_table(const uint16_t* entries) {
   return {entries};
 }
-inline Ints lookup(const Table64& table, Ints index) {
-  return each_lane<Ints>([&](int i) { return int32_t{table.entries[index.v[i] & 63]}; });
+inline void store_lookup(const Table64& table, Ints index, uint8_t* hi, uint8_t* lo) {
+  for (int i = 0; i < kLanes; i++) {
+    const int value = table.entries[index.v[i] & 63];
+    hi[i] = static_cast<uint8_t>(value >> 8);
+    lo[i] = static_cast<uint8_t>(value & 255);
+  }
 }
 
 }  // namespace

@@ -31,17 +31,15 @@ int run_program(cxxopts::Options options, const std::string& examples, int argc,
   options.add_options()("h,help", "show this help")("version", "show the version");
   try {
     const cxxopts::ParseResult args = options.parse(argc, argv);
-    if (args.count("help")) {
+    int status = 0;
+    if (args.count("help"))
       std::cout << options.help() << "\nExamples:\n" << examples;
-      return 0;
-    }
-    if (args.count("version")) {
+    else if (args.count("version"))
       std::cout << options.program() << " " VITRUN_VERSION "\n";
-      return 0;
-    }
-    if (!args.unmatched().empty())
+    else if (!args.unmatched().empty())
       throw UsageError(cat("unexpected argument '", args.unmatched().front(), "'"));
-    const int status = body(args);
+    else
+      status = body(args);
     if (!std::cout.flush()) fail("cannot write to standard output");
     return status;
   } catch (const cxxopts::exceptions::exception& e) {

@@ -58,6 +58,22 @@ class TempFolder {
   std::string path_;
 };
 
+// A 24-bit BMP, its rows from the bottom up and padded to four bytes.
+inline std::string bmp(int width, int height, int seed) {
+  const int row = (3 * width + 3) / 4 * 4;
+  std::string bytes = "BM";
+  auto put = [&](int value, int count) {
+    for (int i = 0; i < count; i++) bytes += static_cast<char>(value >> 8 * i & 255);
+  };
+  for (int field : {54 + row * height, 0, 54, 40, width, height}) put(field, 4);
+  put(1, 2), put(24, 2);
+  for (int field : {0, row * height, 2835, 2835, 0, 0}) put(field, 4);
+  for (int y = 0; y < height; y++)
+    for (int x = 0; x < row; x++)
+      put(x < 3 * width ? (x * seed * 37 + y * (11 + seed) * 5) % 256 : 0, 1);
+  return bytes;
+}
+
 struct Outcome {
   int status;  // the exit status, or 128 + the signal
   std::string out, err;
@@ -87,8 +103,8 @@ inline Outcome execute(Command command, const std::vector<std::string>& environm
   variables.push_back(nullptr);
 
   pid_t child = 0;
-  const int error = posix_spawn(&child, arguments[0], &files, nullptr, arguments.data(),
-                                variables.data());
+  const int error =
+      posix_spawn(&child, arguments[0], &files, nullptr, arguments.data(), variables.data());
   posix_spawn_file_actions_destroy(&files);
   REQUIRE_MESSAGE(error == 0, "cannot run " << command.front());
   int status = 0;

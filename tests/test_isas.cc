@@ -114,6 +114,15 @@ class Product {
     args_.bias = bias_.data();
   }
 
+  // Bytes of -2^(range - 1) and 2^(range - 1) - 1 for weights, as pack_rows() gives for few bits.
+  void narrow(int range) {
+    for (size_t i = 0; i < static_cast<size_t>(pack_bytes(n_, args_.k, 8)); i++) {
+      const int code = i % 5 ? -(1 << (range - 1)) : (1 << (range - 1)) - 1;
+      panels_[i] = static_cast<uint8_t>(code);
+    }
+    args_.range_bits = range;
+  }
+
   std::vector<int32_t> raw(const Kernels& kernels) {
     Guarded<int32_t> out(area(m_, n_), 12345);
     GemmArgs args = args_;
@@ -202,6 +211,21 @@ TEST_CASE("every weight and activation width at the extremes, deep enough to ove
     for (int a_bits = 1; a_bits <= 8; a_bits++) {
       for (Codes kind : {Codes::kRandom, Codes::kHighest, Codes::kLowest}) {
         check_product(7, 17, 1056, bits, a_bits, kind);
+      }
+    }
+  }
+}
+
+TEST_CASE("a narrower range of the weights than their storage") {
+  for (int range = 2; range <= 8; range++) {
+    for (int a_bits : {4, 8}) {
+      Product product(7, 17, 1056, 8, a_bits, Codes::kHighest, 1);
+      product.narrow(range);
+      const std::vector<int32_t> raw = product.raw(scalar());
+      for (const Kernels* isa : isas_under_test()) {
+        CAPTURE(isa->name);
+        CAPTURE(range);
+        CHECK(product.raw(*isa) == raw);
       }
     }
   }

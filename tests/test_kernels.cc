@@ -76,6 +76,7 @@ struct Linear {
             .panels = panels.data(),
             .bits = bits,
             .a_bits = 8,
+            .range_bits = 0,
             .scale = scale.data(),
             .offset = offset.data(),
             .zero = zero.data(),

@@ -1,0 +1,31 @@
+// Tails for vectors without cheap masked loads and stores. (AVX2 has them, but AMD's store is slow
+// and qemu's load touches the masked-off bytes, which may lie on an unmapped page.)
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace vitrun {
+namespace {
+
+// Copies `count` < 16 elements in at most four steps of fixed size.
+template <class T>
+inline void copy_tail(T* to, const T* from, int count) {
+  int i = 0;
+  if (count & 8) {
+    std::memcpy(to, from, 8 * sizeof(T));
+    i = 8;
+  }
+  if (count & 4) {
+    std::memcpy(to + i, from + i, 4 * sizeof(T));
+    i += 4;
+  }
+  if (count & 2) {
+    std::memcpy(to + i, from + i, 2 * sizeof(T));
+    i += 2;
+  }
+  if (count & 1) to[i] = from[i];
+}
+
+}  // namespace
+}  // namespace vitrun

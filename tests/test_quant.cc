@@ -1,0 +1,166 @@
+// Quantizers and calibration against NumPy (tests/golden/make_quant.py) and against the formulas.
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "models/status.h"
+#include "quant/pipeline.h"
+#include "quant/reparam.h"
+#include "runtime/fake_quant.h"
+#include "runtime/npy.h"
+
+namespace vitrun {
+namespace {
+
+const std::string kGolden = VITRUN_TEST_DIR "/golden/quant/";
+const std::string kModels = VITRUN_TEST_DIR "/golden/models/";
+
+ImageSource source_of(const Tensor& images) {
+  return {images.dims[0], [images](int64_t first, int64_t n) {
+            Tensor t({n, images.dims[1], images.dims[2], images.dims[3]});
+            const auto size = static_cast<int64_t>(t.data.size()) / n;
+            std::copy_n(images.data.begin() + first * size, t.data.size(), t.data.begin());
+            return t;
+          }};
+}
+
+TEST_CASE("quantiles of a stream equal NumPy's, however it is cut") {
+  const Tensor stream = read_npy(kGolden + "stream.npy"),
+               expected = read_npy(kGolden + "quantiles.npy");
+  for (size_t chunk : {size_t{1}, size_t{77}, stream.data.size()}) {
+    TailObserver observer(static_cast<int64_t>(stream.data.size()));
+    for (size_t i = 0; i < stream.data.size(); i += chunk)
+      observer.add(std::span(stream.data).subspan(i, std::min(chunk, stream.data.size() - i)));
+    for (size_t i = 0; i < std::size(kPercentiles); i++) {
+      CHECK(observer.low(kPercentiles[i]) == doctest::Approx(expected.data[2 * i]).epsilon(1e-6));
+      CHECK(observer.high(kPercentiles[i]) ==
+            doctest::Approx(expected.data[2 * i + 1]).epsilon(1e-6));
+    }
+    CHECK(observer.high(1) == *std::max_element(stream.data.begin(), stream.data.end()));
+  }
+}
+
+TEST_CASE("scales and zero points of weights equal NumPy's") {
+  const Tensor weight = read_npy(kGolden + "weight.npy");
+  for (int bits : {3, 4, 8}) {
+    const Tensor expected = read_npy(kGolden + "weight_ranges_" + std::to_string(bits) + ".npy");
+    const WeightCodes got = quantize_weight(weight, bits);
+    for (size_t row = 0; row < got.ranges.size(); row++) {
+      CAPTURE(row);
+      CHECK(got.ranges[row].scale == doctest::Approx(expected.data[2 * row]).epsilon(1e-5));
+      CHECK(got.ranges[row].zero == static_cast<int>(expected.data[2 * row + 1]));
+    }
+  }
+}
+
+TEST_CASE("a weight comes back within half a step, or at the end of its range") {
+  const Tensor weight = read_npy(kGolden + "weight.npy");
+  for (int bits = 3; bits <= 8; bits++) {
+    const WeightCodes codes = quantize_weight(weight, bits);
+    const Tensor back = dequantize_weight(codes);
+    for (size_t i = 0; i < weight.data.size(); i++) {
+      const UniformRange r = codes.ranges[i / 96];
+      const bool clipped = codes.codes[i] == 0 || codes.codes[i] == (1 << bits) - 1;
+      CHECK(codes.codes[i] < 1 << bits);
+      if (!clipped) CHECK(std::fabs(back.data[i] - weight.data[i]) <= r.scale * 0.50001f);
+    }
+  }
+}
+
+TEST_CASE("ranges of degenerate tensors are usable") {
+  for (int bits : {3, 8}) {
+    const int top = (1 << bits) - 1;
+    CHECK(uniform_range(0, 0, bits) == UniformRange{1, 0});
+    CHECK(uniform_range(2, 5, bits) == UniformRange{5.0f / static_cast<float>(top), 0});
+    CHECK(uniform_range(-5, -2, bits) == UniformRange{5.0f / static_cast<float>(top), top});
+    CHECK(uniform_range(0, 1e-44, bits) == UniformRange{1, 0});  // the scale would be denormal
+    CHECK(quantize(1e30f, uniform_range(-1, 1, bits), bits) == top);
+    CHECK(quantize(-INFINITY, uniform_range(-1, 1, bits), bits) == 0);
+  }
+}
+
+TEST_CASE("log sqrt 2 codes stand for 2^(-k/2), to 16 bits") {
+  const Tensor expected = read_npy(kGolden + "log_sqrt2.npy");
+  for (int k = 0; k < 256; k++)
+    CHECK(std::fabs(log_code_value(k) -
+                    65535.0 * static_cast<double>(expected.data[static_cast<size_t>(k)])) <=
+          0.5 + 65535e-7);
+}
+
+TEST_CASE("sites name every operand of every product once") {
+  const FloatModel vit = load_float_model(kModels + "deit_distilled.safetensors", "");
+  const std::vector<Site> sites = activation_sites(vit.graph);
+  size_t linears = 0, attentions = 0;
+  for (const Node& n : vit.graph.nodes) {
+    linears += n.kind == NodeKind::kLinear;
+    attentions += n.kind == NodeKind::kMix;
+  }
+  CHECK(sites.size() == linears + 4 * attentions);
+  for (size_t i = 0; i < sites.size(); i++)
+    for (size_t j = 0; j < i; j++) CHECK(sites[i].name != sites[j].name);
+  const std::vector<std::string> units = unit_names(vit.graph);
+  for (const char* name : {"patch_embed", "blocks.0.attn.qkv", "blocks.0.attn.matmul1",
+                           "blocks.0.attn.attn", "blocks.0.attn.matmul2", "blocks.0.attn.proj",
+                           "blocks.0.mlp.fc1", "blocks.0.mlp.fc2", "head", "head_dist"})
+    CHECK(std::count(units.begin(), units.end(), name) == 1);
+}
+
+TEST_CASE("folding LayerScale leaves the logits as they were") {
+  FloatModel model = load_float_model(kModels + "deit3.safetensors", "");
+  const Tensor images = read_npy(kModels + "deit3.input.npy");
+  const Tensor before = Reference(model.graph, model.weights, 1).run(images);
+  REQUIRE(model.graph.find("blocks.0.ls1") >= 0);
+  fold_layer_scale(model);
+  CHECK(model.graph.find("blocks.0.ls1") < 0);
+  check_weights(model.graph, model.weights, "folded");
+  const Tensor after = Reference(model.graph, model.weights, 1).run(images);
+  for (size_t i = 0; i < before.data.size(); i++)
+    CHECK(after.data[i] == doctest::Approx(before.data[i]).epsilon(1e-4).scale(1));
+}
+
+TEST_CASE("calibrated ranges cover what the images gave") {
+  const FloatModel model = load_float_model(kModels + "swin_padded.safetensors", "");
+  const Tensor images = read_npy(kModels + "swin_padded.input.npy");
+  const std::vector<Site> sites = activation_sites(model.graph);
+  Reference engine(model.graph, model.weights, 2);
+  const std::vector<int> bits(sites.size(), 8);
+  const auto ranges = calibrate(engine, sites, bits, source_of(images), Objective::kTensor);
+  engine.run(images, [&](int node, Tensor& value) {
+    for (size_t s = 0; s < sites.size(); s++) {
+      if (sites[s].node != node || sites[s].kind != CodeKind::kUniform) continue;
+      Tensor quantized = value;
+      const UniformRange r = ranges[s].range;
+      fake_quantize(sites[s], {ranges[s].bits, r.scale, r.zero}, quantized);
+      double error = 0, energy = 0;
+      for (size_t i = 0; i < value.data.size(); i++) {
+        error += std::pow(static_cast<double>(quantized.data[i] - value.data[i]), 2);
+        energy += std::pow(static_cast<double>(value.data[i]), 2);
+      }
+      CHECK(error < 1e-3 * energy);  // 8 bits over a range of a few standard deviations
+    }
+  });
+}
+
+TEST_CASE("calibration does not depend on threads") {
+  const FloatModel model = load_float_model(kModels + "vit.safetensors", "");
+  const Tensor images = read_npy(kModels + "vit.input.npy");
+  const auto one =
+      quantize_model(model, source_of(images), {.weight_bits = 4, .threads = 1}).serialize();
+  const auto three =
+      quantize_model(model, source_of(images), {.weight_bits = 4, .threads = 3}).serialize();
+  CHECK(one == three);
+}
+
+TEST_CASE("bits outside 3..8 and empty calibration are refused") {
+  const FloatModel model = load_float_model(kModels + "vit.safetensors", "");
+  const ImageSource images = source_of(read_npy(kModels + "vit.input.npy"));
+  CHECK_THROWS_WITH_AS(quantize_model(model, images, {.weight_bits = 2}),
+                       "weight bits must be 3 to 8, got 2", Error);
+  CHECK_THROWS_WITH_AS(quantize_model(model, images, {.activation_bits = 9}),
+                       "activation bits must be 3 to 8, got 9", Error);
+  CHECK_THROWS_WITH_AS(quantize_model(model, {}, {}), "calibration needs at least one image",
+                       Error);
+}
+
+}  // namespace
+}  // namespace vitrun
