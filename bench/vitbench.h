@@ -28,8 +28,12 @@ std::vector<const Kernels*> selected_isas(const BenchOptions& options);
 double now_seconds();
 
 // Fastest register-only multiply-add loop of an ISA in operations (two per multiply-add) a second;
-// 0 if not known. kExact8: any u8 x s8 into int32. kShort: int16 accumulation (4-bit codes).
-enum class PeakKind { kExact8, kShort };
+// 0 if not known. Where there is an int8 dot product all three are that instruction's.
+enum class PeakKind {
+  kShort,  // pairs of u8 x s8 summed in int16: what the fewest bits can reach
+  kExact,  // the same widened to int32 each time: 15 bits of weight and activation together
+  kWide,   // both widened to int16 first: 8 x 8 bits
+};
 double measure_peak(const std::string& isa, PeakKind kind);
 
 }  // namespace vitrun

@@ -37,12 +37,17 @@ namespace {
   "vpmaddubsw %%zmm14,%%zmm15,%%zmm13\n vpmaddwd %%zmm12,%%zmm13,%%zmm13\n" \
   "vpaddd %%zmm13,%%zmm" #i ",%%zmm" #i "\n"
 
+#define WIDE_YMM(i) "vpmaddwd %%ymm14,%%ymm15,%%ymm13\n vpaddd %%ymm13,%%ymm" #i ",%%ymm" #i "\n"
+#define WIDE_ZMM(i) "vpmaddwd %%zmm14,%%zmm15,%%zmm13\n vpaddd %%zmm13,%%zmm" #i ",%%zmm" #i "\n"
+
 PEAK_LOOP(dot_zmm, DOT_ZMM)
 PEAK_LOOP(dot_ymm, DOT_YMM)
 PEAK_LOOP(short_ymm, SHORT_YMM)
 PEAK_LOOP(short_zmm, SHORT_ZMM)
 PEAK_LOOP(exact_ymm, EXACT_YMM)
 PEAK_LOOP(exact_zmm, EXACT_ZMM)
+PEAK_LOOP(wide_ymm, WIDE_YMM)
+PEAK_LOOP(wide_zmm, WIDE_ZMM)
 #endif
 
 double rate(void (*loop)(long), double operations_per_step) {
@@ -60,13 +65,16 @@ double rate(void (*loop)(long), double operations_per_step) {
 
 double measure_peak([[maybe_unused]] const std::string& isa, [[maybe_unused]] PeakKind kind) {
 #if defined(__x86_64__)
-  const bool exact = kind == PeakKind::kExact8;
   if (isa == "avx512vnni") return rate(dot_zmm, 128);
   if (isa == "avxvnni") return rate(dot_ymm, 64);
-  if (isa == "avx512") return exact ? rate(exact_zmm, 128) : rate(short_zmm, 128);
-  if (isa == "avx2") return exact ? rate(exact_ymm, 64) : rate(short_ymm, 64);
-#endif
+  const bool zmm = isa == "avx512";
+  if (!zmm && isa != "avx2") return 0;
+  if (kind == PeakKind::kShort) return zmm ? rate(short_zmm, 128) : rate(short_ymm, 64);
+  if (kind == PeakKind::kExact) return zmm ? rate(exact_zmm, 128) : rate(exact_ymm, 64);
+  return zmm ? rate(wide_zmm, 64) : rate(wide_ymm, 32);
+#else
   return 0;
+#endif
 }
 
 }  // namespace vitrun

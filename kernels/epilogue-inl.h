@@ -60,6 +60,12 @@ inline void finish_panel(const GemmArgs& g, int row, int rows, int column, const
   }
 }
 
+// Whether a tile may write its results straight from its registers: anything but GELU, whose
+// constants need them, and all columns up to `end` real.
+inline bool finishes_in_registers(const GemmArgs& g, int end) {
+  return g.epilogue != Epilogue::kGeluCodes && end <= g.n;
+}
+
 // After all columns of the rows are finished: padding and row sums of the codes.
 inline void finish_codes(const GemmArgs& g, int row, int rows) {
   if (g.epilogue != Epilogue::kGeluCodes) return;

@@ -92,7 +92,7 @@ def fit_exp():
 
 
 def fit_gelu():
-    """Phi(-t) = P(t)^2 on [0, 5.6]: the square root halves the range of exponents, so that Horner stays
+    """Phi(-t) = P(t)^2 on [0, 5.6]: the root halves the range of exponents, so that Horner stays
     accurate, and the square keeps the tail positive. Weighted for the absolute error of Phi."""
     f = lambda t: mp.sqrt(mp.erfc(t / mp.sqrt(2)) / 2)
     poly = remez(f, lambda t: f(t) + mp.mpf("0.001"), 12, 0, "5.6")

@@ -1,5 +1,5 @@
-# Each ISA file is compiled for its ISA and nothing else is: common code runs on any CPU of the family.
-# A file of another architecture compiles to nothing.
+# Each ISA file is compiled for its ISA and nothing else is: common code runs on any CPU of the
+# family. A file of another architecture compiles to nothing.
 set(kernel_common_flags -fno-math-errno)
 file(GLOB kernel_files ${CMAKE_SOURCE_DIR}/kernels/*.cc)
 set_source_files_properties(${kernel_files} PROPERTIES COMPILE_OPTIONS "${kernel_common_flags}")
@@ -9,8 +9,8 @@ function(vitrun_isa file)
     COMPILE_OPTIONS "${kernel_common_flags};${ARGN}")
 endfunction()
 
-# The two passes reorder a tile's multiply-adds until its sums no longer fit the registers: W4 on AVX2
-# is 1.7 times as fast without them.
+# These two passes reorder a tile's multiply-adds until its sums no longer fit the registers: W4 on
+# AVX2 is 1.7 times as fast without them.
 set(tile_flags -O3 -fno-tree-pre -fno-tree-reassoc)
 # GCC 12 warns about its own undefined-value intrinsics (bug 105593), hence the two -Wno-.
 set(avx512_flags ${tile_flags} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -Wno-uninitialized

@@ -4,8 +4,9 @@
 //   struct Tile {
 //     static constexpr int kRows, kPanels;  // of the largest tile
 //     static constexpr int kDepthBytes;     // of a column of an unpacked panel, for each depth
-//     static constexpr bool kSignedCodes;   // multiplies s8 x s8: 8-bit codes are taken as code -
-//     128 static const int8_t* unpack(const uint8_t* panel, int bits, int depth, int8_t* scratch);
+//     static constexpr bool kSignedCodes;   // multiplies s8 x s8: 8-bit codes less 128
+//     static constexpr bool kFinishes;      // writes results itself if finishes_in_registers()
+//     static const int8_t* unpack(const uint8_t* panel, int bits, int depth, int8_t* scratch);
 //     template <int rows, int panels>
 //     static void multiply(const TileArgs& args);
 //   };
@@ -26,8 +27,10 @@ struct TileArgs {
   const int8_t* const* w;
   int depth;
   int run;       // how many steps of 4 depths may be summed in int16; 0 where that plays no part
-  uint8_t flip;  // to xor into the codes: 128 makes s8 = code - 128 of them (kSignedCodes)
+  uint8_t flip;  // to xor into the codes: 128 makes them s8 less 128 (kSignedCodes)
   int32_t* sums;
+  const GemmArgs* g;  // for a tile that finishes its results itself (gemm_dot-inl.h)
+  int row, column;
 };
 using Multiply = void (*)(const TileArgs& args);
 
@@ -46,9 +49,7 @@ inline Multiply choose_tile(int rows, int panels) {
   return choose_rows<Tile, 1>(rows, kAllRows);
 }
 
-// All rows of the columns of `panels` unpacked panels, in row tiles of nearly equal height: a last
-// tile of one row would cost nearly as much as a full one. 128 times the sum of each column of an
-// unpacked panel: what code - 128 falls short of the code by.
+// 128 times the sum of each column of an unpacked panel: what products with code - 128 lack.
 inline void flip_correction(const int8_t* w, int depth, int32_t* correction) {
   for (int c = 0; c < kColumns; c++) {
     int32_t sum = 0;
@@ -77,6 +78,7 @@ inline void gemm_columns(const GemmArgs& g, int run, int column, int panels,
   constexpr int kStride = Tile::kPanels * kColumns;
   const int depth = round_up(g.k, kDepthAlign);
   const bool flip = Tile::kSignedCodes && g.a_bits == 8;
+  const bool finished = Tile::kFinishes && finishes_in_registers(g, column + panels * kColumns);
   const int tiles = (g.m + Tile::kRows - 1) / Tile::kRows;
   alignas(64) int32_t sums[Tile::kRows * kStride], correction[kStride];
   for (int p = 0; flip && p < panels; p++) {
@@ -88,16 +90,19 @@ inline void gemm_columns(const GemmArgs& g, int run, int column, int panels,
                    .depth = depth,
                    .run = run,
                    .flip = static_cast<uint8_t>(flip ? 128 : 0),
-                   .sums = sums};
+                   .sums = sums,
+                   .g = &g,
+                   .row = 0,
+                   .column = column};
   for (int t = 0, row = 0; t < tiles; t++) {
     const int rows = (g.m - row) / (tiles - t);
     choose_tile<Tile>(rows, panels)(args);
-    for (int p = 0; p < panels; p++) {
+    for (int p = 0; !finished && p < panels; p++) {
       if (flip) add_correction(correction + p * kColumns, rows, kStride, sums + p * kColumns);
       finish_panel(g, row, rows, column + p * kColumns, sums + p * kColumns, kStride);
     }
     args.a += rows * g.a_stride;
-    row += rows;
+    args.row = row += rows;
   }
 }
 

@@ -10,40 +10,80 @@ namespace {
 template <int kTileRows, int kTilePanels>
 struct DotTile {
   static constexpr int kRows = kTileRows, kPanels = kTilePanels, kDepthBytes = 1;
-  static constexpr bool kSignedCodes = false;
+  static constexpr bool kSignedCodes = false, kFinishes = true;
+  static constexpr int kWords = 64 / kWordBytes;  // of a panel
   static constexpr auto unpack = unpack_panel;
 
   template <int rows, int panels>
   static void multiply(const TileArgs& args) {
-    constexpr int kVectors = panels * 64 / kWordBytes;
+    Words sum[rows][panels * kWords];
+    add_products(args, sum);
+    if (finishes_in_registers(*args.g, args.column + panels * kColumns)) {
+#pragma GCC unroll 2
+      for (int p = 0; p < panels; p++) finish(args, p, sum);
+    } else {
+      store_sums(args.sums, sum);
+    }
+  }
+
+ private:
+  template <int rows, int vectors>
+  static inline void add_products(const TileArgs& args, Words (&sum)[rows][vectors]) {
     const uint8_t* a = args.a;
     const int64_t a_stride = args.a_stride;
     const int8_t* w0 = args.w[0];
-    const int8_t* w1 = args.w[panels - 1];
-    Words sum[rows][kVectors];
+    const int8_t* w1 = args.w[vectors / kWords - 1];
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
 #pragma GCC unroll 2
-      for (int v = 0; v < kVectors; v++) sum[i][v] = Words{};
+      for (int v = 0; v < vectors; v++) sum[i][v] = Words{};
     }
     for (int d = 0, depth = args.depth; d < depth; d += 4) {
-      Words w[kVectors];
+      Words w[vectors];
 #pragma GCC unroll 2
-      for (int v = 0; v < kVectors; v++) {
-        w[v] = load_words((v * kWordBytes < 64 ? w0 : w1) + d * kColumns + v * kWordBytes % 64);
+      for (int v = 0; v < vectors; v++) {
+        w[v] = load_words((v < kWords ? w0 : w1) + d * kColumns + v % kWords * kWordBytes);
       }
 #pragma GCC unroll 16
       for (int i = 0; i < rows; i++) {
         const Words codes = broadcast_four(a + i * a_stride + d);
 #pragma GCC unroll 2
-        for (int v = 0; v < kVectors; v++) sum[i][v] = dot_codes(sum[i][v], codes, w[v]);
+        for (int v = 0; v < vectors; v++) sum[i][v] = dot_codes(sum[i][v], codes, w[v]);
       }
     }
+  }
+
+  // What finish_panel() does, without the way through memory.
+  template <int rows, int vectors>
+  static inline void finish(const TileArgs& args, int p, const Words (&sum)[rows][vectors]) {
+    const GemmArgs& g = *args.g;
+    const int column = args.column + p * kColumns;
+    if (g.epilogue == Epilogue::kInt32) {
+#pragma GCC unroll 16
+      for (int i = 0; i < rows; i++) {
+        const int64_t at = (args.row + i) * g.raw_stride + column;
+        store(g.raw + at, to_lanes(sum[i] + p * kWords), kLanes);
+      }
+      return;
+    }
+    const bool add = g.epilogue == Epilogue::kAdd;
+    const ColumnTerms terms(g, column);
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) {
+      const int64_t at = (args.row + i) * g.y_stride + column;
+      Floats value = terms.value(to_lanes(sum[i] + p * kWords), g.row_sum[args.row + i]);
+      if (add) value = value + load(g.residual + at, kLanes);
+      store(g.y + at, value, kLanes);
+    }
+  }
+
+  template <int rows, int vectors>
+  static inline void store_sums(int32_t* sums, const Words (&sum)[rows][vectors]) {
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
 #pragma GCC unroll 2
-      for (int v = 0; v < kVectors; v++) {
-        store_words(args.sums + i * kPanels * kColumns + v * kWordBytes / 4, sum[i][v]);
+      for (int v = 0; v < vectors; v++) {
+        store_words(sums + i * kPanels * kColumns + v * kWordBytes / 4, sum[i][v]);
       }
     }
   }

@@ -1,12 +1,14 @@
 // Register tiles for ISAs that multiply u8 x s8 pairs into int16 lanes (vpmaddubsw), which
-// saturates: exact while pairs_run() steps are summed before widening, so the fewer
-// the bits, the fewer the widenings. Three tiles by that run:
-//   0    (8 x 8 bits): the operands are widened to int16 first and multiplied by vpmaddwd, which is
-//   exact. 1..3 (W7, W6 with 8-bit codes): int32 sums in registers, the int16 sum of 1 or 2 steps
-//   is a temporary. 4..  int16 sums in registers, widened into int32 sums in memory once a run.
+// saturates: exact while pairs_run() steps are summed before widening, so the fewer the bits, the
+// fewer the widenings. Three tiles by that run:
+//
+//   0     8 x 8 bits: operands are widened to int16 first; vpmaddwd multiplies those exactly
+//   1..3  int32 sums in registers; the int16 sum of 1 or 2 steps is a temporary
+//   4..   int16 sums in registers, widened into int32 sums in memory once a run
 //
 // The ISA gives Words, a register of int16 or int32 lanes; kWords of them hold 16 columns of one
 // step:
+//
 //   load_words(p), store_words(p, w), broadcast_four(p): the same 4 bytes in every int32 lane
 //   multiply_codes(u8, s8): pairs to int16, saturating;  multiply_words(a, b): int16 pairs to int32
 //   add_words16, add_words32;  even_bytes, odd_bytes: every other s8 as int16 lanes
@@ -56,7 +58,7 @@ inline void clear(Words (&sum)[rows][kWords]) {
 template <int kRun>
 struct ShortRunTile {
   static constexpr int kRows = kShortRunRows, kPanels = 1, kDepthBytes = 1;
-  static constexpr bool kSignedCodes = false;
+  static constexpr bool kSignedCodes = false, kFinishes = false;
   static constexpr auto unpack = unpack_panel;
 
   template <int rows, int panels>
@@ -88,7 +90,7 @@ struct ShortRunTile {
 // Int16 sums in registers for args.run steps (at least 4; taken down to a multiple of 4).
 struct LongRunTile {
   static constexpr int kRows = kLongRunRows, kPanels = 1, kDepthBytes = 1;
-  static constexpr bool kSignedCodes = false;
+  static constexpr bool kSignedCodes = false, kFinishes = false;
   static constexpr auto unpack = unpack_panel;
 
   template <int rows, int panels>
@@ -141,9 +143,8 @@ struct LongRunTile {
 // 1 and 3; the codes of a tile are split the same way, once for all its panels.
 struct WideTile {
   static constexpr int kRows = kWideRows, kPanels = 2, kDepthBytes = 2;
-  static constexpr bool kSignedCodes = false;
-  // Bytes from row to row of split codes; 64 more than a power of two spreads them over the cache
-  // sets.
+  static constexpr bool kSignedCodes = false, kFinishes = false;
+  // Bytes from row to row of split codes; the 64 spread them over the cache sets.
   static constexpr int kSplitStride = 2 * kMaxDepth + 64;
 
   static const int8_t* unpack(const uint8_t* panel, int bits, int depth, int8_t* scratch) {
@@ -206,8 +207,8 @@ struct WideTile {
   }
 };
 
-// The largest number of steps whose sums stay in int16, where a step adds a pair of products u8 x
-// s8: run * 2 * (2^a_bits - 1) * 2^(bits - 1) <= 32767. 0: not even one pair.
+// The largest number of steps whose sums stay in int16, where a step adds a pair of products:
+// run * 2 * (2^a_bits - 1) * 2^(bits - 1) <= 32767. 0: not even one pair.
 inline int pairs_run(int bits, int a_bits) {
   return 32767 / (((1 << a_bits) - 1) << bits);
 }

@@ -8,11 +8,12 @@
 // over a row use 16 lanes: lane l adds elements l, l+16, l+32, ... in order (missing ones count as
 // +0), then lanes l and l+8 are added, then l and l+4, l+2, l+1.
 //
-// Padding. Code rows are `round_up(k, kDepthAlign)` bytes apart at least, and their padding holds
-// 0. Per-column arrays hold round_up(n, kColumns) entries, the padding 0. Float and int32 rows need
-// no padding: nothing beyond column n is read or written. Codes are written up to round_up(n,
-// kDepthAlign). No pointer needs more than its element's natural alignment, but panels are 64-byte
-// aligned.
+// Padding. Code rows are round_up(k, kDepthAlign) bytes apart at least and their padding holds 0;
+// codes are written with that padding. Per-column arrays hold round_up(n, kColumns) entries, the
+// padding 0. Float and int32 rows need none: nothing beyond column n is read or written.
+// No pointer needs more than its element's natural alignment, but panels are 64-byte aligned.
+//
+// Stack. A GEMM unpacks weights into up to 700 KB of stack, of which it touches what k needs.
 #pragma once
 
 #include <cstdint>
@@ -21,9 +22,9 @@ namespace vitrun {
 
 constexpr int kColumns = 16;     // output columns of a panel
 constexpr int kDepthAlign = 32;  // depth of a panel block; see pack.h for the layout
-constexpr int kMaxDepth =
-    8192;  // largest k; keeps |sum (q_a - z_a)(q_w - z_w)| < 2^31 with kMin/MaxZero
-constexpr int kMinZero = -256, kMaxZero = 511;  // limits of an activation's zero point
+// Limits of k and of an activation's zero point, so that |sum (q_a - z_a)(q_w - z_w)| < 2^31.
+constexpr int kMaxDepth = 8192;
+constexpr int kMinZero = -256, kMaxZero = 511;
 
 // Always inlined, so that no copy built for one ISA is linked into code for another.
 [[gnu::always_inline]] constexpr int round_up(int x, int to) {
@@ -94,11 +95,13 @@ struct NormArgs {
   float eps;
 };
 
-// One row of attention probabilities as two 8-bit planes of a 16-bit fixed-point value (method.md §
-// 2). v_j = scores_j + bias_j + (region_j == region_row ? 0 : -100); p = softmax(v). code k_j =
-// max(0, round(-2 log2(p_j / s))) is evaluated without a logarithm per element as round(fma(max -
-// v_j, 2 log2 e, c)), c = 2 log2(sum_j exp(v_j - max) * s), clamped to [0, 2^bits]; plane value =
-// table[k_j], table[2^bits] = 0: hi = value >> 8, lo = value & 255.
+// Rows of attention probabilities as two 8-bit planes of a 16-bit fixed-point value (method.md
+// § 2). v_j = scores_j + bias_j + (region_j == row_region ? 0 : -100); p = softmax(v); the code is
+// k_j = max(0, round(-2 log2(p_j / s))). It is evaluated without a logarithm per element:
+//
+//   c = 2 log2(s sum_j exp(v_j - max)), log2 within 3 ulp (vecmath-inl.h)
+//   k_j = round(fma(max - v_j, 2 log2 e, c)) clamped to [0, 2^bits]
+//   value = table[k_j], hi = value >> 8, lo = value & 255
 struct SoftmaxArgs {
   int32_t m, n;         // rows, and columns of each
   const float* scores;  // rows score_stride floats apart
@@ -152,9 +155,8 @@ struct Kernels {
                          const int32_t* hi_sum, const int32_t* lo_sum, int32_t zero, float scale,
                          int32_t m, int32_t n, float* y, int64_t y_stride);
 
-  // Element functions on [count] floats, for tests and the bench. exp: <= 1 ulp on [-87, 88],
-  // clamped outside. gelu, x/2 (1 + erf(x / sqrt 2)): <= 2.5 ulp for x > 0, <= 1e-7 absolute for x
-  // <= 0.
+  // Element functions on [count] floats, for tests and the bench. exp: within 1 ulp on [-87, 88],
+  // clamped outside. gelu, x/2 (1 + erf(x / sqrt 2)): within 2.5 ulp for x > 0, 1e-7 for x <= 0.
   void (*exp)(const float* x, int64_t count, float* y);
   void (*gelu)(const float* x, int64_t count, float* y);
 };

@@ -23,7 +23,7 @@ inline int8x8_t broadcast_codes(const TileArgs& args, int i, int d) {
 template <int kRun>
 struct ShortRunTile {
   static constexpr int kRows = 2, kPanels = 1, kDepthBytes = 1;
-  static constexpr bool kSignedCodes = true;
+  static constexpr bool kSignedCodes = true, kFinishes = false;
   static constexpr auto unpack = unpack_panel;
 
   template <int rows, int panels>
@@ -65,7 +65,7 @@ struct ShortRunTile {
 // Int16 sums in registers for args.run steps, then widened into the int32 sums in memory.
 struct LongRunTile {
   static constexpr int kRows = 2, kPanels = 1, kDepthBytes = 1;
-  static constexpr bool kSignedCodes = true;
+  static constexpr bool kSignedCodes = true, kFinishes = false;
   static constexpr auto unpack = unpack_panel;
 
   template <int rows, int panels>

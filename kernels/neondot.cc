@@ -15,7 +15,7 @@ namespace {
 
 struct SdotTile {
   static constexpr int kRows = 6, kPanels = 1, kDepthBytes = 1;
-  static constexpr bool kSignedCodes = true;
+  static constexpr bool kSignedCodes = true, kFinishes = false;
   static constexpr auto unpack = unpack_panel;
 
   template <int rows, int panels>

@@ -16,7 +16,7 @@ namespace {
 
 struct MatrixTile {
   static constexpr int kRows = 6, kPanels = 1, kDepthBytes = 1;
-  static constexpr bool kSignedCodes = false;
+  static constexpr bool kSignedCodes = false, kFinishes = false;
 
   // Two rows of a panel, depths 4r.. and 4r+4.., become the 8 depths of one column after another.
   static const int8_t* unpack(const uint8_t* panel, int bits, int depth, int8_t* scratch) {

@@ -47,5 +47,10 @@ inline Words odd_bytes(Words x) {
   return {_mm256_srai_epi16(x.v, 8)};
 }
 
+// The int32 of 16 columns.
+inline Ints to_lanes(const Words* w) {
+  return {w[0].v, w[1].v};
+}
+
 }  // namespace
 }  // namespace vitrun

@@ -11,7 +11,8 @@ struct QuantizeOptions {
   int activation_bits = 8;  // 3..8; the patch embedding's input is always 8 (method.md section 2)
   Objective objective = Objective::kResidual;
   int threads = 1;
-  std::map<std::string, QbinValue> provenance = {};  // calibration images, seed: recorded in the file
+  std::map<std::string, QbinValue> provenance =
+      {};  // calibration images, seed: recorded in the file
 };
 
 // Quantizes every Linear and activation site of `model`, whose weights it consumes.

@@ -2,6 +2,7 @@
 // 2).
 #pragma once
 
+#include <array>
 #include <functional>
 
 #include "models/tensor.h"
@@ -9,6 +10,11 @@
 #include "runtime/threads.h"
 
 namespace vitrun {
+
+constexpr int64_t kAlign = 64;  // of every buffer
+inline int64_t aligned(int64_t bytes) {
+  return (bytes + kAlign - 1) / kAlign * kAlign;
+}
 
 struct EngineOptions {
   int threads = 1;
@@ -31,6 +37,11 @@ class Engine {
   // float (codes dequantized), and its node. Needs threads == 1. Tracing allocates.
   using Trace = std::function<void(int node, const Tensor& value)>;
   void set_trace(Trace trace);
+
+  // From here on the seconds that the calling thread spends in each kind of step are summed,
+  // waiting included.
+  void start_profile();
+  const std::array<double, kOps>& profile() const { return profile_; }
 
   const Kernels& kernels() const { return kernels_; }
   int threads() const { return pool_.size(); }
@@ -57,6 +68,7 @@ class Engine {
   void mean(const Step& step, int thread);
   void add(const Step& step, int thread);
 
+  static int64_t head_scratch_bytes(const AttentionGeometry& geometry);
   void head(const Step& step, int image, int window, int head, HeadScratch& scratch);
   void attend(const PlannedAttention& p, int window, int head, HeadScratch& s);
   void mix(const PlannedAttention& p, HeadScratch& s, float* y, int64_t y_stride);
@@ -80,6 +92,8 @@ class Engine {
   std::vector<std::byte> memory_;  // arena, then a HeadScratch per thread; used from arena_ on
   std::byte* arena_ = nullptr;
   int64_t scratch_bytes_ = 0;
+  bool profiling_ = false;
+  std::array<double, kOps> profile_{};
   Trace trace_;
   Tensor softmax_trace_;
 

@@ -21,6 +21,7 @@ enum class Op {
   kMean,       // over tokens
   kAdd,        // mean of two logits
 };
+constexpr size_t kOps = static_cast<size_t>(Op::kAdd) + 1;
 
 // A buffer of `rows` rows per image; floats or codes, codes with an int32 sum per row. Of a node's
 // value only the first rows, those that reach the logits, are kept.

@@ -1,5 +1,5 @@
-// A quantized model: what a .qbin holds, checked and ready for the engine. quant/export.cc writes it;
-// QbinFile and QbinWriter (qbin.h) know only containers.
+// A quantized model: what a .qbin holds, checked and ready for the engine. quant/export.cc writes
+// it; QbinFile and QbinWriter (qbin.h) know only containers.
 //
 // Layout. Metadata: "model.*" is ModelConfig, "preprocess.*" its preprocessing, "labels" one string
 // per class, "site.name|bits|scale|zero" one entry per activation site (sites.h), "recipe.*" how it

@@ -32,6 +32,19 @@ inline std::string golden(const std::string& name) {
   return std::string(VITRUN_TEST_DIR) + "/golden/" + name;
 }
 
+// The golden model of that name, its input and PyTorch's logits for it.
+inline std::string model(const std::string& name) {
+  return golden("models/" + name + ".safetensors");
+}
+
+inline std::string input_of(const std::string& name) {
+  return golden("models/" + name + ".input.npy");
+}
+
+inline std::string logits_of(const std::string& name) {
+  return golden("models/" + name + ".logits.npy");
+}
+
 // A folder that goes with the object. Its name holds a space, as users' folders do.
 class TempFolder {
  public:

@@ -3,7 +3,6 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <numeric>
-#include <regex>
 #include <sstream>
 
 #include "kernels/registry.h"
@@ -15,18 +14,6 @@ using namespace vitrun;
 using nlohmann::json;
 
 namespace {
-
-std::string model(const std::string& name) {
-  return golden("models/" + name + ".safetensors");
-}
-
-std::string input_of(const std::string& name) {
-  return golden("models/" + name + ".input.npy");
-}
-
-std::string logits_of(const std::string& name) {
-  return golden("models/" + name + ".logits.npy");
-}
 
 // Largest difference over the largest magnitude.
 double relative_error(const Tensor& found, const Tensor& expected) {
@@ -103,6 +90,18 @@ LabelledImages write_images(const TempFolder& folder, const std::string& model_p
   return images;
 }
 
+// "(1.2 ms)" becomes "(# ms)".
+std::string without_times(std::string text) {
+  size_t at = 0;
+  while ((at = text.find(" ms)", at + 1)) != text.npos) {
+    const size_t begin = text.rfind('(', at) + 1;
+    CHECK(text.find_first_not_of("0123456789.", begin) == at);
+    text.replace(begin, at - begin, "#");
+    at = begin + 1;
+  }
+  return text;
+}
+
 }  // namespace
 
 TEST_CASE("cli: --help names every option") {
@@ -126,7 +125,9 @@ TEST_CASE("cli: --help names every option") {
     }
     CHECK(execute({program, "-h"}).out == done.out);
     const std::string version = output_of({program, "--version"});
-    CHECK(std::regex_match(version, std::regex(program + std::string(R"( \d+\.\d+\.\d+\n)"))));
+    CHECK(version.starts_with(program + std::string(" ")));
+    CHECK(std::count(version.begin(), version.end(), '.') == 2);
+    CHECK(version.find('\n') == version.size() - 1);
   }
 }
 
@@ -236,7 +237,7 @@ TEST_CASE("cli: the table for people, to the character") {
   const Outcome done = execute({"vitrun", "--model", model("hf_vit"), "--raw", input_of("hf_vit")});
   CHECK(done.status == 0);
   CHECK(done.err.empty());
-  CHECK(std::regex_replace(done.out, std::regex(R"(\(\d+\.\d ms\))"), "(# ms)") == expected);
+  CHECK(without_times(done.out) == expected);
 }
 
 TEST_CASE("cli: vitquant then vitrun, each family, as JSON") {
