@@ -1,4 +1,5 @@
-// Whole models: latency over threads and bit widths side by side, start-up, memory, and where the time goes.
+// Whole models: latency over threads and bit widths side by side, start-up, memory, and where the
+// time goes.
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -17,7 +18,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Weights of the size training gives, so that activations stay in range; the time does not depend on them.
+// Weights of the size training gives, so that activations stay in range; the time does not depend
+// on them.
 FloatModel random_model(const std::string& arch) {
   FloatModel m;
   m.config = config_from_arch(arch);
@@ -47,7 +49,8 @@ struct Width {
   int weight_bits, activation_bits;  // 0: float
 };
 
-constexpr Width kWidths[] = {{"f32", 0, 0}, {"W8/A8", 8, 8}, {"W6/A8", 6, 8}, {"W4/A8", 4, 8}, {"W4/A4", 4, 4}};
+constexpr Width kWidths[] = {
+    {"f32", 0, 0}, {"W8/A8", 8, 8}, {"W6/A8", 6, 8}, {"W4/A8", 4, 8}, {"W4/A4", 4, 4}};
 
 // One model at one width and thread count.
 struct Candidate {
@@ -101,17 +104,26 @@ class Quantized {
 
 const char* op_name(Op op) {
   switch (op) {
-    case Op::kPatches: return "patches";
-    case Op::kPrefix: return "prefix";
-    case Op::kGemm: return "linear";
+    case Op::kPatches:
+      return "patches";
+    case Op::kPrefix:
+      return "prefix";
+    case Op::kGemm:
+      return "linear";
     case Op::kNorm:
-    case Op::kNormCodes: return "layernorm";
-    case Op::kQuantize: return "quantize";
-    case Op::kAttention: return "attention";
-    case Op::kMerge: return "merge";
+    case Op::kNormCodes:
+      return "layernorm";
+    case Op::kQuantize:
+      return "quantize";
+    case Op::kAttention:
+      return "attention";
+    case Op::kMerge:
+      return "merge";
     case Op::kSelect:
-    case Op::kMean: return "pool";
-    case Op::kAdd: return "add";
+    case Op::kMean:
+      return "pool";
+    case Op::kAdd:
+      return "add";
   }
   return "";
 }
@@ -137,12 +149,13 @@ void print_profile(const QuantModel& model, const Tensor& images, int repetition
 void report(Candidate& c, size_t file_size, const std::string& arch, bool json) {
   const double p50 = c.percentile(0.5), p95 = c.percentile(0.95), least = c.percentile(0);
   if (json) {
-    const Json j = {{"arch", arch},  {"width", c.width->name},     {"threads", c.threads}, {"ms_min", least},
-                    {"ms_p50", p50}, {"ms_p95", p95}, {"file_bytes", file_size}};
+    const Json j = {{"arch", arch},           {"width", c.width->name}, {"threads", c.threads},
+                    {"ms_min", least},        {"ms_p50", p50},          {"ms_p95", p95},
+                    {"file_bytes", file_size}};
     std::printf("%s\n", j.dump().c_str());
   } else {
-    std::printf("%-26s %-6s %2d thread%s  min %8.2f  p50 %8.2f  p95 %8.2f ms  %7.2f MB\n", arch.c_str(),
-                c.width->name, c.threads, c.threads == 1 ? " " : "s", least, p50, p95,
+    std::printf("%-26s %-6s %2d thread%s  min %8.2f  p50 %8.2f  p95 %8.2f ms  %7.2f MB\n",
+                arch.c_str(), c.width->name, c.threads, c.threads == 1 ? " " : "s", least, p50, p95,
                 static_cast<double>(file_size) / 1e6);
   }
 }
@@ -159,11 +172,11 @@ void bench_arch(const BenchOptions& options, const std::string& arch) {
       Candidate c{&w, threads, nullptr, nullptr, {}};
       if (w.weight_bits)
         c.engine = std::make_unique<Engine>(
-            quantized[&w]->model(), EngineOptions{.threads = threads,
-                                                  .max_batch = options.batch,
-                                                  .kernels = options.isas.empty()
-                                                                 ? nullptr
-                                                                 : selected_isas(options).front()});
+            quantized[&w]->model(),
+            EngineOptions{
+                .threads = threads,
+                .max_batch = options.batch,
+                .kernels = options.isas.empty() ? nullptr : selected_isas(options).front()});
       else
         c.reference = std::make_unique<Reference>(model.graph, model.weights, threads);
       candidates.push_back(std::move(c));
@@ -176,7 +189,8 @@ void bench_arch(const BenchOptions& options, const std::string& arch) {
   int64_t parameters = 0;
   for (const auto& [name, t] : model.weights) parameters += element_count(t.dims);
   for (Candidate& c : candidates)
-    report(c, c.engine ? quantized[c.width]->size() : static_cast<size_t>(parameters) * 4, arch, options.json);
+    report(c, c.engine ? quantized[c.width]->size() : static_cast<size_t>(parameters) * 4, arch,
+           options.json);
   if (options.profile)
     for (const auto& [width, q] : quantized) print_profile(q->model(), images, options.repetitions);
 }

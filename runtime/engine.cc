@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 
 #include "kernels/pack.h"
 #include "kernels/registry.h"
@@ -14,7 +15,9 @@ using Clock = std::chrono::steady_clock;
 
 const Kernels& choose(const Kernels* wanted) {
   const Kernels* k = wanted ? wanted : find_kernels(nullptr);
-  if (!k) fail("VITRUN_ISA names kernels that this CPU does not have; it has: ", isa_names());
+  if (!k)
+    fail("VITRUN_ISA=", std::getenv("VITRUN_ISA"),
+         ": not known or not supported by this CPU; it has: ", isa_names());
   return *k;
 }
 

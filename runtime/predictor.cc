@@ -17,7 +17,9 @@ namespace {
 class FloatPredictor : public Predictor {
  public:
   FloatPredictor(const std::string& path, const PredictorOptions& o)
-      : model_(load_float_model(path, o.arch)), engine_(model_.graph, model_.weights, o.threads) {}
+      : model_(load_float_model(path, o.arch)), engine_(model_.graph, model_.weights, o.threads) {
+    if (!o.isa.empty()) fail("--isa chooses integer kernels, ", path, " is a float model");
+  }
 
   const ModelConfig& config() const override { return model_.config; }
   Tensor run(const Tensor& images) override { return engine_.run(images); }
@@ -69,11 +71,11 @@ bool is_qbin(const std::string& path) {
 
 std::unique_ptr<Predictor> open_predictor(const std::string& path,
                                           const PredictorOptions& options) {
-  if (path.empty())
-    return std::make_unique<IntegerPredictor>(
-        QbinFile::from_memory(embedded_model(), "the embedded model"), options);
-  if (is_qbin(path)) return std::make_unique<IntegerPredictor>(QbinFile::open(path), options);
-  return std::make_unique<FloatPredictor>(path, options);
+  if (!path.empty() && !is_qbin(path)) return std::make_unique<FloatPredictor>(path, options);
+  QbinFile file = path.empty() ? QbinFile::from_memory(embedded_model(), "the embedded model")
+                               : QbinFile::open(path);
+  if (options.verify) file.verify();
+  return std::make_unique<IntegerPredictor>(std::move(file), options);
 }
 
 struct ImageLoader::State {

@@ -12,7 +12,9 @@ namespace vitrun {
 struct PredictorOptions {
   int threads = 1;
   int max_batch = 1;
-  std::string isa;   // of integer models; empty: VITRUN_ISA or the best
+  std::string isa;  // of integer models; empty: VITRUN_ISA or the best
+  bool verify =
+      false;         // check a .qbin's weights against their checksums before anything is computed
   std::string arch;  // of float models without a config.json
 };
 

@@ -101,6 +101,7 @@ int run(const cxxopts::ParseResult& args) {
   options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
   options.max_batch = int_option(args, "batch", 1, 1024);
   options.isa = args["isa"].as<std::string>();
+  options.verify = true;
   options.arch = args["arch"].as<std::string>();
   const auto model = open_predictor(args["model"].as<std::string>(), options);
   std::unique_ptr<Predictor> reference;

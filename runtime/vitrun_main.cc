@@ -152,6 +152,7 @@ int run(const cxxopts::ParseResult& args) {
   options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
   options.max_batch = int_option(args, "batch", 1, 1024);
   options.isa = args["isa"].as<std::string>();
+  options.verify = args.count("verify") > 0;
   options.arch = args["arch"].as<std::string>();
   const auto predictor = open_predictor(model, options);
   const ModelConfig& config = predictor->config();
@@ -200,9 +201,10 @@ int main(int argc, char** argv) {
       ("raw", "a .npy of float32 [N, 3, H, W], already normalised",
        cxxopts::value<std::string>())  //
       ("arch", "a timm architecture, for a .safetensors without config.json",
-       cxxopts::value<std::string>()->default_value(""))  //
-      ("info", "describe the model instead")              //
-      ("demo", "classify the embedded image")             //
+       cxxopts::value<std::string>()->default_value(""))             //
+      ("verify", "check the weights against their checksums first")  //
+      ("info", "describe the model instead")                         //
+      ("demo", "classify the embedded image")                        //
       ("image", "images", cxxopts::value<std::vector<std::string>>());
   options.parse_positional({"image"});
   options.positional_help("IMAGE...");

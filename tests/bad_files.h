@@ -112,10 +112,8 @@ inline Maker renamed(const std::string& from, const std::string& to) {
 inline Maker config(const std::string& text) {
   return [=](const TempFolder& folder) {
     folder.file("bad.json", text);
-    return Command{
-        "vitquant",         "--weights", folder.file("bad.safetensors", read_bytes(kVit)),
-        "--calib-raw",      kRaw,        "-o",
-        folder / "out.qbin"};
+    const std::string copy = folder.file("bad.safetensors", read_bytes(kVit));
+    return Command{"vitquant", "-w", copy, "--calib-raw", kRaw, "-o", folder / "out.qbin"};
   };
 }
 
@@ -207,12 +205,13 @@ inline Maker key(const std::string& name, const QbinValue& value) {
   return parts([&](Parts& p) { p.keys.at(name) = value; });
 }
 
-// The first element of an array, or of a tensor of F32.
+// Another first element of an array.
 template <class T>
 inline Maker first(const std::string& name, T value) {
   return parts([&](Parts& p) { p.get<std::vector<T>>(name)[0] = value; });
 }
 
+// A tensor of F32 that begins with this value.
 inline Maker first_float(const std::string& tensor, float value) {
   return parts([&](Parts& p) {
     p.tensors.at(tensor).dtype = DType::kF32;
