@@ -12,13 +12,23 @@ namespace vitrun {
 struct BenchOptions {
   std::vector<std::string> isas;  // names; empty: every one this CPU supports
   int repetitions = 15;           // interleaved over everything compared
+  std::vector<std::string> archs = {"deit_small_patch16_224"};  // model: random weights
+  std::vector<int> threads = {1, 2};                            // model
+  int batch = 1;                                                // model: images a run
+  bool profile = false;                                         // model: time by kind of step
   bool json = false;
+  bool peers = false;  // chain: other libraries beside ours
 };
 
 // GEMM of each ISA x bit width x the shapes of ViT-Ti/S/B and Swin-T, checked against scalar first.
 int bench_gemm(const BenchOptions& options);
 // The row-wise kernels of each ISA at DeiT-S sizes.
 int bench_ops(const BenchOptions& options);
+// Whole models with random weights: f32 and several widths, side by side.
+int bench_model(const BenchOptions& options);
+
+// The 48 Linears of DeiT-S in a row (chain.h).
+int bench_chain(const BenchOptions& options);
 
 // The tables of options.isas, or every supported one but scalar, which is slow and serves as the
 // check.

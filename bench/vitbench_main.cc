@@ -13,14 +13,21 @@ namespace {
 
 cxxopts::Options describe_options() {
   cxxopts::Options options("vitbench", "Times the kernels. Results on stdout.");
-  options.add_options()("command", "gemm, ops or all",
+  options.add_options()("command", "gemm, chain, ops, model or all",
                         cxxopts::value<std::string>()->default_value("all"))(
       "isa", "ISAs to time, separated by commas, or all",
       cxxopts::value<std::vector<std::string>>()->default_value("all"))(
-      "repetitions", "how often each is timed", cxxopts::value<int>()->default_value("15"))(
-      "json", "one JSON object a line")("help", "this text");
+      "arch", "model: what to time, separated by commas",
+      cxxopts::value<std::vector<std::string>>()->default_value("deit_small_patch16_224"))(
+      "threads", "model: thread counts, separated by commas",
+      cxxopts::value<std::vector<int>>()->default_value("1,2"))(
+      "batch", "model: images a run", cxxopts::value<int>()->default_value("1"))(
+      "profile", "model: time by kind of step")("repetitions", "how often each is timed",
+                                                cxxopts::value<int>()->default_value("15"))(
+      "json", "one JSON object a line")("peers", "chain: oneDNN and OpenBLAS beside ours")(
+      "help", "this text");
   options.parse_positional({"command"});
-  options.positional_help("[gemm|ops|all]");
+  options.positional_help("[gemm|chain|ops|model|all]");
   return options;
 }
 
@@ -35,18 +42,32 @@ BenchOptions read_options(const cxxopts::ParseResult& parsed) {
   }
   options.repetitions = parsed["repetitions"].as<int>();
   if (options.repetitions < 1) fail("--repetitions ", options.repetitions, ": expected at least 1");
+  options.archs = parsed["arch"].as<std::vector<std::string>>();
+  options.threads = parsed["threads"].as<std::vector<int>>();
+  options.batch = parsed["batch"].as<int>();
+  if (options.batch < 1) fail("--batch ", options.batch, ": expected at least 1");
+  options.profile = parsed.count("profile") > 0;
   options.json = parsed.count("json") > 0;
+  options.peers = parsed.count("peers") > 0;
   return options;
 }
 
+// Each subcommand, in the order `all` runs them.
+constexpr struct {
+  const char* name;
+  int (*run)(const BenchOptions& options);
+} kCommands[] = {
+    {"gemm", bench_gemm}, {"chain", bench_chain}, {"ops", bench_ops}, {"model", bench_model}};
+
 int run_bench(const std::string& command, const BenchOptions& options) {
-  if (command != "gemm" && command != "ops" && command != "all") {
-    fail("command '", command, "': expected gemm, ops or all");
+  bool known = false;
+  for (const auto& c : kCommands) {
+    if (command != "all" && command != c.name) continue;
+    known = true;
+    if (const int status = c.run(options)) return status;
   }
-  int status = 0;
-  if (command != "ops") status = bench_gemm(options);
-  if (command != "gemm" && status == 0) status = bench_ops(options);
-  return status;
+  if (!known) fail("command '", command, "': expected gemm, chain, ops, model or all");
+  return 0;
 }
 
 }  // namespace

@@ -9,16 +9,19 @@ function(vitrun_isa file)
     COMPILE_OPTIONS "${kernel_common_flags};${ARGN}")
 endfunction()
 
-# These two passes reorder a tile's multiply-adds until its sums no longer fit the registers: W4 on
-# AVX2 is 1.7 times as fast without them.
-set(tile_flags -O3 -fno-tree-pre -fno-tree-reassoc)
-# GCC 12 warns about its own undefined-value intrinsics (bug 105593), hence the two -Wno-.
-set(avx512_flags ${tile_flags} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -Wno-uninitialized
-  -Wno-maybe-uninitialized)
+set(tile_flags -O3)
+set(avx512_flags -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # These two passes reorder a tile's multiply-adds until its sums no longer fit the registers: W4 on
+  # AVX2 is 1.7 times as fast without them.
+  list(APPEND tile_flags -fno-tree-pre -fno-tree-reassoc)
+  # GCC 12 warns about its own undefined-value intrinsics (bug 105593).
+  list(APPEND avx512_flags -Wno-uninitialized -Wno-maybe-uninitialized)
+endif()
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  vitrun_isa(avx512vnni.cc ${avx512_flags} -mavx512vnni)
+  vitrun_isa(avx512vnni.cc ${tile_flags} ${avx512_flags} -mavx512vnni)
   vitrun_isa(avxvnni.cc ${tile_flags} -mavx2 -mfma -mavxvnni)
-  vitrun_isa(avx512.cc ${avx512_flags})
+  vitrun_isa(avx512.cc ${tile_flags} ${avx512_flags})
   vitrun_isa(avx2.cc ${tile_flags} -mavx2 -mfma)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   vitrun_isa(neoni8mm.cc ${tile_flags} -march=armv8.2-a+dotprod+i8mm)

@@ -4,6 +4,7 @@
 //   struct Tile {
 //     static constexpr int kRows, kPanels;  // of the largest tile
 //     static constexpr int kDepthBytes;     // of a column of an unpacked panel, for each depth
+//     static constexpr int kDepthStep;      // depths are taken by so many; divides kDepthAlign
 //     static constexpr bool kSignedCodes;   // multiplies s8 x s8: 8-bit codes less 128
 //     static constexpr bool kFinishes;      // writes results itself if finishes_in_registers()
 //     static const int8_t* unpack(const uint8_t* panel, int bits, int depth, int8_t* scratch);
@@ -76,18 +77,17 @@ template <class Tile>
 inline void gemm_columns(const GemmArgs& g, int run, int column, int panels,
                          const int8_t* const* w) {
   constexpr int kStride = Tile::kPanels * kColumns;
-  const int depth = round_up(g.k, kDepthAlign);
   const bool flip = Tile::kSignedCodes && g.a_bits == 8;
   const bool finished = Tile::kFinishes && finishes_in_registers(g, column + panels * kColumns);
   const int tiles = (g.m + Tile::kRows - 1) / Tile::kRows;
   alignas(64) int32_t sums[Tile::kRows * kStride], correction[kStride];
   for (int p = 0; flip && p < panels; p++) {
-    flip_correction(w[p], depth, correction + p * kColumns);
+    flip_correction(w[p], round_up(g.k, kDepthAlign), correction + p * kColumns);
   }
   TileArgs args = {.a = g.a,
                    .a_stride = g.a_stride,
                    .w = w,
-                   .depth = depth,
+                   .depth = round_up(g.k, Tile::kDepthStep),  // beyond, the codes are 0
                    .run = run,
                    .flip = static_cast<uint8_t>(flip ? 128 : 0),
                    .sums = sums,

@@ -9,7 +9,7 @@ namespace {
 
 template <int kTileRows, int kTilePanels>
 struct DotTile {
-  static constexpr int kRows = kTileRows, kPanels = kTilePanels, kDepthBytes = 1;
+  static constexpr int kRows = kTileRows, kPanels = kTilePanels, kDepthBytes = 1, kDepthStep = 4;
   static constexpr bool kSignedCodes = false, kFinishes = true;
   static constexpr int kWords = 64 / kWordBytes;  // of a panel
   static constexpr auto unpack = unpack_panel;

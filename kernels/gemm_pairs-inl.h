@@ -57,7 +57,7 @@ inline void clear(Words (&sum)[rows][kWords]) {
 // Int32 sums in registers; kRun steps share one widening.
 template <int kRun>
 struct ShortRunTile {
-  static constexpr int kRows = kShortRunRows, kPanels = 1, kDepthBytes = 1;
+  static constexpr int kRows = kShortRunRows, kPanels = 1, kDepthBytes = 1, kDepthStep = 4 * kRun;
   static constexpr bool kSignedCodes = false, kFinishes = false;
   static constexpr auto unpack = unpack_panel;
 
@@ -89,7 +89,7 @@ struct ShortRunTile {
 
 // Int16 sums in registers for args.run steps (at least 4; taken down to a multiple of 4).
 struct LongRunTile {
-  static constexpr int kRows = kLongRunRows, kPanels = 1, kDepthBytes = 1;
+  static constexpr int kRows = kLongRunRows, kPanels = 1, kDepthBytes = 1, kDepthStep = 4;
   static constexpr bool kSignedCodes = false, kFinishes = false;
   static constexpr auto unpack = unpack_panel;
 
@@ -142,7 +142,7 @@ struct LongRunTile {
 // 8 x 8 bits. A step's weights are kept as two lines of int16: depths 0 and 2 of every column, then
 // 1 and 3; the codes of a tile are split the same way, once for all its panels.
 struct WideTile {
-  static constexpr int kRows = kWideRows, kPanels = 2, kDepthBytes = 2;
+  static constexpr int kRows = kWideRows, kPanels = 2, kDepthBytes = 2, kDepthStep = 4;
   static constexpr bool kSignedCodes = false, kFinishes = false;
   // Bytes from row to row of split codes; the 64 spread them over the cache sets.
   static constexpr int kSplitStride = 2 * kMaxDepth + 64;

@@ -56,7 +56,7 @@ enum class Epilogue : int32_t {
 // a_bits and range_bits are promises that never change the result: an ISA without an int8 dot
 // product is the faster the smaller they are.
 struct GemmArgs {
-  // Any m >= 1, n >= 1, 1 <= k <= kMaxDepth; the depth walked is round_up(k, kDepthAlign).
+  // Any m >= 1, n >= 1, 1 <= k <= kMaxDepth. Codes are read up to round_up(k, kDepthAlign).
   int32_t m, n, k;
   const uint8_t* a;        // [m] rows of codes, a[m, k] < 2^a_bits
   int64_t a_stride;        // bytes between rows

@@ -22,7 +22,7 @@ inline int8x8_t broadcast_codes(const TileArgs& args, int i, int d) {
 // Int32 sums in registers, widened from int16 at every kRun steps.
 template <int kRun>
 struct ShortRunTile {
-  static constexpr int kRows = 2, kPanels = 1, kDepthBytes = 1;
+  static constexpr int kRows = 2, kPanels = 1, kDepthBytes = 1, kDepthStep = 4 * kRun;
   static constexpr bool kSignedCodes = true, kFinishes = false;
   static constexpr auto unpack = unpack_panel;
 
@@ -64,7 +64,7 @@ struct ShortRunTile {
 
 // Int16 sums in registers for args.run steps, then widened into the int32 sums in memory.
 struct LongRunTile {
-  static constexpr int kRows = 2, kPanels = 1, kDepthBytes = 1;
+  static constexpr int kRows = 2, kPanels = 1, kDepthBytes = 1, kDepthStep = 4;
   static constexpr bool kSignedCodes = true, kFinishes = false;
   static constexpr auto unpack = unpack_panel;
 

@@ -14,7 +14,7 @@ namespace vitrun {
 namespace {
 
 struct SdotTile {
-  static constexpr int kRows = 6, kPanels = 1, kDepthBytes = 1;
+  static constexpr int kRows = 6, kPanels = 1, kDepthBytes = 1, kDepthStep = 16;
   static constexpr bool kSignedCodes = true, kFinishes = false;
   static constexpr auto unpack = unpack_panel;
 

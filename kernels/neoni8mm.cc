@@ -15,7 +15,7 @@ namespace vitrun {
 namespace {
 
 struct MatrixTile {
-  static constexpr int kRows = 6, kPanels = 1, kDepthBytes = 1;
+  static constexpr int kRows = 6, kPanels = 1, kDepthBytes = 1, kDepthStep = 8;
   static constexpr bool kSignedCodes = false, kFinishes = false;
 
   // Two rows of a panel, depths 4r.. and 4r+4.., become the 8 depths of one column after another.

@@ -2,24 +2,15 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 
 #include "kernels/pack.h"
-#include "kernels/registry.h"
 #include "models/status.h"
+#include "runtime/choose_kernels.h"
 
 namespace vitrun {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-const Kernels& choose(const Kernels* wanted) {
-  const Kernels* k = wanted ? wanted : find_kernels(nullptr);
-  if (!k)
-    fail("VITRUN_ISA=", std::getenv("VITRUN_ISA"),
-         ": not known or not supported by this CPU; it has: ", isa_names());
-  return *k;
-}
 
 }  // namespace
 
@@ -35,7 +26,7 @@ struct Engine::Segment {
 
 Engine::Engine(const QuantModel& model, const EngineOptions& options)
     : model_(model),
-      kernels_(choose(options.kernels)),
+      kernels_(options.kernels ? *options.kernels : choose_kernels()),
       max_batch_(options.max_batch),
       pool_(options.threads),
       barrier_(options.threads) {

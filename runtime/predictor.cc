@@ -2,9 +2,9 @@
 
 #include <fstream>
 
-#include "kernels/registry.h"
 #include "models/embedded.h"
 #include "models/status.h"
+#include "runtime/choose_kernels.h"
 #include "runtime/engine.h"
 #include "runtime/image.h"
 #include "runtime/model_file.h"
@@ -30,19 +30,13 @@ class FloatPredictor : public Predictor {
   Reference engine_;
 };
 
-const Kernels* kernels_for(const std::string& isa) {
-  if (isa.empty()) return nullptr;
-  const Kernels* k = find_kernels(isa.c_str());
-  if (!k) fail("--isa ", isa, ": not known or not supported by this CPU; it has: ", isa_names());
-  return k;
-}
-
 class IntegerPredictor : public Predictor {
  public:
   IntegerPredictor(QbinFile file, const PredictorOptions& o)
       : model_(std::move(file)),
-        engine_(model_,
-                {.threads = o.threads, .max_batch = o.max_batch, .kernels = kernels_for(o.isa)}) {}
+        engine_(
+            model_,
+            {.threads = o.threads, .max_batch = o.max_batch, .kernels = &choose_kernels(o.isa)}) {}
 
   const ModelConfig& config() const override { return model_.config(); }
 

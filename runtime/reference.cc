@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "models/status.h"
+#include "runtime/choose_kernels.h"
 
 namespace vitrun {
 namespace {
@@ -18,6 +19,7 @@ struct Call {
   const Tensor* in[2];  // null where the node has no such input
   const Tensor& images;
   const Weights& weights;
+  const Kernels& kernels;
   ThreadPool& pool;
   Tensor& y;
 
@@ -179,8 +181,8 @@ void scores(const Call& c) {
 }
 
 // Bias and mask of row `a`, then softmax, of one head of one window.
-void softmax_row(const AttentionGeometry& g, const float* table, int window, int head, int a,
-                 const float* x, float* y) {
+void softmax_row(const Kernels& kernels, const AttentionGeometry& g, const float* table, int window,
+                 int head, int a, const float* x, float* y) {
   const int t = g.tokens;
   const uint8_t* region = g.region.empty() ? nullptr : g.region.data() + window * t;
   float top = -INFINITY;
@@ -191,8 +193,11 @@ void softmax_row(const AttentionGeometry& g, const float* table, int window, int
     top = std::max(top, y[b]);
   }
   double sum = 0;
-  for (int b = 0; b < t; b++) sum += y[b] = std::exp(y[b] - top);
-  for (int b = 0; b < t; b++) y[b] = static_cast<float>(y[b] / sum);
+  for (int b = 0; b < t; b++) y[b] -= top;
+  kernels.exp(y, t, y);
+  for (int b = 0; b < t; b++) sum += y[b];
+  const float scale = static_cast<float>(1 / sum);
+  for (int b = 0; b < t; b++) y[b] *= scale;
 }
 
 void softmax(const Call& c) {
@@ -201,7 +206,8 @@ void softmax(const Call& c) {
   for_each_head(c, 0, [&](int64_t, int64_t group, int window, int head, float*) {
     for (int a = 0; a < g.tokens; a++) {
       const int64_t at = (group * g.tokens + a) * g.tokens;
-      softmax_row(g, table, window, head, a, c.in[0]->data.data() + at, c.y.data.data() + at);
+      softmax_row(c.kernels, g, table, window, head, a, c.in[0]->data.data() + at,
+                  c.y.data.data() + at);
     }
   });
 }
@@ -227,10 +233,7 @@ void mix(const Call& c) {
 
 void gelu(const Call& c) {
   parallel(c.pool, static_cast<int64_t>(c.y.data.size()), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) {
-      const float x = c.in[0]->data[static_cast<size_t>(i)];
-      c.y.data[static_cast<size_t>(i)] = 0.5f * x * (1 + std::erf(x * 0.70710678f));
-    }
+    c.kernels.gelu(c.in[0]->data.data() + begin, end - begin, c.y.data.data() + begin);
   });
 }
 
@@ -306,7 +309,11 @@ void forward(const Call& c) {
 }  // namespace
 
 Reference::Reference(const Graph& graph, const Weights& weights, int threads)
-    : graph_(graph), weights_(weights), last_use_(graph.nodes.size(), 0), pool_(threads) {
+    : graph_(graph),
+      weights_(weights),
+      kernels_(choose_kernels()),
+      last_use_(graph.nodes.size(), 0),
+      pool_(threads) {
   openblas_set_num_threads(1);  // the pool splits the rows; OpenBLAS must not split them again
   for (size_t i = 0; i < graph.nodes.size(); i++)
     for (int in : graph.nodes[i].in)
@@ -319,7 +326,7 @@ Tensor Reference::evaluate(const Node& node, const Tensor& images,
   auto input = [&](int i) {
     return node.in[i] < 0 ? nullptr : &values[static_cast<size_t>(node.in[i])];
   };
-  forward({graph_, node, {input(0), input(1)}, images, weights_, pool_, y});
+  forward({graph_, node, {input(0), input(1)}, images, weights_, kernels_, pool_, y});
   return y;
 }
 

@@ -4,6 +4,7 @@
 
 #include <functional>
 
+#include "kernels/kernels.h"
 #include "models/graph.h"
 #include "runtime/threads.h"
 
@@ -32,6 +33,7 @@ class Reference {
 
   const Graph& graph_;
   const Weights& weights_;
+  const Kernels& kernels_;     // for GELU and exp
   std::vector<int> last_use_;  // per node: the last node that reads its value
   ThreadPool pool_;
 };
