@@ -18,9 +18,9 @@ struct Engine::HeadScratch {
   float* scale;         // [T16], and the other per-column arrays of the QK^T product
   float* bias;
   int32_t *offset, *zero;
-  uint8_t *hi, *lo;  // [T, T32]
+  uint8_t* planes;  // [2 T, T32]: the high bytes of all rows, then the low ones
   int32_t *hi_sum, *lo_sum;
-  int32_t *raw_hi, *raw_lo;  // [T, d16]
+  int32_t* raw;  // [2 T, d16]
 
   // Places the buffers from `base` on (which may be null) and returns their bytes.
   int64_t place(std::byte* base, int tokens, int d) {
@@ -42,12 +42,10 @@ struct Engine::HeadScratch {
     take(bias, t16);
     take(offset, t16);
     take(zero, t16);
-    take(hi, t * t32);
-    take(lo, t * t32);
+    take(planes, 2 * t * t32);
     take(hi_sum, t);
     take(lo_sum, t);
-    take(raw_hi, t * d16);
-    take(raw_lo, t * d16);
+    take(raw, 2 * t * d16);
     return used;
   }
 };
@@ -122,6 +120,7 @@ void Engine::attend(const PlannedAttention& p, int window, int head, HeadScratch
   a.row_sum = s.q_sum;
   a.panels = s.panels;
   a.bits = 8;
+  a.range_bits = p.k.bits;
   a.a_bits = p.q.bits;
   a.scale = s.scale;
   a.offset = s.offset;
@@ -143,36 +142,35 @@ void Engine::attend(const PlannedAttention& p, int window, int head, HeadScratch
   m.scale = p.probability.scale;
   m.bits = p.probability.bits;
   m.table = p.table.data();
-  m.hi = s.hi;
-  m.lo = s.lo;
   m.plane_stride = round_up(t, kDepthAlign);
+  m.hi = s.planes;
+  m.lo = s.planes + p.queries * m.plane_stride;
   m.hi_sum = s.hi_sum;
   m.lo_sum = s.lo_sum;
   kernels_.softmax_codes(m);
 }
 
-// attn V: the two planes' products with V's panels, put together in float.
+// attn V: one product of both planes with V's panels, put together in float.
 void Engine::mix(const PlannedAttention& p, HeadScratch& s, float* y, int64_t y_stride) {
   const AttentionGeometry& g = *p.geometry;
   const int d16 = round_up(g.head_dim, kColumns);
   GemmArgs a{};
-  a.m = p.queries;
+  a.m = 2 * p.queries;
   a.n = g.head_dim;
   a.k = g.tokens;
+  a.a = s.planes;
   a.a_stride = round_up(g.tokens, kDepthAlign);
   a.panels = s.panels;
   a.bits = a.a_bits = 8;
+  a.range_bits = p.v.bits;
   a.epilogue = Epilogue::kInt32;
+  a.raw = s.raw;
   a.raw_stride = d16;
-  a.a = s.hi;
-  a.raw = s.raw_hi;
   kernels_.gemm(a);
-  a.a = s.lo;
-  a.raw = s.raw_lo;
-  kernels_.gemm(a);
-  kernels_.combine_planes(
-      s.raw_hi, s.raw_lo, d16, s.hi_sum, s.lo_sum, p.v.zero - (1 << (p.v.bits - 1)),
-      p.v.scale * (p.probability.scale / 65535), p.queries, g.head_dim, y, y_stride);
+  kernels_.combine_planes(s.raw, s.raw + int64_t{p.queries} * d16, d16, s.hi_sum, s.lo_sum,
+                          p.v.zero - (1 << (p.v.bits - 1)),
+                          p.v.scale * (p.probability.scale / 65535), p.queries, g.head_dim, y,
+                          y_stride);
 }
 
 void Engine::trace_softmax(const Step& step, int image, int window, int head,
@@ -180,12 +178,15 @@ void Engine::trace_softmax(const Step& step, int image, int window, int head,
   const PlannedAttention& p = plan_.attentions[static_cast<size_t>(step.attention)];
   const AttentionGeometry& g = *p.geometry;
   const int64_t t = g.tokens, groups = int64_t{g.windows} * g.heads;
+  const int64_t t32 = round_up(g.tokens, kDepthAlign);
   if (softmax_trace_.data.empty()) softmax_trace_ = Tensor({batch_, groups * t, t});
   float* to = softmax_trace_.data.data() + (image * groups + window * g.heads + head) * t * t;
   for (int64_t i = 0; i < p.queries; i++)
     for (int64_t j = 0; j < t; j++) {
-      const int64_t at = i * round_up(g.tokens, kDepthAlign) + j;
-      to[i * t + j] = p.probability.scale * static_cast<float>(s.hi[at] * 256 + s.lo[at]) / 65535;
+      const int64_t at = i * t32 + j;
+      to[i * t + j] = p.probability.scale *
+                      static_cast<float>(s.planes[at] * 256 + s.planes[at + p.queries * t32]) /
+                      65535;
     }
 }
 
