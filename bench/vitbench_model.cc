@@ -79,13 +79,12 @@ struct Candidate {
 class Quantized {
  public:
   Quantized(const FloatModel& model, const Width& width) {
-    const Tensor images = random_images(model.config, 1);
-    const ImageSource source = {1, [images](int64_t, int64_t) { return images; }};
     const QuantizeOptions options{.weight_bits = width.weight_bits,
                                   .activation_bits = width.activation_bits,
                                   .objective = Objective::kTensor,
                                   .threads = 2};
-    const std::vector<uint8_t> file = quantize_model(model, source, options).serialize();
+    const std::vector<uint8_t> file =
+        quantize_model(model, tensor_source(random_images(model.config, 1)), options).serialize();
     bytes_.resize(file.size() + 64);
     uint8_t* at = bytes_.data() + (64 - reinterpret_cast<uintptr_t>(bytes_.data()) % 64) % 64;
     std::copy(file.begin(), file.end(), at);

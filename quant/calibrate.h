@@ -38,6 +38,9 @@ struct ImageSource {
   std::function<Tensor(int64_t first, int64_t n)> load;
 };
 
+// Images that are in memory already, [count, 3, H, W].
+ImageSource tensor_source(Tensor images);
+
 // Called with the fraction done, 0..1.
 using Progress = std::function<void(double)>;
 

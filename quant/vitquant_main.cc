@@ -18,18 +18,6 @@ ImageSource from_files(const std::vector<Sample>& samples, const ModelConfig& co
           }};
 }
 
-ImageSource from_raw(const std::string& path, const ModelConfig& config) {
-  auto all = std::make_shared<Tensor>(read_raw_images(path, config));
-  return {all->dims[0], [all](int64_t first, int64_t n) {
-            Dims dims = all->dims;
-            dims[0] = n;
-            Tensor t(dims);
-            const auto size = static_cast<std::ptrdiff_t>(t.data.size() / static_cast<size_t>(n));
-            std::copy_n(all->data.begin() + first * size, t.data.size(), t.data.begin());
-            return t;
-          }};
-}
-
 void check_method(const cxxopts::ParseResult& args) {
   const std::string method = args["method"].as<std::string>(),
                     mixed = args["mixed"].as<std::string>();
@@ -50,7 +38,7 @@ ImageSource choose_calibration(const cxxopts::ParseResult& args, const ModelConf
     throw UsageError("give --calib or --calib-raw");
   if (args.count("calib-raw")) {
     options.provenance["calibration"] = std::string("raw tensor");
-    return from_raw(args["calib-raw"].as<std::string>(), config);
+    return tensor_source(read_raw_images(args["calib-raw"].as<std::string>(), config));
   }
   const std::string from = args["calib"].as<std::string>();
   const int seed = int_option(args, "seed", 0, 1 << 30);

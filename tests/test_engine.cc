@@ -10,6 +10,7 @@
 #include "runtime/engine.h"
 #include "runtime/fake_quant.h"
 #include "runtime/npy.h"
+#include "tests/qbin_testing.h"
 
 namespace vitrun {
 namespace {
@@ -21,31 +22,19 @@ const char* const kNames[] = {"vit",  "vit_oblong",     "deit_distilled", "deit3
 // A quantized golden model; the .qbin's bytes must outlive it.
 struct Fixture {
   Tensor images;
-  std::vector<uint8_t> bytes;
+  std::unique_ptr<Aligned> bytes;
   std::unique_ptr<QuantModel> model;
 
   Fixture(const std::string& name, int wbits, int abits)
       : images(read_npy(kModels + name + ".input.npy")) {
-    const Tensor calibration = images;
-    const ImageSource source = {images.dims[0], [calibration](int64_t first, int64_t n) {
-                                  Dims dims = calibration.dims;
-                                  dims[0] = n;
-                                  Tensor t(dims);
-                                  const auto size = static_cast<int64_t>(t.data.size()) / n;
-                                  std::copy_n(calibration.data.begin() + first * size,
-                                              t.data.size(), t.data.begin());
-                                  return t;
-                                }};
     QuantizeOptions options;
     options.weight_bits = wbits;
     options.activation_bits = abits;
-    const std::vector<uint8_t> file =
-        quantize_model(load_float_model(kModels + name + ".safetensors", ""), source, options)
-            .serialize();
-    bytes.resize(file.size() + 64);  // from_memory wants 64-byte alignment
-    uint8_t* at = bytes.data() + (64 - reinterpret_cast<uintptr_t>(bytes.data()) % 64) % 64;
-    std::copy(file.begin(), file.end(), at);
-    model = std::make_unique<QuantModel>(QbinFile::from_memory({at, file.size()}, name));
+    bytes = std::make_unique<Aligned>(
+        quantize_model(load_float_model(kModels + name + ".safetensors", ""), tensor_source(images),
+                       options)
+            .serialize());
+    model = std::make_unique<QuantModel>(QbinFile::from_memory(bytes->bytes(), name));
   }
 
   std::vector<float> run(const EngineOptions& options) {

@@ -8,6 +8,7 @@
 #include "quant/pipeline.h"
 #include "runtime/engine.h"
 #include "runtime/npy.h"
+#include "tests/qbin_testing.h"
 
 namespace {
 std::atomic<int64_t> allocations{0};
@@ -46,13 +47,10 @@ TEST_CASE("a run allocates nothing, the first one included") {
   for (const std::string name : {"deit_distilled", "swin_padded"}) {
     const std::string stem = VITRUN_TEST_DIR "/golden/models/" + name;
     const Tensor images = read_npy(stem + ".input.npy");
-    const ImageSource source = {images.dims[0], [&](int64_t, int64_t) { return images; }};
-    const std::vector<uint8_t> file =
-        quantize_model(load_float_model(stem + ".safetensors", ""), source, {}).serialize();
-    std::vector<uint8_t> aligned(file.size() + 64);
-    uint8_t* at = aligned.data() + (64 - reinterpret_cast<uintptr_t>(aligned.data()) % 64) % 64;
-    std::copy(file.begin(), file.end(), at);
-    const QuantModel model(QbinFile::from_memory({at, file.size()}, name));
+    const Aligned file(
+        quantize_model(load_float_model(stem + ".safetensors", ""), tensor_source(images), {})
+            .serialize());
+    const QuantModel model(QbinFile::from_memory(file.bytes(), name));
     std::vector<float> logits(static_cast<size_t>(2 * model.config().num_classes));
     for (int threads : {1, 2}) {
       Engine engine(model, {.threads = threads, .max_batch = 2});

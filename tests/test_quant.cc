@@ -15,15 +15,6 @@ namespace {
 const std::string kGolden = VITRUN_TEST_DIR "/golden/quant/";
 const std::string kModels = VITRUN_TEST_DIR "/golden/models/";
 
-ImageSource source_of(const Tensor& images) {
-  return {images.dims[0], [images](int64_t first, int64_t n) {
-            Tensor t({n, images.dims[1], images.dims[2], images.dims[3]});
-            const auto size = static_cast<int64_t>(t.data.size()) / n;
-            std::copy_n(images.data.begin() + first * size, t.data.size(), t.data.begin());
-            return t;
-          }};
-}
-
 TEST_CASE("quantiles of a stream equal NumPy's, however it is cut") {
   const Tensor stream = read_npy(kGolden + "stream.npy"),
                expected = read_npy(kGolden + "quantiles.npy");
@@ -124,7 +115,7 @@ TEST_CASE("calibrated ranges cover what the images gave") {
   const std::vector<Site> sites = activation_sites(model.graph);
   Reference engine(model.graph, model.weights, 2);
   const std::vector<int> bits(sites.size(), 8);
-  const auto ranges = calibrate(engine, sites, bits, source_of(images), Objective::kTensor);
+  const auto ranges = calibrate(engine, sites, bits, tensor_source(images), Objective::kTensor);
   engine.run(images, [&](int node, Tensor& value) {
     for (size_t s = 0; s < sites.size(); s++) {
       if (sites[s].node != node || sites[s].kind != CodeKind::kUniform) continue;
@@ -145,15 +136,15 @@ TEST_CASE("calibration does not depend on threads") {
   const FloatModel model = load_float_model(kModels + "vit.safetensors", "");
   const Tensor images = read_npy(kModels + "vit.input.npy");
   const auto one =
-      quantize_model(model, source_of(images), {.weight_bits = 4, .threads = 1}).serialize();
+      quantize_model(model, tensor_source(images), {.weight_bits = 4, .threads = 1}).serialize();
   const auto three =
-      quantize_model(model, source_of(images), {.weight_bits = 4, .threads = 3}).serialize();
+      quantize_model(model, tensor_source(images), {.weight_bits = 4, .threads = 3}).serialize();
   CHECK(one == three);
 }
 
 TEST_CASE("bits outside 3..8 and empty calibration are refused") {
   const FloatModel model = load_float_model(kModels + "vit.safetensors", "");
-  const ImageSource images = source_of(read_npy(kModels + "vit.input.npy"));
+  const ImageSource images = tensor_source(read_npy(kModels + "vit.input.npy"));
   CHECK_THROWS_WITH_AS(quantize_model(model, images, {.weight_bits = 2}),
                        "weight bits must be 3 to 8, got 2", Error);
   CHECK_THROWS_WITH_AS(quantize_model(model, images, {.activation_bits = 9}),
