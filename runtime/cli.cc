@@ -98,6 +98,15 @@ int int_option(const cxxopts::ParseResult& args, const std::string& name, int lo
   return value;
 }
 
+PredictorOptions predictor_options(const cxxopts::ParseResult& args) {
+  PredictorOptions options;
+  options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
+  options.max_batch = int_option(args, "batch", 1, 1024);
+  options.isa = args["isa"].as<std::string>();
+  options.arch = args["arch"].as<std::string>();
+  return options;
+}
+
 std::vector<std::string> read_labels(const std::string& path, int classes) {
   std::ifstream in(path);
   if (!in) fail(path, ": cannot read these labels");

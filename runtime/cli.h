@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "runtime/predictor.h"
+
 namespace vitrun {
 
 // Parses, answers --help and --version, runs `body` and turns errors into a message and an exit
@@ -39,6 +41,9 @@ int default_threads();
 
 // An integer option within [low, high]; a value outside is wrong use.
 int int_option(const cxxopts::ParseResult& args, const std::string& name, int low, int high);
+
+// From the options --threads, --batch, --isa and --arch, which the program must have.
+PredictorOptions predictor_options(const cxxopts::ParseResult& args);
 
 // One class name per line, exactly `classes` of them.
 std::vector<std::string> read_labels(const std::string& path, int classes);

@@ -97,16 +97,14 @@ void check_same_input(const ModelConfig& a, const ModelConfig& b) {
 int run(const cxxopts::ParseResult& args) {
   for (const char* needed : {"model", "images"})
     if (!args.count(needed)) throw UsageError(cat("--", needed, " is missing"));
-  PredictorOptions options;
-  options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
-  options.max_batch = int_option(args, "batch", 1, 1024);
-  options.isa = args["isa"].as<std::string>();
+  PredictorOptions options = predictor_options(args);
   options.verify = true;
-  options.arch = args["arch"].as<std::string>();
   const auto model = open_predictor(args["model"].as<std::string>(), options);
   std::unique_ptr<Predictor> reference;
-  if (args.count("reference"))
+  if (args.count("reference")) {
+    options.isa.clear();  // a float model has no integer kernels to choose
     reference = open_predictor(args["reference"].as<std::string>(), options);
+  }
   if (reference) check_same_input(model->config(), reference->config());
 
   std::vector<Sample> samples = load_samples(args["images"].as<std::string>());

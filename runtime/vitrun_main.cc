@@ -148,12 +148,8 @@ int run(const cxxopts::ParseResult& args) {
   if (args.count("info"))
     return print_info(model, args["arch"].as<std::string>(), args.count("json") > 0);
   check_usage(args);
-  PredictorOptions options;
-  options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
-  options.max_batch = int_option(args, "batch", 1, 1024);
-  options.isa = args["isa"].as<std::string>();
+  PredictorOptions options = predictor_options(args);
   options.verify = args.count("verify") > 0;
-  options.arch = args["arch"].as<std::string>();
   const auto predictor = open_predictor(model, options);
   const ModelConfig& config = predictor->config();
   Output output(args, config, predictor->engine());
