@@ -1,9 +1,9 @@
 // The one weight layout, the same in a .qbin, in memory and for every ISA.
 //
 // A weight [N, K] of b-bit codes u = q_w in 0..2^b-1 (signed code q' = u - 2^(b-1)) is cut into
-// panels of 16 output columns, a panel into blocks of 32 deep. N is padded to 16 and K to 32 with u
-// = 2^(b-1), the signed 0. Panels follow one another, blocks within a panel too. A block is 64 * b
-// bytes:
+// panels of 16 output columns, a panel into blocks of 32 deep. N is padded to 16 and K to 32 with
+// u = 2^(b-1), the signed 0. Panels follow one another, blocks within a panel too. A block is
+// 64 * b bytes:
 //
 //   "row" r (r = 0..7) of a block: 64 values, 16 columns x 4 depths; value 4 * c + i is column c,
 //   depth 4 r + i.
@@ -11,9 +11,12 @@
 //   b = 8: eight 64-byte rows of signed bytes q'.
 //   b < 8: u is split into bit planes, 4 = the 4 low bits, then 2, then 1 above those already taken
 //     (b = 3: 2+1, 4: 4, 5: 4+1, 6: 4+2, 7: 4+2+1), stored in this order:
-//     4-bit plane: four 64-byte lines; line j, byte x = row 2j in the low nibble, row 2j+1 in the
-//     high nibble. 2-bit plane: two 64-byte lines; line j, byte x = rows 4j, 4j+1, 4j+2, 4j+3 from
-//     the low bits up. 1-bit plane: one 64-byte line; byte x, bit r = row r.
+//
+//     4-bit plane: four 64-byte lines; line j, byte x = row 2j in the low nibble, 2j+1 in the high.
+//
+//     2-bit plane: two 64-byte lines; line j, byte x = rows 4j .. 4j+3 from the low bits up.
+//
+//     1-bit plane: one 64-byte line; byte x, bit r = row r.
 #pragma once
 
 #include <cstdint>

@@ -176,12 +176,7 @@ int64_t elements_per_image(const Graph& graph, const Site& site) {
 ImageSource tensor_source(Tensor images) {
   const int64_t count = images.dims[0];
   auto all = std::make_shared<Tensor>(std::move(images));
-  return {count, [all](int64_t first, int64_t n) {
-            Tensor part({n, all->dims[1], all->dims[2], all->dims[3]});
-            const auto size = static_cast<std::ptrdiff_t>(part.data.size()) / n;
-            std::copy_n(all->data.begin() + first * size, part.data.size(), part.data.begin());
-            return part;
-          }};
+  return {count, [all](int64_t first, int64_t n) { return slice(*all, first, n); }};
 }
 
 std::vector<SiteRange> calibrate(Reference& engine, const std::vector<Site>& sites,

@@ -21,12 +21,10 @@ enum class Objective {
   // The paper's: the squared error of the tensor, at its three percentiles.
   kTensor,
   // [ours] The same, but inputs of Linears that end in a residual add (proj, fc2): the error of
-  // that sum once normalised,
-  // as the next LayerNorm sees it, at the percentiles, the whole range and the geometric means
-  // between
-  // neighbours. A token with a massive activation (ViT-Ti: 218 after a GELU, 7 elsewhere) may then
-  // be clipped, but not
-  // below what keeps its direction, and the codes go to the others.
+  // that sum once normalised, as the next LayerNorm sees it, at the percentiles, the whole range
+  // and the geometric means between neighbours. A token with a massive activation (ViT-Ti: 218
+  // after a GELU, 7 elsewhere) may then be clipped, but not below what keeps its direction, and
+  // the codes go to the others.
   kResidual,
 };
 

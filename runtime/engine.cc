@@ -69,10 +69,6 @@ std::byte* Engine::scratch(int thread) {
   return arena_ + plan_.arena_bytes + scratch_bytes_ * thread;
 }
 
-const float* Engine::param(const std::string& name) const {
-  return model_.params().find(name)->second.data.data();
-}
-
 void Engine::run(const float* images, int batch, float* logits) noexcept {
   images_ = images;
   batch_ = batch;
@@ -213,8 +209,8 @@ void Engine::norm(const Step& step, int thread) {
   NormArgs args{};
   args.c = n.cols;
   args.x_stride = in.stride;
-  args.gamma = param(n.weight);
-  args.beta = param(n.bias);
+  args.gamma = step.gamma;
+  args.beta = step.beta;
   args.eps = model_.config().norm_eps;
   for_rows(step, thread, [&](const Segment& s) {
     const int64_t to = s.first(value(step.out));

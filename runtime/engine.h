@@ -81,7 +81,6 @@ class Engine {
   uint8_t* codes(int v, int64_t row);
   int32_t* sums(int v, int64_t row);
   std::byte* scratch(int thread);
-  const float* param(const std::string& name) const;
 
   const QuantModel& model_;
   const Kernels& kernels_;

@@ -166,12 +166,11 @@ class Planner {
   void lower_norm(int i) {
     const int in = floats(node(i).in[0]);
     const int linear = sole_consumer(i, NodeKind::kLinear);
-    if (linear >= 0) {
-      emit_codes(Op::kNormCodes, i, in, i, linear);
-    } else {
-      floats(i) = new_value(i, false);
-      emit(Op::kNorm, i, in, floats(i), need(i));
-    }
+    if (linear < 0) floats(i) = new_value(i, false);
+    Step& s = linear >= 0 ? emit_codes(Op::kNormCodes, i, in, i, linear)
+                          : emit(Op::kNorm, i, in, floats(i), need(i));
+    s.gamma = model_.params().at(node(i).weight).data.data();
+    s.beta = model_.params().at(node(i).bias).data.data();
   }
 
   void lower_linear(int i) {

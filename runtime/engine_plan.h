@@ -36,7 +36,7 @@ struct Value {
 
 struct Step {
   Op op = Op::kQuantize;
-  int node = -1;          // parameters come from it
+  int node = -1;          // whose dimensions it has
   int result = -1;        // the node whose value `out` then is
   int in = -1, in2 = -1;  // values; kGemm: in2 is the residual; kAttention: in is qkv
   int out = -1;
@@ -45,9 +45,10 @@ struct Step {
   int column_begin = 0, column_end = 0;  // kGemm: the part of the columns, multiples of kColumns
   bool sync = false;                     // wait for all threads before it
   Epilogue epilogue = Epilogue::kFloat;
-  SiteParams site;     // quantizer of the codes it writes
-  int linear = -1;     // kGemm: index into Plan::linears
-  int attention = -1;  // kAttention: index into Plan::attentions
+  SiteParams site;                                // quantizer of the codes it writes
+  const float *gamma = nullptr, *beta = nullptr;  // kNorm, kNormCodes
+  int linear = -1;                                // kGemm: index into Plan::linears
+  int attention = -1;                             // kAttention: index into Plan::attentions
 };
 
 // Per-column arrays of a GEMM with the input's quantizer merged in (kernels.h).

@@ -104,12 +104,7 @@ Input raw_input(const std::string& path, const ModelConfig& config) {
   Input in;
   for (int64_t i = 0; i < all->dims[0]; i++) in.names.push_back(cat(path, "[", i, "]"));
   in.load = [all](size_t first, size_t count) {
-    Dims dims = all->dims;
-    dims[0] = static_cast<int64_t>(count);
-    Tensor t(dims);
-    std::copy_n(all->data.begin() + static_cast<std::ptrdiff_t>(first * t.data.size() / count),
-                t.data.size(), t.data.begin());
-    return t;
+    return slice(*all, static_cast<int64_t>(first), static_cast<int64_t>(count));
   };
   return in;
 }
