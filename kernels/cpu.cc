@@ -2,6 +2,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
 #endif
@@ -17,11 +19,24 @@ bool has_all(uint64_t value, uint64_t mask) {
   return (value & mask) == mask;
 }
 
+constexpr int kAmxTileBit = 24, kAmxInt8Bit = 25;  // of leaf 7's EDX
+
 #if defined(__x86_64__)
 uint64_t read_xcr0() {
   uint32_t low, high;
   __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return uint64_t{high} << 32 | low;
+}
+
+// Tile registers must be asked for once per process (Linux 5.16,
+// Documentation/arch/x86/xstate.rst); other systems have no such call, and their answer is no.
+bool request_tiles() {
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
 }
 
 X86Raw read_raw() {
@@ -33,6 +48,8 @@ X86Raw read_raw() {
   if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return raw;
   raw.leaf7_ebx = ebx;
   raw.leaf7_ecx = ecx;
+  raw.leaf7_edx = edx;
+  if (has_bit(edx, kAmxTileBit)) raw.tiles_granted = request_tiles();
   if (eax >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx)) raw.leaf7_1_eax = eax;
   return raw;
 }
@@ -52,7 +69,8 @@ uint32_t detect() {
 
 // Bit numbers: Intel SDM volume 2A, CPUID; volume 1, section 13.3 for XCR0.
 uint32_t x86_features(const X86Raw& raw) {
-  constexpr uint64_t kXmmYmm = 0x06, kZmm = 0xE0;  // XCR0: XMM, YMM; opmask, ZMM0-15, ZMM16-31
+  // XCR0: XMM, YMM; opmask, ZMM0-15, ZMM16-31; tile configuration and data.
+  constexpr uint64_t kXmmYmm = 0x06, kZmm = 0xE0, kTiles = 0x60000;
   const bool os_avx = has_bit(raw.leaf1_ecx, 27) && has_all(raw.xcr0, kXmmYmm);
   const bool avx_fma = has_bit(raw.leaf1_ecx, 28) && has_bit(raw.leaf1_ecx, 12);
   if (!os_avx || !avx_fma || !has_bit(raw.leaf7_ebx, 5)) return 0;
@@ -62,6 +80,8 @@ uint32_t x86_features(const X86Raw& raw) {
   if (!has_all(raw.xcr0, kZmm) || !has_all(raw.leaf7_ebx, kFDqBwVl)) return features;
   features |= kCpuAvx512;
   if (has_bit(raw.leaf7_ecx, 11)) features |= kCpuAvx512Vnni;
+  const bool tiles = has_bit(raw.leaf7_edx, kAmxTileBit) && has_bit(raw.leaf7_edx, kAmxInt8Bit);
+  if (tiles && has_all(raw.xcr0, kTiles) && raw.tiles_granted) features |= kCpuAmxInt8;
   return features;
 }
 

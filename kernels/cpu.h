@@ -14,14 +14,16 @@ enum CpuFeature : uint32_t {
   kCpuNeon = 1 << 4,
   kCpuDotProd = 1 << 5,
   kCpuI8mm = 1 << 6,
+  kCpuAmxInt8 = 1 << 7,  // on top of kCpuAvx512
 };
 
 // CPUID leaves 1, 7.0 and 7.1 and XCR0; 0 for a leaf or register that does not exist.
 struct X86Raw {
   uint32_t leaf1_ecx = 0;
-  uint32_t leaf7_ebx = 0, leaf7_ecx = 0;
+  uint32_t leaf7_ebx = 0, leaf7_ecx = 0, leaf7_edx = 0;
   uint32_t leaf7_1_eax = 0;
   uint64_t xcr0 = 0;
+  bool tiles_granted = false;  // Linux lets this process use AMX's tile registers
 };
 
 // CpuFeature bits, each only if the operating system also saves the registers it needs.

@@ -52,6 +52,21 @@ TEST_CASE("x86 features of other machines") {
   CHECK(x86_features(knights_landing) == kCpuAvx2);
 }
 
+TEST_CASE("tiles need the bits, the saved state and the process's permission") {
+  X86Raw sapphire_rapids = zen4();
+  sapphire_rapids.leaf7_edx = 1u << 24 | 1u << 25;  // AMX-TILE, AMX-INT8
+  sapphire_rapids.xcr0 = 0x602e7;
+  CHECK((x86_features(sapphire_rapids) & kCpuAmxInt8) == 0);
+  sapphire_rapids.tiles_granted = true;
+  CHECK((x86_features(sapphire_rapids) & kCpuAmxInt8) == kCpuAmxInt8);
+  X86Raw raw = sapphire_rapids;
+  raw.xcr0 = 0x202e7;  // the tile data is not saved
+  CHECK((x86_features(raw) & kCpuAmxInt8) == 0);
+  raw = sapphire_rapids;
+  raw.leaf7_edx = 1u << 24 | 1u << 22;  // AMX-BF16 only
+  CHECK((x86_features(raw) & kCpuAmxInt8) == 0);
+}
+
 TEST_CASE("arm features") {
   CHECK(arm_features(0, 0) == 0);
   CHECK(arm_features(0xff, 0) == kCpuNeon);                      // Cortex-A57, A72
