@@ -113,6 +113,7 @@ const char* op_name(Op op) {
     case Op::kNormCodes:
       return "layernorm";
     case Op::kQuantize:
+    case Op::kSums:
       return "quantize";
     case Op::kAttention:
       return "attention";

@@ -102,19 +102,18 @@ const Op kOps[] = {
        k.quantize(b.x.data(), kWidth, kTokens, kWidth, kCodes, b.codes.data(), kWidth,
                   b.sums.data());
      }},
-    {"quantize Q 197x64", kBlocks* kHeads,
+    {"sum_rows Q 197x64", kBlocks* kHeads,
      [](const Kernels& k, Buffers& b) {
-       k.quantize(b.x.data(), 3 * kWidth, kTokens, kHeadDim, kCodes, b.codes.data(), kHeadDim,
-                  b.sums.data());
+       k.sum_rows(b.codes.data(), 3 * kWidth, kTokens, kHeadDim, b.sums.data());
      }},
     {"pack_rows K 197x64", kBlocks* kHeads,
      [](const Kernels& k, Buffers& b) {
-       k.pack_rows(b.x.data(), 3 * kWidth, kTokens, kHeadDim, kCodes, b.aligned_panels(),
+       k.pack_rows(b.codes.data(), 3 * kWidth, kTokens, kHeadDim, 8, b.aligned_panels(),
                    b.sums.data());
      }},
     {"pack_columns V 197x64", kBlocks* kHeads,
      [](const Kernels& k, Buffers& b) {
-       k.pack_columns(b.x.data(), 3 * kWidth, kTokens, kHeadDim, kCodes, b.aligned_panels(),
+       k.pack_columns(b.codes.data(), 3 * kWidth, kTokens, kHeadDim, 8, b.aligned_panels(),
                       b.sums.data());
      }},
     {"softmax_codes 197x197", kBlocks* kHeads, run_softmax},
@@ -125,7 +124,8 @@ const Op kOps[] = {
     {"combine_planes 197x64", kBlocks* kHeads,
      [](const Kernels& k, Buffers& b) {
        k.combine_planes(b.ints.data(), b.ints.data() + kTokens * kHeadDim, kHeadDim, b.sums.data(),
-                        b.lo_sums.data(), 3, 0.01f, kTokens, kHeadDim, b.y.data(), kWidth);
+                        b.lo_sums.data(), 3, 0.01f, kTokens, kHeadDim, kCodes, b.codes.data(),
+                        kWidth);
      }},
     {"gelu 197x1536", kBlocks,
      [](const Kernels& k, Buffers& b) { k.gelu(b.x.data(), kTokens * kHidden, b.y.data()); }},

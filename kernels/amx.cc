@@ -20,7 +20,6 @@ constexpr int kTileRows = 16, kTileDepth = 64;
 constexpr int kTileBytes = kTileRows * kTileDepth;
 constexpr int kBlock = 2;                      // tiles of rows, and panels, worked on at once
 constexpr int kSumStride = kBlock * kColumns;  // int32 between rows of a block's sums
-constexpr int kPanelBytes = (kMaxDepth + kTileDepth) * kColumns;  // unpacked
 
 // What LDTILECFG reads. Registers: sums of (row tile r, panel p) in 2 r + p, codes in 4 and 5,
 // weights in 6 and 7. With fewer than 16 rows in all, sums and codes have as many.
@@ -40,11 +39,19 @@ inline void settle_memory() {
   __asm__ volatile("" : : : "memory");
 }
 
+// An unpacked panel as weight tiles. Where the depth ends with half a tile, `tail` is that half
+// with 32 depths of zeros behind it.
+struct PanelTiles {
+  const int8_t* w;
+  const int8_t* tail;
+};
+
 // The operands of a block: row tiles from a[0], a[1], panels from w[0], w[1].
 struct TileBlock {
   const uint8_t* a[kBlock];
   int64_t a_stride;
   const int8_t* w[kBlock];
+  const int8_t* tail[kBlock];
   int32_t* sums;  // [32][32]
 };
 
@@ -91,6 +98,7 @@ void multiply_block(TileBlock b, int depth, int rows) {
       copy_half(b.a[i], b.a_stride, rows, half[i]);
       b.a[i] = half[i];
     }
+    for (int i = 0; i < kPanels; i++) b.w[i] = b.tail[i];
     b.a_stride = kTileDepth;
     settle_memory();
     multiply_step<kRowTiles, kPanels>(b);
@@ -105,12 +113,16 @@ void multiply_block(TileBlock b, int depth, int rows) {
 
 // The columns of one or two unpacked panels. The last row tile is moved back to end with the last
 // row; rows that it computes a second time are not finished again.
-inline void gemm_block_columns(const GemmArgs& g, int column, int panels, const int8_t* const* w) {
+inline void gemm_block_columns(const GemmArgs& g, int column, int panels, const PanelTiles* w) {
   const int depth = round_up(g.k, kDepthAlign), rows = g.m < kTileRows ? g.m : kTileRows;
   alignas(64) int32_t sums[kBlock * kTileRows * kSumStride];
   for (int row = 0; row < g.m; row += kBlock * kTileRows) {
     const int row_tiles = g.m - row > kTileRows ? 2 : 1;
-    TileBlock b{.a = {}, .a_stride = g.a_stride, .w = {w[0], w[panels - 1]}, .sums = sums};
+    TileBlock b{.a = {}, .a_stride = g.a_stride, .w = {}, .tail = {}, .sums = sums};
+    for (int i = 0; i < panels; i++) {
+      b.w[i] = w[i].w;
+      b.tail[i] = w[i].tail;
+    }
     int begin[kBlock];
     for (int i = 0; i < row_tiles; i++) {
       begin[i] = row + i * kTileRows < g.m - rows ? row + i * kTileRows : g.m - rows;
@@ -132,26 +144,19 @@ inline void gemm_block_columns(const GemmArgs& g, int column, int panels, const 
   }
 }
 
-// A panel as weight tiles: as unpack_panel(), with zeros up to a multiple of 64 deep.
-inline const int8_t* unpack_tiles(const uint8_t* panel, int bits, int depth, int8_t* scratch) {
-  const int8_t* w = unpack_panel(panel, bits, depth, scratch);
-  if (depth % kTileDepth == 0) return w;
-  if (w != scratch) std::memcpy(scratch, w, static_cast<size_t>(depth) * kColumns);
-  std::memset(scratch + depth * kColumns, 0, kDepthAlign * kColumns);
-  return scratch;
-}
-
 void gemm_amx(const GemmArgs& g) {
   const TileConfig config(g.m);
   _tile_loadconfig(&config);
-  const int depth = round_up(g.k, kDepthAlign);
-  alignas(64) int8_t scratch[kBlock][kPanelBytes];
+  const int depth = round_up(g.k, kDepthAlign), whole = depth / kTileDepth * kTileDepth;
+  alignas(64) int8_t scratch[kBlock][kMaxDepth * kColumns], tail[kBlock][kTileBytes];
+  std::memset(tail, 0, sizeof tail);
   for (int column = 0; column < g.n; column += kBlock * kColumns) {
-    const int8_t* w[kBlock];
+    PanelTiles w[kBlock];
     int panels = 0;
     for (; panels < kBlock && column + panels * kColumns < g.n; panels++) {
       const uint8_t* panel = g.panels + pack_bytes(column + panels * kColumns, g.k, g.bits);
-      w[panels] = unpack_tiles(panel, g.bits, depth, scratch[panels]);
+      w[panels] = {unpack_panel(panel, g.bits, depth, scratch[panels]), tail[panels]};
+      if (whole < depth) std::memcpy(tail[panels], w[panels].w + whole * kColumns, kTileBytes / 2);
     }
     gemm_block_columns(g, column, panels, w);
   }

@@ -24,6 +24,24 @@ struct ColumnTerms {
   }
 };
 
+// The codes of rows row .. row + rows of a panel of which `count` columns are real.
+template <class Value>  // value(i): the 16 columns of row `row` + i
+inline void finish_codes_panel(const GemmArgs& g, int row, int rows, int column, int count,
+                               Value value) {
+  const int64_t stride = g.code_stride;
+  uint8_t* codes = g.codes + row * stride + column;
+  if (g.epilogue == Epilogue::kGeluCodes) {
+    const LaneQuantizer quantizer(g.quantizer);
+    for (int i = 0; i < rows; i++) {
+      const Ints code = quantizer(gelu_lanes(value(i)));
+      store_bytes(codes + i * stride, first_lanes(code, count, splat(0)));
+    }
+  } else {
+    const LaneQuantizer quantizer(g.quantizers, column);
+    for (int i = 0; i < rows; i++) store_bytes(codes + i * stride, quantizer(value(i)), count);
+  }
+}
+
 // Finishes rows `row` .. `row + rows` of the 16 columns from `column`, the sums of row i at
 // sums + i * sum_stride.
 inline void finish_panel(const GemmArgs& g, int row, int rows, int column, const int32_t* sums,
@@ -37,36 +55,33 @@ inline void finish_panel(const GemmArgs& g, int row, int rows, int column, const
     return;
   }
   const ColumnTerms terms(g, column);
+  const int32_t* row_sum = g.row_sum + row;  // a local: stores of codes may alias g
   const auto value = [&](int i) {
-    return terms.value(load(sums + i * sum_stride, kLanes), g.row_sum[row + i]);
+    return terms.value(load(sums + i * sum_stride, kLanes), row_sum[i]);
   };
-  if (g.epilogue == Epilogue::kGeluCodes) {
-    const LaneQuantizer quantizer(g.quantizer);
-    uint8_t* codes = g.codes + row * g.code_stride + column;
-    for (int i = 0; i < rows; i++) {
-      const Ints code = quantizer(gelu_lanes(value(i)));
-      store_bytes(codes + i * g.code_stride, first_lanes(code, count, splat(0)));
-    }
+  if (g.epilogue == Epilogue::kCodes || g.epilogue == Epilogue::kGeluCodes) {
+    finish_codes_panel(g, row, rows, column, count, value);
     return;
   }
-  float* y = g.y + row * g.y_stride + column;
+  const int64_t stride = g.y_stride;
+  float* y = g.y + row * stride + column;
   if (g.epilogue == Epilogue::kFloat) {
-    for (int i = 0; i < rows; i++) store(y + i * g.y_stride, value(i), count);
+    for (int i = 0; i < rows; i++) store(y + i * stride, value(i), count);
     return;
   }
-  const float* residual = g.residual + row * g.y_stride + column;
+  const float* residual = g.residual + row * stride + column;
   for (int i = 0; i < rows; i++) {
-    store(y + i * g.y_stride, value(i) + load(residual + i * g.y_stride, count), count);
+    store(y + i * stride, value(i) + load(residual + i * stride, count), count);
   }
 }
 
-// Whether a tile may write its results straight from its registers: anything but GELU, whose
+// Whether a tile may write its results straight from its registers: anything but codes, whose
 // constants need them, and all columns up to `end` real.
 inline bool finishes_in_registers(const GemmArgs& g, int end) {
-  return g.epilogue != Epilogue::kGeluCodes && end <= g.n;
+  return g.epilogue != Epilogue::kCodes && g.epilogue != Epilogue::kGeluCodes && end <= g.n;
 }
 
-// After all columns of the rows are finished: padding and row sums of the codes.
+// After all columns of the rows are finished: kGeluCodes' padding and row sums.
 inline void finish_codes(const GemmArgs& g, int row, int rows) {
   if (g.epilogue != Epilogue::kGeluCodes) return;
   for (int i = row; i < row + rows; i++) {

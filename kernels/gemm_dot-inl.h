@@ -58,22 +58,30 @@ struct DotTile {
   static inline void finish(const TileArgs& args, int p, const Words (&sum)[rows][vectors]) {
     const GemmArgs& g = *args.g;
     const int column = args.column + p * kColumns;
+    // Locals: the compiler must assume that a vector stored may change g.
     if (g.epilogue == Epilogue::kInt32) {
+      const int64_t stride = g.raw_stride;
+      int32_t* raw = g.raw + args.row * stride + column;
 #pragma GCC unroll 16
-      for (int i = 0; i < rows; i++) {
-        const int64_t at = (args.row + i) * g.raw_stride + column;
-        store(g.raw + at, to_lanes(sum[i] + p * kWords), kLanes);
-      }
+      for (int i = 0; i < rows; i++) store(raw + i * stride, to_lanes(sum[i] + p * kWords), kLanes);
       return;
     }
-    const bool add = g.epilogue == Epilogue::kAdd;
     const ColumnTerms terms(g, column);
+    const int32_t* row_sum = g.row_sum + args.row;
+    const int64_t stride = g.y_stride;
+    float* y = g.y + args.row * stride + column;
+    const auto value = [&](int i) {
+      return terms.value(to_lanes(sum[i] + p * kWords), row_sum[i]);
+    };
+    if (g.epilogue == Epilogue::kFloat) {
+#pragma GCC unroll 16
+      for (int i = 0; i < rows; i++) store(y + i * stride, value(i), kLanes);
+      return;
+    }
+    const float* residual = g.residual + args.row * stride + column;
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
-      const int64_t at = (args.row + i) * g.y_stride + column;
-      Floats value = terms.value(to_lanes(sum[i] + p * kWords), g.row_sum[args.row + i]);
-      if (add) value = value + load(g.residual + at, kLanes);
-      store(g.y + at, value, kLanes);
+      store(y + i * stride, value(i) + load(residual + i * stride, kLanes), kLanes);
     }
   }
 

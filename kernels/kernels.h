@@ -41,10 +41,19 @@ struct Quantizer {
   int32_t max_code = 255;
 };
 
+// A Quantizer for each column, in arrays as GemmArgs has them: low = -zero, high = max_code - zero.
+struct ColumnQuantizers {
+  const float* inv_scale;
+  const float* low;
+  const float* high;
+  const int32_t* zero;
+};
+
 enum class Epilogue : int32_t {
   kFloat,      // y = value
   kAdd,        // y = value + residual
-  kGeluCodes,  // codes = quantize(gelu(value)), code_sum = their sum over the row
+  kCodes,      // codes = quantize(value) by column; nothing beyond column n is written, no sums
+  kGeluCodes,  // codes = quantize(gelu(value)) with padding, code_sum = their sum over the row
   kInt32,      // raw = sum, nothing else; scale, offset, zero and bias are not read
 };
 
@@ -74,11 +83,13 @@ struct GemmArgs {
   float* y;
   int64_t y_stride;
   const float* residual;
-  // kGeluCodes: rows code_stride bytes apart, padding up to round_up(n, kDepthAlign) set to 0.
+  // kCodes, kGeluCodes: rows code_stride bytes apart; kGeluCodes sets the padding up to
+  // round_up(n, kDepthAlign) to 0.
   uint8_t* codes;
   int64_t code_stride;
-  int32_t* code_sum;  // [m]
-  Quantizer quantizer;
+  int32_t* code_sum;            // kGeluCodes: [m]
+  Quantizer quantizer;          // kGeluCodes
+  ColumnQuantizers quantizers;  // kCodes
   // kInt32: rows raw_stride int32 apart.
   int32_t* raw;
   int64_t raw_stride;
@@ -139,21 +150,24 @@ struct Kernels {
 
   void (*softmax_codes)(const SoftmaxArgs& args);
 
-  // Quantizes K [n, k] floats (n tokens, k = head_dim) to signed codes (code - 2^(bits-1) with
-  // bits = log2(max_code + 1)) and packs them as 8-bit panels of a [n, k] weight; column_sum[n] =
-  // sum over k. Panels and sums are padded with 0. `panels` has pack_bytes(n, k, 8) bytes.
-  void (*pack_rows)(const float* x, int64_t x_stride, int32_t n, int32_t k, Quantizer q,
+  // sum[m] = the sum of row m of codes [m, k], padding included.
+  void (*sum_rows)(const uint8_t* codes, int64_t stride, int32_t m, int32_t k, int32_t* sum);
+
+  // K's codes [n, k] (n tokens, k = head_dim), of `bits` bits, as signed codes in 8-bit panels of a
+  // [n, k] weight; column_sum[n] = the sum over k of the signed codes. Panels and sums are padded
+  // with 0; the codes need no padding here. `panels` has pack_bytes(n, k, 8) bytes.
+  void (*pack_rows)(const uint8_t* codes, int64_t stride, int32_t n, int32_t k, int32_t bits,
                     uint8_t* panels, int32_t* column_sum);
-  // The same for V: x is [k, n] (k tokens, n = head_dim), packed as a [n, k] weight.
-  void (*pack_columns)(const float* x, int64_t x_stride, int32_t k, int32_t n, Quantizer q,
+  // The same for V: the codes are [k, n] (k tokens, n = head_dim), packed as a [n, k] weight.
+  void (*pack_columns)(const uint8_t* codes, int64_t stride, int32_t k, int32_t n, int32_t bits,
                        uint8_t* panels, int32_t* column_sum);
 
-  // attn V from the two planes' products: y = scale * fma(256, float(hi[m, n] - zero * hi_sum[m]),
-  // float(lo[m, n] - zero * lo_sum[m])), with zero the signed zero point of V. hi, lo rows
-  // raw_stride apart.
+  // attn V from the two planes' products, quantized: codes = quantize(scale * fma(256, float(hi[m,
+  // n] - zero * hi_sum[m]), float(lo[m, n] - zero * lo_sum[m]))), with zero the signed zero point
+  // of V. hi, lo rows raw_stride apart. Nothing beyond column n is written.
   void (*combine_planes)(const int32_t* hi, const int32_t* lo, int64_t raw_stride,
                          const int32_t* hi_sum, const int32_t* lo_sum, int32_t zero, float scale,
-                         int32_t m, int32_t n, float* y, int64_t y_stride);
+                         int32_t m, int32_t n, Quantizer q, uint8_t* codes, int64_t code_stride);
 
   // Element functions on [count] floats, for tests and the bench. exp: within 1 ulp on [-87, 88],
   // clamped outside. gelu, x/2 (1 + erf(x / sqrt 2)): within 2.5 ulp for x > 0, 1e-7 for x <= 0.

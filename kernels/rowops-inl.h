@@ -18,6 +18,14 @@ inline void for_lanes(int n, F f) {
 }
 #define VITRUN_LANES(j, count) [&](int j, int count) __attribute__((always_inline))
 
+// Writes the low byte of the first `count` lanes, nothing beyond.
+inline void store_bytes(uint8_t* p, Ints x, int count) {
+  if (count == kLanes) return store_bytes(p, x);
+  uint8_t bytes[kLanes];
+  store_bytes(bytes, x);
+  std::memcpy(p, bytes, static_cast<size_t>(count));
+}
+
 // A Quantizer in lanes; see kernels.h for what it computes and why NaN gives code 0.
 struct LaneQuantizer {
   Floats inv_scale, low, high;
@@ -28,6 +36,12 @@ struct LaneQuantizer {
         low(splat(static_cast<float>(-q.zero))),
         high(splat(static_cast<float>(q.max_code - q.zero))),
         zero(splat(q.zero)) {}
+  // Of 16 columns.
+  LaneQuantizer(const ColumnQuantizers& q, int column)
+      : inv_scale(load(q.inv_scale + column, kLanes)),
+        low(load(q.low + column, kLanes)),
+        high(load(q.high + column, kLanes)),
+        zero(load(q.zero + column, kLanes)) {}
 
   Ints operator()(Floats x) const {
     return round_to_int(min(max(x * inv_scale, low), high)) + zero;
@@ -209,11 +223,14 @@ void softmax_codes_rows(const SoftmaxArgs& args) {
   });
 }
 
+void sum_code_rows(const uint8_t* codes, int64_t stride, int32_t m, int32_t k, int32_t* sum) {
+  for (int32_t i = 0; i < m; i++) sum[i] = sum_bytes(codes + i * stride, round_up(k, kDepthAlign));
+}
+
 // In an 8-bit panel the four bytes of column c at depths 4r .. 4r+3 stand at 64 r + 4 c (pack.h).
-void pack_row_panels(const float* x, int64_t x_stride, int32_t n, int32_t k, Quantizer q,
+void pack_row_panels(const uint8_t* codes, int64_t stride, int32_t n, int32_t k, int32_t bits,
                      uint8_t* panels, int32_t* column_sum) {
-  const LaneQuantizer quantizer(q);
-  const Ints middle = splat((q.max_code + 1) / 2);
+  const Ints middle = splat(1 << (bits - 1));
   const int depth = round_up(k, kDepthAlign);
   for (int32_t c = 0; c < round_up(n, kColumns); c++) {
     uint8_t* column = panels + int64_t{c / kColumns} * kColumns * depth + c % kColumns * 4;
@@ -222,8 +239,7 @@ void pack_row_panels(const float* x, int64_t x_stride, int32_t n, int32_t k, Qua
       Ints code = splat(0);
       if (c < n && d < k) {
         const int count = k - d < kLanes ? k - d : kLanes;
-        code = quantizer(load(x + c * x_stride + d, count)) - middle;
-        code = first_lanes(code, count, splat(0));
+        code = first_lanes(load_bytes(codes + c * stride + d, count) - middle, count, code);
       }
       uint8_t bytes[kLanes];
       store_bytes(bytes, code);
@@ -234,10 +250,9 @@ void pack_row_panels(const float* x, int64_t x_stride, int32_t n, int32_t k, Qua
   }
 }
 
-// `count` columns of x as one panel.
-template <class Pack>
-inline void pack_column_panel(const float* x, int64_t x_stride, int32_t k, int count, Pack pack,
-                              uint8_t* panel, int32_t* column_sum) {
+// `count` columns of the codes as one panel.
+inline void pack_column_panel(const uint8_t* codes, int64_t stride, int32_t k, int count,
+                              Ints middle, uint8_t* panel, int32_t* column_sum) {
   const Ints byte = splat(255);
   Ints sum = splat(0);
   for (int32_t d = 0; d < round_up(k, kDepthAlign); d += 4, panel += 64) {
@@ -245,7 +260,7 @@ inline void pack_column_panel(const float* x, int64_t x_stride, int32_t k, int c
     for (int i = 0; i < 4; i++) {
       code[i] = splat(0);
       if (d + i < k)
-        code[i] = first_lanes(pack(load(x + (d + i) * x_stride, count)), count, code[i]);
+        code[i] = first_lanes(load_bytes(codes + (d + i) * stride, count) - middle, count, code[i]);
       sum = sum + code[i];
     }
     const Ints word = (code[0] & byte) | shift_left<8>(code[1] & byte) |
@@ -255,30 +270,30 @@ inline void pack_column_panel(const float* x, int64_t x_stride, int32_t k, int c
   store(column_sum, sum, kLanes);
 }
 
-void pack_column_panels(const float* x, int64_t x_stride, int32_t k, int32_t n, Quantizer q,
+void pack_column_panels(const uint8_t* codes, int64_t stride, int32_t k, int32_t n, int32_t bits,
                         uint8_t* panels, int32_t* column_sum) {
-  const LaneQuantizer quantizer(q);
-  const Ints middle = splat((q.max_code + 1) / 2);
-  const auto pack = [&](Floats v) { return quantizer(v) - middle; };
+  const Ints middle = splat(1 << (bits - 1));
   for_lanes(
       n, VITRUN_LANES(c, count) {
         uint8_t* panel = panels + int64_t{c} * round_up(k, kDepthAlign);
-        pack_column_panel(x + c, x_stride, k, count, pack, panel, column_sum + c);
+        pack_column_panel(codes + c, stride, k, count, middle, panel, column_sum + c);
       });
 }
 
 void combine_plane_rows(const int32_t* hi, const int32_t* lo, int64_t raw_stride,
                         const int32_t* hi_sum, const int32_t* lo_sum, int32_t zero, float scale,
-                        int32_t m, int32_t n, float* y, int64_t y_stride) {
+                        int32_t m, int32_t n, Quantizer q, uint8_t* codes, int64_t code_stride) {
+  const LaneQuantizer quantizer(q);
   for (int32_t i = 0; i < m; i++) {
     const Ints hi_zero = splat(zero) * splat(hi_sum[i]), lo_zero = splat(zero) * splat(lo_sum[i]);
     const int32_t *hi_row = hi + i * raw_stride, *lo_row = lo + i * raw_stride;
-    float* out = y + i * y_stride;
+    uint8_t* out = codes + i * code_stride;
     for_lanes(
         n, VITRUN_LANES(j, count) {
           const Floats high = to_float(load(hi_row + j, count) - hi_zero);
           const Floats low = to_float(load(lo_row + j, count) - lo_zero);
-          store(out + j, splat(scale) * fma(splat(256.0f), high, low), count);
+          const Floats value = splat(scale) * fma(splat(256.0f), high, low);
+          store_bytes(out + j, quantizer(value), count);
         });
   }
 }
@@ -307,6 +322,7 @@ constexpr Kernels make_kernels(const char* name, void (*gemm)(const GemmArgs&)) 
           layernorm_codes_rows,
           quantize_rows,
           softmax_codes_rows,
+          sum_code_rows,
           pack_row_panels,
           pack_column_panels,
           combine_plane_rows,

@@ -34,7 +34,7 @@ Engine::Engine(const QuantModel& model, const EngineOptions& options)
   plan_ = make_plan(model, max_batch_, options.all_rows);
   scratch_bytes_ = aligned(int64_t{model.graph().nodes[0].cols} * 4);
   for (const PlannedAttention& a : plan_.attentions)
-    scratch_bytes_ = std::max(scratch_bytes_, head_scratch_bytes(*a.geometry));
+    scratch_bytes_ = std::max(scratch_bytes_, head_scratch_bytes(a));
   memory_.resize(static_cast<size_t>(buffer_bytes() + kAlign));
   const auto address = reinterpret_cast<uintptr_t>(memory_.data());
   arena_ =
@@ -50,15 +50,16 @@ void Engine::set_trace(Trace trace) {
   trace_ = std::move(trace);
 }
 
+std::byte* Engine::bytes(const Value& v) {
+  return (v.constant ? plan_.constants.data() : arena_) + v.offset;
+}
+
 float* Engine::floats(int v, int64_t row) {
-  const Value& x = value(v);
-  float* base =
-      x.constant ? plan_.constants.data() + x.offset : reinterpret_cast<float*>(arena_ + x.offset);
-  return base + row * x.stride;
+  return reinterpret_cast<float*>(bytes(value(v))) + row * value(v).stride;
 }
 
 uint8_t* Engine::codes(int v, int64_t row) {
-  return reinterpret_cast<uint8_t*>(arena_ + value(v).offset) + row * value(v).stride;
+  return reinterpret_cast<uint8_t*>(bytes(value(v))) + row * value(v).stride;
 }
 
 int32_t* Engine::sums(int v, int64_t row) {
@@ -111,6 +112,8 @@ void Engine::run_step(const Step& step, int thread) {
       return quantize(step, thread);
     case Op::kAttention:
       return attention(step, thread);
+    case Op::kSums:
+      return sum_rows(step, thread);
     case Op::kMerge:
       return merge(step, thread);
     case Op::kSelect:
@@ -161,10 +164,14 @@ void Engine::patches(const Step& step, int thread) {
 
 void Engine::prefix(const Step& step, int thread) {
   if (thread != 0) return;
-  const Value& out = value(step.out);
-  for (int image = 0; image < batch_; image++)
-    std::copy_n(floats(step.in, 0), step.rows * out.stride,
-                floats(step.out, int64_t{image} * out.rows + step.out_first));
+  const Value &in = value(step.in), &out = value(step.out);
+  for (int image = 0; image < batch_; image++) {
+    const int64_t row = int64_t{image} * out.rows + step.out_first;
+    if (out.codes)
+      std::copy_n(codes(step.in, 0), step.rows * in.stride, codes(step.out, row));
+    else
+      std::copy_n(floats(step.in, 0), step.rows * in.stride, floats(step.out, row));
+  }
 }
 
 void Engine::gemm(const Step& step, int thread) {
@@ -184,14 +191,18 @@ void Engine::gemm(const Step& step, int thread) {
   g.bias = w.bias.data() + c;
   g.epilogue = step.epilogue;
   g.quantizer = step.site.quantizer();
+  if (step.epilogue == Epilogue::kCodes) {
+    g.quantizers = {linear.inv_scale.data() + c, linear.low.data() + c, linear.high.data() + c,
+                    linear.code_zero.data() + c};
+  }
   for_rows(step, thread, [&](const Segment& s) {
     const int64_t from = s.first(in), to = s.first(out) + step.out_first;
     g.m = s.m;
     g.a = codes(step.in, from);
     g.a_stride = in.stride;
     g.row_sum = sums(step.in, from);
-    if (step.epilogue == Epilogue::kGeluCodes) {
-      g.codes = codes(step.out, to);
+    if (out.codes) {
+      g.codes = codes(step.out, to) + c;
       g.code_stride = out.stride;
       g.code_sum = sums(step.out, to);
     } else {
@@ -230,6 +241,16 @@ void Engine::quantize(const Step& step, int thread) {
     const int64_t to = s.first(out);
     kernels_.quantize(floats(step.in, s.first(in)), in.stride, s.m, in.cols, step.site.quantizer(),
                       codes(step.out, to), out.stride, sums(step.out, to));
+  });
+}
+
+void Engine::sum_rows(const Step& step, int thread) {
+  const Value& v = value(step.out);
+  for_rows(step, thread, [&](const Segment& s) {
+    uint8_t* const first = codes(step.out, s.first(v));
+    for (int i = 0; v.cols < v.stride && i < s.m; i++)
+      std::fill(first + i * v.stride + v.cols, first + (i + 1) * v.stride, uint8_t{0});
+    kernels_.sum_rows(first, v.stride, s.m, v.cols, sums(step.out, s.first(v)));
   });
 }
 
@@ -296,11 +317,23 @@ void Engine::trace_step(const Step& step) {
   Tensor t({batch_, v.rows, v.cols});
   float* to = t.data.data();
   for (int64_t row = 0; row < int64_t{batch_} * v.rows; row++)
-    for (int c = 0; c < v.cols; c++)
-      *to++ = v.codes
-                  ? step.site.scale * static_cast<float>(codes(step.out, row)[c] - step.site.zero)
-                  : floats(step.out, row)[c];
+    for (int c = 0; c < v.cols; c++) {
+      if (!v.codes) {
+        *to++ = floats(step.out, row)[c];
+        continue;
+      }
+      const SiteParams site = site_of(step, c);
+      *to++ = site.scale * static_cast<float>(codes(step.out, row)[c] - site.zero);
+    }
   trace_(step.result, t);
+}
+
+// The quantizer of a column of the codes that a step writes.
+SiteParams Engine::site_of(const Step& step, int column) const {
+  if (step.linear < 0) return step.site;
+  const auto& parts = plan_.linears[static_cast<size_t>(step.linear)].parts;
+  return parts.empty() ? step.site
+                       : parts[static_cast<size_t>(column / (value(step.out).cols / 3))];
 }
 
 }  // namespace vitrun

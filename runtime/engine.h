@@ -50,7 +50,8 @@ class Engine {
 
  private:
   struct Segment;      // some rows of a step
-  struct HeadScratch;  // a thread's buffers for one attention head
+  struct Head;         // one attention head of a window of an image
+  struct HeadScratch;  // a thread's buffers for it
 
   void run_steps(int thread);
   void run_step(const Step& step, int thread);
@@ -63,19 +64,26 @@ class Engine {
   void norm(const Step& step, int thread);
   void quantize(const Step& step, int thread);
   void attention(const Step& step, int thread);
+  void sum_rows(const Step& step, int thread);
   void merge(const Step& step, int thread);
   void select(const Step& step, int thread);
   void mean(const Step& step, int thread);
   void add(const Step& step, int thread);
 
-  static int64_t head_scratch_bytes(const AttentionGeometry& geometry);
-  void head(const Step& step, int image, int window, int head, HeadScratch& scratch);
-  void attend(const PlannedAttention& p, int window, int head, HeadScratch& s);
-  void mix(const PlannedAttention& p, HeadScratch& s, float* y, int64_t y_stride);
+  static int64_t head_scratch_bytes(const PlannedAttention& p);
+  void pack_head(const Step& step, const Head& head, HeadScratch& scratch);
+  void block(const Step& step, const Head& head, int first, HeadScratch& scratch);
+  void attend(const PlannedAttention& p, const Head& head, int first, int queries, const uint8_t* q,
+              int64_t q_stride, HeadScratch& s);
+  void mix(const Step& step, int queries, uint8_t* y, int64_t y_stride, HeadScratch& s);
+  uint8_t* part(const Step& step, const Head& head, int which);
   void trace_step(const Step& step);
-  void trace_softmax(const Step& step, int image, int window, int head, const HeadScratch& scratch);
+  void trace_softmax(const Step& step, const Head& head, int first, int queries,
+                     const HeadScratch& scratch);
+  SiteParams site_of(const Step& step, int column) const;
 
   const Value& value(int v) const { return plan_.values[static_cast<size_t>(v)]; }
+  std::byte* bytes(const Value& v);
   // Row `row` of a value, counted over all images.
   float* floats(int v, int64_t row);
   uint8_t* codes(int v, int64_t row);

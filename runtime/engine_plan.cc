@@ -1,6 +1,8 @@
 #include "runtime/engine_plan.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 
 #include "models/status.h"
 
@@ -90,18 +92,21 @@ class Planner {
     return static_cast<int>(plan_.values.size()) - 1;
   }
 
-  // A constant of `rows` rows filled from row-major floats.
-  int new_constant(const float* data, int rows, int cols) {
+  // A constant of `rows` rows filled from row-major elements: codes or floats.
+  template <class T>
+  int new_constant(const T* data, int rows, int cols) {
     Value v;
+    v.codes = sizeof(T) == 1;
     v.constant = true;
     v.rows = rows;
     v.cols = cols;
-    v.stride = round_up(cols, kColumns);
-    v.offset = static_cast<int64_t>(plan_.constants.size());
-    plan_.constants.resize(plan_.constants.size() + static_cast<size_t>(rows * v.stride));
+    v.stride = round_up(cols, v.codes ? kDepthAlign : kColumns);
+    const auto size = static_cast<int64_t>(sizeof(T));
+    v.offset = align(static_cast<int64_t>(plan_.constants.size()));
+    plan_.constants.resize(static_cast<size_t>(v.offset + rows * v.stride * size));
     for (int r = 0; r < rows; r++)
-      std::copy_n(data + int64_t{r} * cols, cols,
-                  plan_.constants.begin() + v.offset + r * v.stride);
+      std::memcpy(plan_.constants.data() + v.offset + r * v.stride * size, data + int64_t{r} * cols,
+                  static_cast<size_t>(cols) * sizeof(T));
     plan_.values.push_back(v);
     return static_cast<int>(plan_.values.size()) - 1;
   }
@@ -184,28 +189,64 @@ class Planner {
     if (gelu >= 0) return linear_gelu(i, gelu, in, linear);
     if (tokens >= 0) return linear_tokens(i, tokens, in, linear);
     if (add >= 0 && node(add).alpha == 1) return linear_add(i, add, in, linear);
+    if (const int scores = attention_of(i); scores >= 0) return linear_qkv(i, scores, in, linear);
     floats(i) = new_value(i, false);
-    const int queries = queries_needed(i);
-    const int dim = n.cols / 3;
-    if (queries < need(n.in[0]) && dim % kColumns == 0) {  // q for few rows, k and v for all
-      gemm(i, in, floats(i), linear, need(n.in[0]), dim, n.cols);
-      gemm(i, in, floats(i), linear, queries, 0, dim);
-    } else {
-      gemm(i, in, floats(i), linear, std::min(need(i), node(n.in[0]).rows), 0, n.cols);
-    }
-    if (n.pad_row)
-      constant_rows(i, n.rows - 1, new_constant(model_.linear(i).bias.data(), 1, n.cols));
+    gemm(i, in, floats(i), linear, need(i), 0, n.cols);
   }
 
-  // How many rows of the q part of a Linear's value are read; all of them if it is no qkv.
-  int queries_needed(int i) const {
-    for (int c : consumers_[static_cast<size_t>(i)]) {
-      const Node& n = node(c);
-      if (n.kind == NodeKind::kScores &&
-          graph_.attention[static_cast<size_t>(n.attention)].windows == 1)
-        return need(c);
+  // The kScores that reads a Linear's value, -1 if there is none.
+  int attention_of(int i) const {
+    for (int c : consumers_[static_cast<size_t>(i)])
+      if (node(c).kind == NodeKind::kScores) return c;
+    return -1;
+  }
+
+  // q, k and v as codes: q for the rows whose output is needed, k and v for all.
+  void linear_qkv(int i, int scores, int in, int linear) {
+    const Node& n = node(i);
+    const int mix = consumers_[static_cast<size_t>(i)].back();
+    PlannedLinear& p = plan_.linears[static_cast<size_t>(linear)];
+    p.parts = {model_.site(scores, 0), model_.site(scores, 1), model_.site(mix, 1)};
+    plan_column_quantizers(p, n.cols);
+    codes(i) = new_value(i, true);
+    const bool whole = graph_.attention[static_cast<size_t>(node(scores).attention)].windows == 1;
+    const int rows = std::min(need(i), node(n.in[0]).rows), dim = n.cols / 3;
+    const int queries = whole && dim % kColumns == 0 ? std::min(rows, need(scores)) : rows;
+    if (queries < rows) {
+      gemm(i, in, codes(i), linear, rows, dim, n.cols).epilogue = Epilogue::kCodes;
+      gemm(i, in, codes(i), linear, queries, 0, dim).epilogue = Epilogue::kCodes;
+    } else {
+      gemm(i, in, codes(i), linear, rows, 0, n.cols).epilogue = Epilogue::kCodes;
     }
-    return node(i).rows;
+    if (n.pad_row) pad_row(i, linear);
+  }
+
+  static void plan_column_quantizers(PlannedLinear& p, int cols) {
+    const size_t padded = p.scale.size();
+    p.inv_scale.assign(padded, 0);
+    p.low.assign(padded, 0);
+    p.high.assign(padded, 0);
+    p.code_zero.assign(padded, 0);
+    for (size_t c = 0; c < static_cast<size_t>(cols); c++) {
+      const Quantizer q = p.parts[c / static_cast<size_t>(cols / 3)].quantizer();
+      p.inv_scale[c] = q.inv_scale;
+      p.low[c] = static_cast<float>(-q.zero);
+      p.high[c] = static_cast<float>(q.max_code - q.zero);
+      p.code_zero[c] = q.zero;
+    }
+  }
+
+  // The qkv of a zero token, its bias, in the quantizer's own arithmetic (kernels.h).
+  void pad_row(int i, int linear) {
+    const Node& n = node(i);
+    const PlannedLinear& p = plan_.linears[static_cast<size_t>(linear)];
+    std::vector<uint8_t> row;
+    for (size_t c = 0; c < static_cast<size_t>(n.cols); c++) {
+      const float x = model_.linear(i).bias[c] * p.inv_scale[c];
+      const float rounded = std::nearbyint(std::min(std::max(x, p.low[c]), p.high[c]));
+      row.push_back(static_cast<uint8_t>(static_cast<int>(rounded) + p.code_zero[c]));
+    }
+    constant_rows(i, codes(i), n.rows - 1, new_constant(row.data(), 1, n.cols)).linear = linear;
   }
 
   Step& gemm(int i, int in, int out, int linear, int rows, int column_begin, int column_end) {
@@ -249,13 +290,14 @@ class Planner {
         rows.insert(rows.end(), p->second.data.begin(), p->second.data.end());
     if (has_prefix)
       std::transform(rows.begin(), rows.end(), pos.begin(), rows.begin(), std::plus<>());
-    constant_rows(tokens, 0, new_constant(rows.data(), prefix, cols));
+    constant_rows(tokens, floats(tokens), 0, new_constant(rows.data(), prefix, cols));
   }
 
-  void constant_rows(int of_node, int first, int constant) {
-    Step& s = emit(Op::kPrefix, of_node, constant, floats(of_node),
-                   plan_.values[static_cast<size_t>(constant)].rows);
+  Step& constant_rows(int of_node, int out, int first, int constant) {
+    Step& s =
+        emit(Op::kPrefix, of_node, constant, out, plan_.values[static_cast<size_t>(constant)].rows);
     s.out_first = first;
+    return s;
   }
 
   void linear_add(int i, int add, int in, int linear) {
@@ -298,18 +340,27 @@ class Planner {
     p.probability = model_.site(i, 0);
     p.v = model_.site(i, 1);
     p.queries = need(scores);
-    p.in_place = g.windows == 1 && g.head_dim % kColumns == 0 && p.queries <= n.rows;
+    p.in_place = g.windows == 1 && g.head_dim % kDepthAlign == 0 && p.queries <= n.rows;
     for (int t = 0; t < g.tokens; t++) p.in_place &= g.index[static_cast<size_t>(t)] == t;
     for (int k = 0; k < 1 << p.probability.bits; k++)
       p.table.push_back(static_cast<uint16_t>(log_code_value(k)));
     p.table.push_back(0);
     if (const std::string& table = node(n.in[0]).weight; !table.empty())
       p.bias = expand_bias(g, model_.params().at(table).data);
+    p.block = query_block(p.queries, g.tokens);
     plan_.attentions.push_back(std::move(p));
 
-    floats(i) = new_value(i, false);
-    Step& s = emit(Op::kAttention, i, floats(n.in[1]), floats(i), need(i));
+    const int proj = sole_consumer(i, NodeKind::kLinear);
+    if (proj < 0) fail("node '", n.name, "' has no integer form in this place");
+    Step& s = emit_codes(Op::kAttention, i, codes(n.in[1]), i, proj);
     s.attention = static_cast<int>(plan_.attentions.size()) - 1;
+    const SiteParams site = s.site;
+    emit(Op::kSums, i, -1, codes(i), need(i)).site = site;
+  }
+
+  // So many queries that their scores take about 32 KB: a multiple of 16, or all of them.
+  static int query_block(int queries, int tokens) {
+    return std::min(queries, std::max(8192 / round_up(tokens, kColumns) / 16, 1) * 16);
   }
 
   static std::vector<float> expand_bias(const AttentionGeometry& g,

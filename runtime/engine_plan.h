@@ -2,6 +2,7 @@
 // a session is created; running it (engine.cc) only walks the steps.
 #pragma once
 
+#include <cstddef>
 #include <vector>
 
 #include "runtime/qmodel.h"
@@ -15,7 +16,8 @@ enum class Op {
   kNorm,       // float -> float
   kNormCodes,  // float -> codes
   kQuantize,   // float -> codes
-  kAttention,  // qkv float -> float, whole heads
+  kAttention,  // codes of q, k, v -> codes, some queries of a head
+  kSums,       // of the rows of codes; clears their padding
   kMerge,      // 2x2 neighbours side by side
   kSelect,     // one token of each image
   kMean,       // over tokens
@@ -27,10 +29,10 @@ constexpr size_t kOps = static_cast<size_t>(Op::kAdd) + 1;
 // value only the first rows, those that reach the logits, are kept.
 struct Value {
   bool codes = false;
-  bool constant = false;  // the same for every image: offset is into Plan::constants
+  bool constant = false;  // the same for every image
   int rows = 0, cols = 0;
   int64_t stride = 0;  // elements between rows: a multiple of 16 (floats) or 32 (codes)
-  int64_t offset = 0;  // bytes into the arena (constants: floats into Plan::constants)
+  int64_t offset = 0;  // bytes into the arena or, if constant, into Plan::constants
   int64_t sums = 0;    // codes: bytes into the arena of the row sums
 };
 
@@ -47,8 +49,8 @@ struct Step {
   Epilogue epilogue = Epilogue::kFloat;
   SiteParams site;                                // quantizer of the codes it writes
   const float *gamma = nullptr, *beta = nullptr;  // kNorm, kNormCodes
-  int linear = -1;                                // kGemm: index into Plan::linears
-  int attention = -1;                             // kAttention: index into Plan::attentions
+  int linear = -1;     // kGemm, and constant rows of a qkv: index into Plan::linears
+  int attention = -1;  // kAttention: index into Plan::attentions
 };
 
 // Per-column arrays of a GEMM with the input's quantizer merged in (kernels.h).
@@ -57,6 +59,10 @@ struct PlannedLinear {
   std::vector<float> scale;     // s_a s_w
   std::vector<int32_t> offset;  // K z_a z_w' - z_a sum q_w'
   int a_bits = 8;
+  // A qkv, which becomes codes at once: the quantizers of its thirds, and of each column.
+  std::vector<SiteParams> parts;
+  std::vector<float> inv_scale, low, high;
+  std::vector<int32_t> code_zero;
 };
 
 struct PlannedAttention {
@@ -66,6 +72,7 @@ struct PlannedAttention {
   std::vector<uint16_t> table;  // log sqrt 2 code -> 16-bit fixed point
   bool in_place = false;  // tokens are rows 0.. of the qkv value in order: no gather, no scatter
   int queries = 0;        // rows of each window whose output is needed
+  int block = 0;          // how many of them are worked on at once, so that their scores stay in L1
 };
 
 struct Plan {
@@ -73,7 +80,7 @@ struct Plan {
   std::vector<Step> steps;
   std::vector<PlannedLinear> linears;
   std::vector<PlannedAttention> attentions;
-  std::vector<float> constants;
+  std::vector<std::byte> constants;
   int64_t arena_bytes = 0;
   int logits = -1;  // value
 };

@@ -89,6 +89,7 @@ struct Linear {
             .code_stride = 0,
             .code_sum = nullptr,
             .quantizer = {},
+            .quantizers = {},
             .raw = nullptr,
             .raw_stride = 0};
   }
@@ -340,19 +341,18 @@ TEST_CASE("softmax codes: infinite and NaN scores stay inside the table") {
   for (int j = 5; j < 32; j++) CHECK((hi[j] == 0 && lo[j] == 0));
 }
 
-// Both packers must equal pack_codes() of the codes quantize() gives.
-TEST_CASE("pack_rows and pack_columns equal quantizing and packing apart") {
+// Both packers must equal pack_codes() of the same signed codes.
+TEST_CASE("pack_rows and pack_columns equal pack_codes") {
   std::mt19937 random(5);
   for (int tokens : {1, 17, 49, 70}) {
     for (int width : {8, 32, 50}) {
-      const int stride = width + 3;
-      const Quantizer q = {.inv_scale = 7, .zero = 5, .max_code = 15};
-      const std::vector<float> x = random_floats(random, index(tokens, stride, 0), 1);
+      const int stride = width + 3, bits = 3 + tokens % 6;
+      const auto x = random_ints<uint8_t>(random, index(tokens, stride, 0), 0, (1 << bits) - 1);
       std::vector<uint8_t> rows(index(tokens, width, 0)), columns(rows.size());
       for (int i = 0; i < tokens; i++) {
         for (int j = 0; j < width; j++) {
-          // 8-bit panels hold code - 8 as a signed byte, that is the unsigned code + 120.
-          const int code = expected_code(double{x[index(i, stride, j)] * 7.0f}, {1, 5, 15}) + 120;
+          // 8-bit panels hold code - 2^(bits-1) as a signed byte: the unsigned code is 128 more.
+          const int code = x[index(i, stride, j)] - (1 << (bits - 1)) + 128;
           rows[index(i, width, j)] = columns[index(j, tokens, i)] = static_cast<uint8_t>(code);
         }
       }
@@ -364,7 +364,7 @@ TEST_CASE("pack_rows and pack_columns equal quantizing and packing apart") {
         std::vector<int32_t> want_sum(entries), got_sum(entries, 99);
         pack_codes(codes.data(), n, k, 8, want.data());
         sum_columns(codes.data(), n, k, 8, want_sum.data());
-        pack(x.data(), stride, d0, d1, q, got.data(), got_sum.data());
+        pack(x.data(), stride, d0, d1, bits, got.data(), got_sum.data());
         CHECK(got == want);
         CHECK(got_sum == want_sum);
       };
@@ -374,14 +374,58 @@ TEST_CASE("pack_rows and pack_columns equal quantizing and packing apart") {
   }
 }
 
+TEST_CASE("sum_rows") {
+  std::vector<uint8_t> codes(3 * 70, 9);
+  for (int j = 0; j < 50; j++) codes[index(1, 70, j)] = static_cast<uint8_t>(5 * j);
+  for (int j = 50; j < 64; j++) codes[index(1, 70, j)] = 0;
+  int32_t sums[4] = {-1, -1, -1, 42};
+  scalar().sum_rows(codes.data(), 70, 3, 50, sums);
+  CHECK(sums[0] == 9 * 64);
+  CHECK(sums[1] == 5 * 49 * 50 / 2);
+  CHECK(sums[2] == 9 * 64);
+  CHECK(sums[3] == 42);
+}
+
 TEST_CASE("combine_planes") {
   const int32_t hi[] = {1000, -3, 0}, lo[] = {-70000, 5, 255}, hi_sum[] = {9}, lo_sum[] = {800};
-  float y[4] = {0, 0, 0, 42};
-  scalar().combine_planes(hi, lo, 3, hi_sum, lo_sum, -2, 0.125f, 1, 3, y, 3);
+  const Quantizer q = {.inv_scale = 0.0078125f, .zero = 7, .max_code = 255};
+  uint8_t codes[4] = {0, 0, 0, 42};
+  scalar().combine_planes(hi, lo, 3, hi_sum, lo_sum, -2, 0.125f, 1, 3, q, codes, 3);
   for (int j = 0; j < 3; j++) {
-    CHECK(y[j] == static_cast<float>(0.125 * (256.0 * (hi[j] + 18) + (lo[j] + 1600))));
+    CHECK(codes[j] == expected_code(0.125 * (256.0 * (hi[j] + 18) + (lo[j] + 1600)), q));
   }
-  CHECK(y[3] == 42);
+  CHECK(codes[3] == 42);
+}
+
+TEST_CASE("gemm: codes by a quantizer for each column") {
+  Linear linear(3, 35, 100, 5, 11);
+  const size_t columns = static_cast<size_t>(round_up(35, kColumns));
+  std::vector<float> inv_scale(columns), low(columns), high(columns);
+  std::vector<int32_t> zero(columns);
+  for (size_t j = 0; j < columns; j++) {
+    inv_scale[j] = 5.0f + static_cast<float>(j);
+    zero[j] = static_cast<int32_t>(3 * j);
+    low[j] = static_cast<float>(-zero[j]);
+    high[j] = static_cast<float>((j < 16 ? 255 : 63) - zero[j]);
+  }
+  std::vector<uint8_t> codes(index(3, 40, 0), 77);
+  linear.args.epilogue = Epilogue::kCodes;
+  linear.args.codes = codes.data();
+  linear.args.code_stride = 40;
+  linear.args.quantizers = {inv_scale.data(), low.data(), high.data(), zero.data()};
+  scalar().gemm(linear.args);
+  int clamped = 0;
+  for (int i = 0; i < 3; i++) {
+    for (int j = 0; j < 35; j++) {
+      const auto c = static_cast<size_t>(j);
+      const Quantizer q = {inv_scale[c], zero[c], j < 16 ? 255 : 63};
+      const int code = codes[index(i, 40, j)];
+      CHECK(std::abs(code - expected_code(linear.value(i, j), q)) <= 1);  // float against double
+      clamped += code == 0 || code == q.max_code;
+    }
+    for (int j = 35; j < 40; j++) CHECK(codes[index(i, 40, j)] == 77);
+  }
+  CHECK(clamped < 100);
 }
 
 }  // namespace
