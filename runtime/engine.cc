@@ -32,7 +32,9 @@ Engine::Engine(const QuantModel& model, const EngineOptions& options)
       barrier_(options.threads) {
   if (max_batch_ < 1 || max_batch_ > 4096) fail("batch must be 1 to 4096, got ", max_batch_);
   plan_ = make_plan(model, max_batch_, options.all_rows);
-  scratch_bytes_ = aligned(int64_t{model.graph().nodes[0].cols} * 4);
+  // A patch; the row sums of a Linear whose columns threads share.
+  scratch_bytes_ =
+      aligned(std::max(int64_t{model.graph().nodes[0].cols}, int64_t{max_batch_} * kFewRows) * 4);
   for (const PlannedAttention& a : plan_.attentions)
     scratch_bytes_ = std::max(scratch_bytes_, head_scratch_bytes(a));
   memory_.resize(static_cast<size_t>(buffer_bytes() + kAlign));
@@ -125,14 +127,18 @@ void Engine::run_step(const Step& step, int thread) {
   }
 }
 
-// Calls body(segment) for the thread's rows of a step. Images are joined into one segment where
-// every value the step touches has the same rows.
+// A thread's share of a step's rows, counted over all images.
+Range Engine::rows_of(const Step& step, int thread) const {
+  return share(int64_t{batch_} * step.rows, thread, pool_.size());
+}
+
+// Calls body(segment) for rows of a step. Images are joined into one segment where every value the
+// step touches has the same rows.
 template <class Body>
-void Engine::for_rows(const Step& step, int thread, const Body& body) {
+void Engine::for_rows(const Step& step, Range r, const Body& body) {
   bool joined = true;
   for (int v : {step.in, step.in2, step.out})
     if (v >= 0) joined &= value(v).rows == step.rows && !value(v).constant;
-  Range r = share(int64_t{batch_} * step.rows, thread, pool_.size());
   while (r.begin < r.end) {
     const int image = joined ? 0 : static_cast<int>(r.begin / step.rows);
     const int64_t end = joined ? r.end : std::min(r.end, int64_t{image + 1} * step.rows);
@@ -148,7 +154,7 @@ void Engine::patches(const Step& step, int thread) {
   const int64_t p = c.patch, height = c.image_height, width = c.image_width;
   const Quantizer q = step.site.quantizer();
   float* const patch = reinterpret_cast<float*>(scratch(thread));
-  for_rows(step, thread, [&](const Segment& s) {
+  for_rows(step, rows_of(step, thread), [&](const Segment& s) {
     for (int64_t i = s.first(value(step.out)); i < s.first(value(step.out)) + s.m; i++) {
       const int64_t image = i / n.rows, y = i % n.rows / n.map_width * p,
                     x = i % n.rows % n.map_width * p;
@@ -178,9 +184,18 @@ void Engine::gemm(const Step& step, int thread) {
   const PlannedLinear& linear = plan_.linears[static_cast<size_t>(step.linear)];
   const QuantLinear& w = *linear.weight;
   const Value &in = value(step.in), &out = value(step.out);
-  const int c = step.column_begin;
+  Range rows = rows_of(step, thread), columns = {step.column_begin, step.column_end};
+  if (step.by_columns) {
+    rows = {0, int64_t{batch_} * step.rows};
+    // Multiples of 32, so that a share ends without padding of its codes.
+    columns = share(step.column_end - step.column_begin, thread, pool_.size(), kDepthAlign);
+    columns.begin += step.column_begin;
+    columns.end += step.column_begin;
+    if (columns.begin == columns.end) return;
+  }
+  const int c = static_cast<int>(columns.begin);
   GemmArgs g{};
-  g.n = step.column_end - c;
+  g.n = static_cast<int>(columns.end) - c;
   g.k = w.k;
   g.panels = w.panels + pack_bytes(c, w.k, w.bits);
   g.bits = w.bits;
@@ -195,7 +210,7 @@ void Engine::gemm(const Step& step, int thread) {
     g.quantizers = {linear.inv_scale.data() + c, linear.low.data() + c, linear.high.data() + c,
                     linear.code_zero.data() + c};
   }
-  for_rows(step, thread, [&](const Segment& s) {
+  for_rows(step, rows, [&](const Segment& s) {
     const int64_t from = s.first(in), to = s.first(out) + step.out_first;
     g.m = s.m;
     g.a = codes(step.in, from);
@@ -204,12 +219,13 @@ void Engine::gemm(const Step& step, int thread) {
     if (out.codes) {
       g.codes = codes(step.out, to) + c;
       g.code_stride = out.stride;
-      g.code_sum = sums(step.out, to);
+      g.code_sum =
+          step.by_columns ? reinterpret_cast<int32_t*>(scratch(thread)) : sums(step.out, to);
     } else {
       g.y = floats(step.out, to) + c;
       g.y_stride = out.stride;
     }
-    if (step.in2 >= 0) g.residual = floats(step.in2, s.first(value(step.in2)));
+    if (step.in2 >= 0) g.residual = floats(step.in2, s.first(value(step.in2))) + c;
     kernels_.gemm(g);
   });
 }
@@ -223,7 +239,7 @@ void Engine::norm(const Step& step, int thread) {
   args.gamma = step.gamma;
   args.beta = step.beta;
   args.eps = model_.config().norm_eps;
-  for_rows(step, thread, [&](const Segment& s) {
+  for_rows(step, rows_of(step, thread), [&](const Segment& s) {
     const int64_t to = s.first(value(step.out));
     args.m = s.m;
     args.x = floats(step.in, s.first(in));
@@ -237,7 +253,7 @@ void Engine::norm(const Step& step, int thread) {
 
 void Engine::quantize(const Step& step, int thread) {
   const Value &in = value(step.in), &out = value(step.out);
-  for_rows(step, thread, [&](const Segment& s) {
+  for_rows(step, rows_of(step, thread), [&](const Segment& s) {
     const int64_t to = s.first(out);
     kernels_.quantize(floats(step.in, s.first(in)), in.stride, s.m, in.cols, step.site.quantizer(),
                       codes(step.out, to), out.stride, sums(step.out, to));
@@ -246,7 +262,7 @@ void Engine::quantize(const Step& step, int thread) {
 
 void Engine::sum_rows(const Step& step, int thread) {
   const Value& v = value(step.out);
-  for_rows(step, thread, [&](const Segment& s) {
+  for_rows(step, rows_of(step, thread), [&](const Segment& s) {
     uint8_t* const first = codes(step.out, s.first(v));
     for (int i = 0; v.cols < v.stride && i < s.m; i++)
       std::fill(first + i * v.stride + v.cols, first + (i + 1) * v.stride, uint8_t{0});
@@ -258,7 +274,7 @@ void Engine::merge(const Step& step, int thread) {
   const Node& n = model_.graph().nodes[static_cast<size_t>(step.node)];
   const Value &in = value(step.in), &out = value(step.out);
   const int width = (n.map_width + 1) / 2;
-  for_rows(step, thread, [&](const Segment& s) {
+  for_rows(step, rows_of(step, thread), [&](const Segment& s) {
     for (int64_t i = s.first(out); i < s.first(out) + s.m; i++) {
       const int64_t image = i / n.rows, y = i % n.rows / width * 2, x = i % n.rows % width * 2;
       float* to = floats(step.out, i);
@@ -297,7 +313,7 @@ void Engine::mean(const Step& step, int thread) {
 
 void Engine::add(const Step& step, int thread) {
   const float alpha = model_.graph().nodes[static_cast<size_t>(step.node)].alpha;
-  for_rows(step, thread, [&](const Segment& s) {
+  for_rows(step, rows_of(step, thread), [&](const Segment& s) {
     for (int i = 0; i < s.m; i++) {
       const float* a = floats(step.in, s.first(value(step.in)) + i);
       const float* b = floats(step.in2, s.first(value(step.in2)) + i);

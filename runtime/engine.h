@@ -53,10 +53,11 @@ class Engine {
   struct Head;         // one attention head of a window of an image
   struct HeadScratch;  // a thread's buffers for it
 
+  Range rows_of(const Step& step, int thread) const;
   void run_steps(int thread);
   void run_step(const Step& step, int thread);
   template <class Body>
-  void for_rows(const Step& step, int thread, const Body& body);
+  void for_rows(const Step& step, Range rows, const Body& body);
 
   void patches(const Step& step, int thread);
   void prefix(const Step& step, int thread);
@@ -72,7 +73,7 @@ class Engine {
 
   static int64_t head_scratch_bytes(const PlannedAttention& p);
   void pack_head(const Step& step, const Head& head, HeadScratch& scratch);
-  void block(const Step& step, const Head& head, int first, HeadScratch& scratch);
+  void block(const Step& step, const Head& head, int first, int queries, HeadScratch& scratch);
   void attend(const PlannedAttention& p, const Head& head, int first, int queries, const uint8_t* q,
               int64_t q_stride, HeadScratch& s);
   void mix(const Step& step, int queries, uint8_t* y, int64_t y_stride, HeadScratch& s);

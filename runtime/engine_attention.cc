@@ -59,23 +59,29 @@ int64_t Engine::head_scratch_bytes(const PlannedAttention& p) {
   return HeadScratch().place(nullptr, p);
 }
 
-// Threads share the blocks of queries of all heads, so that three heads keep two threads busy; the
-// head whose blocks two threads share is packed by both.
+// Threads share the queries of all heads, so that three heads keep two threads busy; a head that
+// two threads share is packed by both.
 void Engine::attention(const Step& step, int thread) {
   const PlannedAttention& p = plan_.attentions[static_cast<size_t>(step.attention)];
   const AttentionGeometry& g = *p.geometry;
   HeadScratch scratch;
   scratch.place(this->scratch(thread), p);
-  const int64_t blocks = (p.queries + p.block - 1) / p.block;
-  const int64_t heads = int64_t{batch_} * g.windows * g.heads;
-  const Range r = share(heads * blocks, thread, pool_.size());
-  for (int64_t i = r.begin; i < r.end; i++) {
-    const int64_t h = i / blocks, window = h / g.heads;
+  Range r = share(int64_t{batch_} * g.windows * g.heads * p.queries, thread, pool_.size());
+  while (r.begin < r.end) {
+    const int64_t h = r.begin / p.queries, window = h / g.heads;
     const Head head = {.image = static_cast<int>(window / g.windows),
                        .window = static_cast<int>(window % g.windows),
                        .head = static_cast<int>(h % g.heads)};
-    if (i == r.begin || i % blocks == 0) pack_head(step, head, scratch);
-    block(step, head, static_cast<int>(i % blocks) * p.block, scratch);
+    const int first = static_cast<int>(r.begin - h * p.queries);
+    const int end = static_cast<int>(std::min<int64_t>(p.queries, r.end - h * p.queries));
+    const int blocks = (end - first + p.block - 1) / p.block;
+    pack_head(step, head, scratch);
+    for (int b = 0; b < blocks; b++) {
+      const Range rows = share(end - first, b, blocks);
+      block(step, head, first + static_cast<int>(rows.begin),
+            static_cast<int>(rows.end - rows.begin), scratch);
+    }
+    r.begin += end - first;
   }
 }
 
@@ -115,13 +121,12 @@ void Engine::pack_head(const Step& step, const Head& head, HeadScratch& s) {
   for (int i = 0; i < t16; i++) s.offset[i] = p.q.zero * (d * k_zero - s.k_sum[i]);
 }
 
-// Queries first .. of a packed head, the result into its columns of the output.
-void Engine::block(const Step& step, const Head& head, int first, HeadScratch& s) {
+// Queries first .. first + queries of a packed head, the result into its columns of the output.
+void Engine::block(const Step& step, const Head& head, int first, int queries, HeadScratch& s) {
   const PlannedAttention& p = plan_.attentions[static_cast<size_t>(step.attention)];
   const AttentionGeometry& g = *p.geometry;
   const Value &in = value(step.in), &out = value(step.out);
   const int d = g.head_dim, d32 = round_up(d, kDepthAlign);
-  const int queries = std::min(p.block, p.queries - first);
   const int32_t* index = g.index.data() + int64_t{head.window} * g.tokens + first;
   uint8_t* const y = codes(step.out, int64_t{head.image} * out.rows) + head.head * d;
   const uint8_t* q = part(step, head, 0);

@@ -254,6 +254,7 @@ class Planner {
     s.linear = linear;
     s.column_begin = column_begin;
     s.column_end = column_end;
+    s.by_columns = rows <= kFewRows;
     return s;
   }
 
@@ -266,6 +267,13 @@ class Planner {
     s.epilogue = Epilogue::kGeluCodes;
     s.result = gelu;
     s.site = model_.site(consumer);
+    if (s.by_columns) sums(gelu, s.site);  // each thread knows the sums of its columns only
+  }
+
+  Step& sums(int of_node, SiteParams site) {
+    Step& s = emit(Op::kSums, of_node, -1, codes(of_node), need(of_node));
+    s.site = site;
+    return s;
   }
 
   // The patch embedding: adds the position embedding and puts the patches behind the prefix rows.
@@ -354,8 +362,7 @@ class Planner {
     if (proj < 0) fail("node '", n.name, "' has no integer form in this place");
     Step& s = emit_codes(Op::kAttention, i, codes(n.in[1]), i, proj);
     s.attention = static_cast<int>(plan_.attentions.size()) - 1;
-    const SiteParams site = s.site;
-    emit(Op::kSums, i, -1, codes(i), need(i)).site = site;
+    sums(i, s.site);
   }
 
   // So many queries that their scores take about 32 KB: a multiple of 16, or all of them.
@@ -378,7 +385,7 @@ class Planner {
   // Steps with equal keys give each thread the same rows.
   static int partition(const Step& s) {
     const bool by_rows = s.op != Op::kAttention && s.op != Op::kPrefix && s.op != Op::kMerge &&
-                         s.op != Op::kSelect && s.op != Op::kMean;
+                         s.op != Op::kSelect && s.op != Op::kMean && !s.by_columns;
     return by_rows ? s.rows : -1 - static_cast<int>(s.op);
   }
 

@@ -9,6 +9,9 @@
 
 namespace vitrun {
 
+// Of so few rows (the class tokens) threads share the columns: the weights are then read once.
+constexpr int kFewRows = 2;
+
 enum class Op {
   kPatches,    // image -> codes of its patches
   kPrefix,     // constant rows: class tokens with their position
@@ -45,6 +48,7 @@ struct Step {
   int rows = 0;       // per image that it computes; with the batch, how threads share it
   int out_first = 0;  // kGemm into kTokens: row of `out` that row 0 goes to
   int column_begin = 0, column_end = 0;  // kGemm: the part of the columns, multiples of kColumns
+  bool by_columns = false;               // kGemm: few rows, so threads share its columns instead
   bool sync = false;                     // wait for all threads before it
   Epilogue epilogue = Epilogue::kFloat;
   SiteParams site;                                // quantizer of the codes it writes
@@ -72,7 +76,7 @@ struct PlannedAttention {
   std::vector<uint16_t> table;  // log sqrt 2 code -> 16-bit fixed point
   bool in_place = false;  // tokens are rows 0.. of the qkv value in order: no gather, no scatter
   int queries = 0;        // rows of each window whose output is needed
-  int block = 0;          // how many of them are worked on at once, so that their scores stay in L1
+  int block = 0;  // at most so many of them are worked on at once, so that their scores stay in L1
 };
 
 struct Plan {
