@@ -205,7 +205,8 @@ inline void store_planes(const SoftmaxArgs& args, const Table64& table, int64_t 
   clear_padding(lo, args.n);
 }
 
-void softmax_codes_rows(const SoftmaxArgs& args) {
+void softmax_codes_rows(const SoftmaxArgs& caller) {
+  const SoftmaxArgs args = caller;  // a local: stores of bytes may alias the caller's
   alignas(64) uint16_t entries[64] = {};
   const int used = args.bits < 6 ? 1 << args.bits : 63;
   for (int k = 0; k < used; k++) entries[k] = args.table[k];
