@@ -12,9 +12,9 @@ import numpy as np
 mp.mp.dps = 40
 
 
-def remez(f, weight, degree, low, high, rounds=20, points=2001):
+def remez(f, weight, degree, low, high, real=np.float32):
     """Coefficients of the polynomial p that minimises max |weight (p - f)| on [low, high]."""
-    low, high, n = mp.mpf(low), mp.mpf(high), degree + 2
+    low, high, n, rounds, points = mp.mpf(low), mp.mpf(high), degree + 2, 20, 2001
     nodes = [(low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * i / (n - 1)) for i in range(n)]
     grid = [low + (high - low) * i / (points - 1) for i in range(points)]
     values, weights = [f(x) for x in grid], [weight(x) for x in grid]
@@ -36,7 +36,7 @@ def remez(f, weight, degree, low, high, rounds=20, points=2001):
         if max(map(abs, error)) < abs(solution[degree + 1]) * mp.mpf("1.001"):
             break
         nodes = [grid[i] for i in extrema]
-    return [np.float32(float(c)) for c in poly]
+    return [real(float(c)) for c in poly]
 
 
 def sign_run_extrema(error):
@@ -66,8 +66,8 @@ def short_hex(c):
     return mantissa.rstrip("0") + "p" + exponent
 
 
-def show(name, poly):
-    print(f"{name}: " + ", ".join(short_hex(c) + "f" for c in poly))
+def show(name, poly, suffix="f"):
+    print(f"{name}: " + ", ".join(short_hex(c) + suffix for c in poly))
 
 
 def ulp_error(got, want):
@@ -92,14 +92,17 @@ def fit_exp():
 
 
 def fit_gelu():
-    """Phi(-t) = P(t)^2 on [0, 5.6]: the root halves the range of exponents, so that Horner stays
-    accurate, and the square keeps the tail positive. Weighted for the absolute error of Phi."""
-    f = lambda t: mp.sqrt(mp.erfc(t / mp.sqrt(2)) / 2)
-    poly = remez(f, lambda t: f(t) + mp.mpf("0.001"), 12, 0, "5.6")
+    """Phi(-t) = (c + P(t))^2 on [0, 5.6]: the root halves the range of exponents, so that Horner
+    stays accurate. c = 0.70703125 has an exact square and leaves P small near 0, where the rounding
+    of the root would count most. Weighted for the absolute error of Phi."""
+    c = np.float32(0.70703125)
+    root = lambda t: mp.sqrt(mp.erfc(t / mp.sqrt(2)) / 2)
+    poly = remez(lambda t: root(t) - mp.mpf(float(c)), lambda t: root(t) + mp.mpf("0.001"), 12, 0,
+                 "5.6")
     x = np.linspace(-8, 8, 800001).astype(np.float32)
     t = np.minimum(np.abs(x), np.float32(5.6))
-    root = horner(poly, t)
-    y = fma(-t, root * root, np.maximum(x, np.float32(0)))
+    p = horner(poly, t)
+    y = fma(-t, fma(p, p + 2 * c, c * c), np.maximum(x, np.float32(0)))
     want = np.array([0.5 * v * math.erfc(-v / math.sqrt(2)) for v in x.astype(np.float64)])
     show("gelu", poly)
     positive = x > 0
@@ -108,14 +111,14 @@ def fit_gelu():
 
 
 def fit_log2():
-    """log2(m) = z P(z^2), z = (m - 1) / (m + 1), on [sqrt 1/2, sqrt 2]."""
+    """log2(m) = z P(z^2), z = (m - 1) / (m + 1), on [sqrt 1/2, sqrt 2], in double: one a row."""
     f = lambda u: 2 * mp.atanh(mp.sqrt(u)) / mp.sqrt(u) / mp.log(2) if u > 0 else 2 / mp.log(2)
-    poly = remez(f, lambda u: 1 / f(u), 3, 0, "0.02945")
-    m = np.linspace(math.sqrt(0.5), math.sqrt(2), 1000001).astype(np.float32)
-    z = (m - np.float32(1)) / (m + np.float32(1))
-    y = z * horner(poly, z * z)
-    want = np.log2(m.astype(np.float64))
-    show("log2", poly)
+    poly = remez(f, lambda u: 1 / f(u), 3, 0, "0.02945", np.float64)
+    m = np.linspace(math.sqrt(0.5), math.sqrt(2), 1000001).astype(np.float32).astype(np.float64)
+    z = (m - 1) / (m + 1)
+    y = (z * np.polyval(poly[::-1], z * z)).astype(np.float32)
+    want = np.log2(m)
+    show("log2", poly, "")
     away = np.abs(want) > 0
     print(f"  max error {ulp_error(y[away], want[away]):.3f} ulp of log2(m)")
 

@@ -110,7 +110,7 @@ struct NormArgs {
 // § 2). v_j = scores_j + bias_j + (region_j == row_region ? 0 : -100); p = softmax(v); the code is
 // k_j = max(0, round(-2 log2(p_j / s))). It is evaluated without a logarithm per element:
 //
-//   c = 2 log2(s sum_j exp(v_j - max)), log2 within 3 ulp (vecmath-inl.h)
+//   c = 2 log2(s sum_j exp(v_j - max)), log2 within 0.52 ulp (vecmath-inl.h)
 //   k_j = round(fma(max - v_j, 2 log2 e, c)) clamped to [0, 2^bits]
 //   value = table[k_j], hi = value >> 8, lo = value & 255
 struct SoftmaxArgs {
@@ -170,7 +170,7 @@ struct Kernels {
                          int32_t m, int32_t n, Quantizer q, uint8_t* codes, int64_t code_stride);
 
   // Element functions on [count] floats, for tests and the bench. exp: within 1 ulp on [-87, 88],
-  // clamped outside. gelu, x/2 (1 + erf(x / sqrt 2)): within 2.5 ulp for x > 0, 1e-7 for x <= 0.
+  // clamped outside. gelu, x/2 (1 + erf(x / sqrt 2)): within 1.8 ulp for x > 0, 1e-7 for x <= 0.
   void (*exp)(const float* x, int64_t count, float* y);
   void (*gelu)(const float* x, int64_t count, float* y);
 };

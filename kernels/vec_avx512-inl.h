@@ -168,8 +168,7 @@ inline Table64 load_table(const uint16_t* entries) {
 inline void store_lookup(const Table64& table, Ints index, uint8_t* hi, uint8_t* lo) {
   const __m512i words = _mm512_permutex2var_epi16(table.low, index.v, table.high);
   // Of each quarter the four high bytes, then the four low ones; then all high ones, all low ones.
-  const __m512i split = _mm512_shuffle_epi8(
-      words, _mm512_set4_epi32(0, 0, 0x0C080400, 0x0D090501));
+  const __m512i split = _mm512_shuffle_epi8(words, _mm512_set4_epi32(0, 0, 0x0C080400, 0x0D090501));
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
   const __m512i planes = _mm512_permutexvar_epi32(order, split);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(hi), _mm512_castsi512_si128(planes));
