@@ -37,13 +37,14 @@ std::vector<const Kernels*> selected_isas(const BenchOptions& options);
 // Seconds on the steady clock.
 double now_seconds();
 
-// Fastest register-only multiply-add loop of an ISA in operations (two per multiply-add) a second;
-// 0 if not known. Where there is an int8 dot product all three are that instruction's.
+// Which multiply-add loop. Where there is an int8 dot product all three are that instruction's.
 enum class PeakKind {
   kShort,  // pairs of u8 x s8 summed in int16: what the fewest bits can reach
   kExact,  // the same widened to int32 each time: 15 bits of weight and activation together
   kWide,   // both widened to int16 first: 8 x 8 bits
 };
-double measure_peak(const std::string& isa, PeakKind kind);
+// What an ISA's fastest register-only loop reaches now, in operations (two per multiply-add) a
+// second; 0 if not known. The clock wanders: compare with what is timed in the same moment.
+double sample_peak(const std::string& isa, PeakKind kind);
 
 }  // namespace vitrun

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
-#include <map>
 #include <memory>
 #include <random>
 
@@ -93,49 +92,53 @@ class Product {
   GemmArgs args_;
 };
 
-struct Peaks {
-  double shorts, exact, wide;
+// The loop that bounds a product of these widths (kernels/gemm_pairs-inl.h).
+PeakKind peak_kind(int bits, int a_bits) {
+  if (bits == 8 && a_bits == 8) return PeakKind::kWide;
+  return bits + a_bits == 15 ? PeakKind::kExact : PeakKind::kShort;
+}
 
-  // The one that bounds a product of these widths (kernels/gemm_pairs-inl.h).
-  double of(int bits, int a_bits) const {
-    if (bits == 8 && a_bits == 8) return wide;
-    return bits + a_bits == 15 ? exact : shorts;
+double median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + static_cast<int64_t>(values.size() / 2),
+                   values.end());
+  return values[values.size() / 2];
+}
+
+// Repetitions of one product on one ISA, each beside a sample of the peak.
+struct Samples {
+  std::vector<double> seconds, peak, share;  // share of the peak sampled in the same moment
+
+  void take(Product& product, const Kernels& isa, PeakKind kind) {
+    product.seconds(isa);  // warm: the caches hold this product
+    peak.push_back(sample_peak(isa.name, kind));
+    seconds.push_back(product.seconds(isa));
+    share.push_back(peak.back() > 0 ? product.operations() / seconds.back() / peak.back() : 0);
   }
 };
 
-Peaks peaks_of(const std::string& isa) {
-  return {measure_peak(isa, PeakKind::kShort), measure_peak(isa, PeakKind::kExact),
-          measure_peak(isa, PeakKind::kWide)};
-}
-
 void print_row(const BenchOptions& options, const Shape& s, const Kernels& kernels, int bits,
-               int a_bits, double operations, std::vector<double>& times, const Peaks& peaks) {
-  std::sort(times.begin(), times.end());
-  const double median = times[times.size() / 2], rate = operations / median;
-  const double best = operations / times.front();
-  const double peak = peaks.of(bits, a_bits);
-  const double share = peak > 0 ? rate / peak * 100 : 0;
-  const double best_share = peak > 0 ? best / peak * 100 : 0;
+               int a_bits, double operations, const Samples& samples) {
+  const double time = median(samples.seconds), rate = operations / time;
+  const double least = *std::min_element(samples.seconds.begin(), samples.seconds.end());
+  const double peak = median(samples.peak), share = median(samples.share);
   if (options.json) {
     std::printf(
         "{\"bench\":\"gemm\",\"isa\":\"%s\",\"shape\":\"%s\",\"m\":%d,\"k\":%d,\"n\":%d,"
         "\"weight_bits\":%d,\"activation_bits\":%d,\"ns_median\":%.0f,\"ns_min\":%.0f,"
-        "\"gops_median\":%.1f,\"gops_max\":%.1f,\"peak_gops\":%.1f}\n",
-        kernels.name, s.name, s.m, s.k, s.n, bits, a_bits, median * 1e9, times.front() * 1e9,
-        rate / 1e9, best / 1e9, peak / 1e9);
+        "\"gops_median\":%.1f,\"gops_max\":%.1f,\"peak_gops\":%.1f,\"share_of_peak\":%.4f}\n",
+        kernels.name, s.name, s.m, s.k, s.n, bits, a_bits, time * 1e9, least * 1e9, rate / 1e9,
+        operations / least / 1e9, peak / 1e9, share);
   } else {
     std::printf(
-        "%-11s %-18s %4dx%4dx%4d W%dA%d %9.1f us %7.1f GOP/s %5.1f %%   best %7.1f GOP/s %5.1f "
-        "%%\n",
-        kernels.name, s.name, s.m, s.k, s.n, bits, a_bits, median * 1e6, rate / 1e9, share,
-        best / 1e9, best_share);
+        "%-11s %-18s %4dx%4dx%4d W%dA%d %9.1f us %7.1f GOP/s %5.1f %% of %7.1f   best %7.1f\n",
+        kernels.name, s.name, s.m, s.k, s.n, bits, a_bits, time * 1e6, rate / 1e9, share * 100,
+        peak / 1e9, operations / least / 1e9);
   }
 }
 
 // All ISAs and bit widths of one shape, their repetitions interleaved.
 bool bench_shape(const BenchOptions& options, const Shape& shape,
-                 const std::vector<const Kernels*>& isas,
-                 const std::map<std::string, Peaks>& peaks) {
+                 const std::vector<const Kernels*>& isas) {
   const Kernels& scalar = *find_kernels("scalar");
   std::vector<std::unique_ptr<Product>> products;
   for (const auto& b : kBits) {
@@ -148,20 +151,18 @@ bool bench_shape(const BenchOptions& options, const Shape& shape,
       return false;
     }
   }
-  std::vector<std::vector<double>> times(isas.size() * products.size());
+  std::vector<Samples> samples(isas.size() * products.size());
   for (int r = 0; r < options.repetitions; r++) {
-    for (size_t i = 0; i < times.size(); i++) {
-      const Kernels& isa = *isas[i / products.size()];
-      Product& product = *products[i % products.size()];
-      product.seconds(isa);  // warm: the caches hold this product
-      times[i].push_back(product.seconds(isa));
+    for (size_t i = 0; i < samples.size(); i++) {
+      const auto& b = kBits[i % products.size()];
+      samples[i].take(*products[i % products.size()], *isas[i / products.size()],
+                      peak_kind(b.weight, b.activation));
     }
   }
-  for (size_t i = 0; i < times.size(); i++) {
-    const Kernels& isa = *isas[i / products.size()];
+  for (size_t i = 0; i < samples.size(); i++) {
     const auto& b = kBits[i % products.size()];
-    print_row(options, shape, isa, b.weight, b.activation, products[0]->operations(), times[i],
-              peaks.at(isa.name));
+    print_row(options, shape, *isas[i / products.size()], b.weight, b.activation,
+              products[0]->operations(), samples[i]);
   }
   return true;
 }
@@ -183,19 +184,14 @@ std::vector<const Kernels*> selected_isas(const BenchOptions& options) {
 
 int bench_gemm(const BenchOptions& options) {
   const std::vector<const Kernels*> isas = selected_isas(options);
-  std::map<std::string, Peaks> peaks;
-  for (const Kernels* kernels : isas) {
-    const Peaks& p = peaks[kernels->name] = peaks_of(kernels->name);
-    if (options.json) continue;
-    std::printf("%-11s peaks: W8A8 %.1f, W8A7 and W7A8 %.1f, fewer bits %.1f GOP/s\n",
-                kernels->name, p.wide / 1e9, p.exact / 1e9, p.shorts / 1e9);
-  }
   if (!options.json) {
-    std::printf("%% is of the peak for these widths; one thread, median and best of %d\n",
-                options.repetitions);
+    std::printf(
+        "One thread, medians of %d; %% of the ISA's peak for these widths, sampled beside "
+        "each run.\n",
+        options.repetitions);
   }
   for (const Shape& shape : kShapes) {
-    if (!bench_shape(options, shape, isas, peaks)) return 1;
+    if (!bench_shape(options, shape, isas)) return 1;
   }
   return 0;
 }
