@@ -49,7 +49,7 @@ PEAK_LOOP(exact_zmm, EXACT_ZMM)
 PEAK_LOOP(wide_ymm, WIDE_YMM)
 PEAK_LOOP(wide_zmm, WIDE_ZMM)
 
-#define TILES_4                                                   \
+#define TILES_4                                             \
   "tdpbusd %tmm6,%tmm4,%tmm0\n tdpbusd %tmm7,%tmm4,%tmm1\n" \
   "tdpbusd %tmm6,%tmm5,%tmm2\n tdpbusd %tmm7,%tmm5,%tmm3\n"
 

@@ -29,7 +29,7 @@ class Descriptor {
 };
 
 [[noreturn]] void fail_system(const std::string& path, const char* what, int error) {
-  fail(path, ": cannot ", what, ": ", std::generic_category().message(error));
+  throw FileError(cat(path, ": cannot ", what, ": ", std::generic_category().message(error)));
 }
 
 }  // namespace
@@ -40,8 +40,10 @@ MappedFile::MappedFile(const std::string& path) {
   if (file.get() < 0) fail_system(path, "open", errno);
   struct stat info;
   if (fstat(file.get(), &info) != 0) fail_system(path, "stat", errno);
-  if (S_ISDIR(info.st_mode)) fail(path, ": expected a regular file, found a directory");
-  if (!S_ISREG(info.st_mode)) fail(path, ": expected a regular file, found a pipe or device");
+  if (!S_ISREG(info.st_mode)) {
+    const char* found = S_ISDIR(info.st_mode) ? "directory" : "pipe or device";
+    throw FileError(cat(path, ": expected a regular file, found a ", found));
+  }
   if (info.st_size == 0) return;  // mmap refuses a length of 0
   if (!std::in_range<size_t>(info.st_size)) fail_system(path, "map", EFBIG);
   const size_t size = static_cast<size_t>(info.st_size);

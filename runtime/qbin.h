@@ -135,6 +135,7 @@ class QbinFile {
   bool has(const std::string& key) const { return metadata_.contains(key); }
   const std::map<std::string, QbinValue>& metadata() const { return metadata_; }
 
+  size_t size() const { return bytes_.size(); }  // of the file
   const std::string& where() const { return where_; }
 
  private:

@@ -37,7 +37,7 @@ ThreadPool::ThreadPool(int threads) : size_(threads) {
     for (int i = 1; i < threads; i++) workers_.emplace_back(&ThreadPool::work, this, i);
   } catch (const std::system_error& e) {
     join();
-    fail("cannot start ", threads, " threads: ", e.what());
+    throw SystemError(cat("cannot start ", threads, " threads: ", e.what()));
   }
 }
 

@@ -4,7 +4,6 @@
 #include <cstdio>
 #include <iostream>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "models/embedded.h"
 #include "models/status.h"
@@ -14,35 +13,12 @@
 #include "runtime/npy.h"
 #include "runtime/predictor.h"
 #include "runtime/preprocess.h"
+#include "runtime/vitrun.h"
 
 namespace vitrun {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-struct Prediction {
-  int index;
-  float logit, probability;
-};
-
-std::vector<Prediction> top_k(const float* logits, int classes, int k) {
-  std::vector<int> order(static_cast<size_t>(classes));
-  std::iota(order.begin(), order.end(), 0);
-  k = std::min(k, classes);
-  std::partial_sort(order.begin(), order.begin() + k, order.end(), [&](int a, int b) {
-    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
-  });
-  const float top = logits[order[0]];
-  double sum = 0;
-  for (int i = 0; i < classes; i++) sum += std::exp(static_cast<double>(logits[i] - top));
-  std::vector<Prediction> out;
-  for (int i = 0; i < k; i++) {
-    const int c = order[static_cast<size_t>(i)];
-    out.push_back(
-        {c, logits[c], static_cast<float>(std::exp(static_cast<double>(logits[c] - top)) / sum)});
-  }
-  return out;
-}
 
 class Output {
  public:
@@ -56,15 +32,16 @@ class Output {
   }
 
   void add(const std::string& name, const float* logits, double milliseconds) {
-    const std::vector<Prediction> top = top_k(logits, classes_, top_);
+    std::vector<vit_prediction> top(static_cast<size_t>(std::min(top_, classes_)));
+    vit_top_k(logits, classes_, static_cast<int>(top.size()), top.data());
     if (json_) return add_json(name, top, milliseconds);
     std::printf("%s  (%.1f ms)\n", name.c_str(), milliseconds);
-    for (const Prediction& p : top) {
+    for (const vit_prediction& p : top) {
       std::string bar;
       for (int i = 0; i < static_cast<int>(std::lround(p.probability * 20)); i++) bar += "█";
       for (size_t i = bar.size() / 3; i < 20; i++) bar += "·";
       std::printf("  %5.1f %%  %s  %5d  %s\n", 100 * static_cast<double>(p.probability),
-                  bar.c_str(), p.index, label(p.index).c_str());
+                  bar.c_str(), p.class_index, label(p.class_index).c_str());
     }
   }
 
@@ -77,11 +54,12 @@ class Output {
     return labels_.empty() ? cat("class ", c) : labels_[static_cast<size_t>(c)];
   }
 
-  void add_json(const std::string& name, const std::vector<Prediction>& top, double milliseconds) {
+  void add_json(const std::string& name, const std::vector<vit_prediction>& top,
+                double milliseconds) {
     Json image = {{"image", name}, {"ms", milliseconds}, {"top", Json::array()}};
-    for (const Prediction& p : top)
-      image["top"].push_back({{"class", p.index},
-                              {"label", label(p.index)},
+    for (const vit_prediction& p : top)
+      image["top"].push_back({{"class", p.class_index},
+                              {"label", label(p.class_index)},
                               {"probability", p.probability},
                               {"logit", p.logit}});
     document_["images"].push_back(std::move(image));

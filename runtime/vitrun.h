@@ -1,0 +1,155 @@
+/* vitrun as a C library: quantized vision transformers, run in integers on a CPU.
+ *
+ *   #include <stdio.h>
+ *   #include <stdlib.h>
+ *   #include <vitrun.h>
+ *
+ *   int classify(const unsigned char* rgb, int width, int height) {
+ *     vit_model* model = NULL;
+ *     vit_session* session = NULL;
+ *     float* logits = NULL;
+ *     vit_prediction best = {-1, 0, 0};
+ *     vit_status status = vit_model_open("deit_s.qbin", NULL, &model);
+ *     if (!status) status = vit_session_create(model, NULL, &session);
+ *     if (!status) logits = malloc(sizeof(float) * (size_t)vit_model_classes(model));
+ *     if (logits) status = vit_session_run_rgb(session, rgb, width, height, 3 * width, logits);
+ *     if (status) fprintf(stderr, "%s\n", vit_last_error());
+ *     if (logits && !status) vit_top_k(logits, vit_model_classes(model), 1, &best);
+ *     free(logits);
+ *     vit_session_free(session);
+ *     vit_model_close(model);
+ *     return best.class_index;
+ *   }
+ *
+ * Threads. A vit_model is immutable: any number of threads may use one at once. A vit_session has
+ * buffers and threads of its own: one thread at a time may use it, many sessions may share a model.
+ *
+ * Ownership. Whatever a function creates through a `**` argument, the caller frees with the
+ * function named there; NULL may be freed. A session keeps its model alive: close and free in any
+ * order. On failure `*out` is NULL. Strings returned belong to the model and live as long as it
+ * does.
+ *
+ * Errors. Functions that can fail return a vit_status, 0 being success; vit_last_error() then says
+ * in words what was expected and what was found. The library never prints, exits, aborts or throws,
+ * and installs no signal handler.
+ *
+ * Answers. A model gives the same logits, to the last bit, on every CPU, instruction set, number of
+ * threads and batch size.
+ *
+ * Stability. Within a major version functions, numbers and fields keep their meaning; structs grow
+ * at the end only, which struct_size tells the library. A NULL for options means the defaults. */
+#ifndef VITRUN_H
+#define VITRUN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define VIT_VERSION_MAJOR 0
+#define VIT_VERSION_MINOR 1
+#define VIT_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define VIT_API __attribute__((visibility("default")))
+#else
+#define VIT_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct vit_model vit_model;
+typedef struct vit_session vit_session;
+
+typedef enum vit_status {
+  VIT_OK = 0,
+  VIT_ERROR_ARGUMENT = 1, /* the caller's mistake: NULL, a size out of range, an unknown ISA */
+  VIT_ERROR_FILE = 2,     /* the system could not open or map the file */
+  VIT_ERROR_MODEL = 3,    /* the file is not a usable .qbin, or damaged */
+  VIT_ERROR_MEMORY = 4,   /* out of memory */
+  VIT_ERROR_SYSTEM = 5    /* the system refused something else, a thread say */
+} vit_status;
+
+/* "VIT_ERROR_FILE"; "VIT_UNKNOWN" for a number that is no status. */
+VIT_API const char* vit_status_name(vit_status status);
+/* About the last failure on this thread, "" if there was none; valid until the next one. */
+VIT_API const char* vit_last_error(void);
+
+/* Of the library that runs, which may be newer than this header: major * 10000 + minor * 100 +
+ * patch. */
+VIT_API int vit_version(void);
+/* Instruction sets this CPU can run, best first, separated by spaces: "avx512vnni avx2 scalar". */
+VIT_API const char* vit_isa_names(void);
+
+/* ---- models ---- */
+
+typedef struct vit_model_options {
+  size_t struct_size; /* sizeof(vit_model_options) */
+  int verify; /* not 0: compare all weights with their checksums, which reads the whole file */
+} vit_model_options;
+
+/* Maps a .qbin and checks its structure. The file must not be changed while it is open (replace it
+ * by renaming another over it). Free with vit_model_close. */
+VIT_API vit_status vit_model_open(const char* path, const vit_model_options* options,
+                                  vit_model** out);
+/* The same on bytes in memory, aligned to 64, which must stay unchanged until the model and its
+ * sessions are gone. */
+VIT_API vit_status vit_model_open_memory(const void* bytes, size_t size,
+                                         const vit_model_options* options, vit_model** out);
+VIT_API void vit_model_close(vit_model* model);
+
+VIT_API const char* vit_model_name(const vit_model* model); /* "deit_small_patch16_224" */
+VIT_API int vit_model_width(const vit_model* model);        /* of its input, in pixels */
+VIT_API int vit_model_height(const vit_model* model);
+VIT_API int vit_model_classes(const vit_model* model);
+/* NULL if the model has no names for its classes or there is no such class. */
+VIT_API const char* vit_model_label(const vit_model* model, int class_index);
+/* A metadata entry as text ("recipe.method"), or NULL; numbers of an array are separated by spaces.
+ */
+VIT_API const char* vit_model_metadata(const vit_model* model, const char* key);
+/* Of the file, which is mapped: what of it is in memory the system may drop and read again. */
+VIT_API size_t vit_model_file_bytes(const vit_model* model);
+
+/* ---- sessions ---- */
+
+typedef struct vit_session_options {
+  size_t struct_size; /* sizeof(vit_session_options) */
+  int threads;        /* 1..256, the caller's being one of them; 0: one for each CPU */
+  int max_batch;      /* images a run may take at once, 1..4096; 0: 1 */
+  const char* isa;    /* of vit_isa_names(); NULL: VITRUN_ISA in the environment, or the best */
+} vit_session_options;
+
+/* Allocates all memory and starts the threads that runs need. Free with vit_session_free. */
+VIT_API vit_status vit_session_create(const vit_model* model, const vit_session_options* options,
+                                      vit_session** out);
+VIT_API void vit_session_free(vit_session* session);
+
+/* An image of 8-bit R, G, B pixels, any size up to 32768 x 32768; row y begins at rgb + y *
+ * row_bytes. Resized, cropped and normalised as the model was trained (timm's transform on Pillow,
+ * bit for bit). logits: [classes]. Buffers for the largest image seen are kept; a larger one
+ * allocates. */
+VIT_API vit_status vit_session_run_rgb(vit_session* session, const uint8_t* rgb, int width,
+                                       int height, ptrdiff_t row_bytes, float* logits);
+/* images: `batch` (1..max_batch) of [3, height, width] floats, normalised already; logits: [batch,
+ * classes]. Allocates nothing. */
+VIT_API vit_status vit_session_run_float(vit_session* session, const float* images, int batch,
+                                         float* logits);
+/* Bytes of the buffers of a session. */
+VIT_API size_t vit_session_memory(const vit_session* session);
+/* The instruction set it runs on. */
+VIT_API const char* vit_session_isa(const vit_session* session);
+
+typedef struct vit_prediction {
+  int class_index;
+  float logit, probability; /* probability: softmax over all classes */
+} vit_prediction;
+
+/* The k (<= classes) largest of logits [classes], best first, equal ones by class. Allocates
+ * nothing. */
+VIT_API vit_status vit_top_k(const float* logits, int classes, int k, vit_prediction* out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* VITRUN_H */
