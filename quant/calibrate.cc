@@ -5,8 +5,6 @@
 #include <cmath>
 #include <memory>
 
-#include "models/status.h"
-
 namespace vitrun {
 namespace {
 
@@ -182,7 +180,6 @@ ImageSource tensor_source(Tensor images) {
 std::vector<SiteRange> calibrate(Reference& engine, const std::vector<Site>& sites,
                                  const std::vector<int>& bits, const ImageSource& images,
                                  Objective objective, const Progress& progress) {
-  if (images.count < 1) fail("calibration needs at least one image");
   const Graph& graph = engine.graph();
   std::vector<Search> searches;
   for (size_t i = 0; i < sites.size(); i++)

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 namespace vitrun {
 
@@ -90,6 +91,88 @@ UniformRange search_range(std::span<const float> values, int bits) {
     }
   }
   return best;
+}
+
+namespace {
+
+// The range of one channel, not widened to contain 0 unless it is nearly a point.
+UniformRange channel_range(double low, double high, int bits) {
+  const double scale = (high - low) / ((1 << bits) - 1);
+  if (high - low < 1e-3 * std::max(std::fabs(low), std::fabs(high)) || scale < 1e-30)
+    return uniform_range(low, high, bits);
+  const float s = static_cast<float>(scale);
+  return {s, static_cast<int>(std::nearbyint(-low / double{s}))};
+}
+
+struct Moments {
+  double mean, deviation;
+};
+
+Moments moments(const std::vector<double>& x) {
+  const double n = static_cast<double>(x.size());
+  const double mean = std::accumulate(x.begin(), x.end(), 0.0) / n;
+  double squares = 0;
+  for (double v : x) squares += (v - mean) * (v - mean);
+  return {mean, std::sqrt(squares / n)};
+}
+
+std::vector<double> held(std::vector<double> x, double k) {
+  const Moments m = moments(x);
+  if (std::isinf(k)) return x;
+  for (double& v : x) v = std::clamp(v, m.mean - k * m.deviation, m.mean + k * m.deviation);
+  return x;
+}
+
+}  // namespace
+
+ChannelStatistics ChannelStatistics::clipped(double k) const {
+  return {bits, held(scale, k), held(zero, k)};
+}
+
+UniformRange ChannelStatistics::mean() const {
+  const double top = (1 << bits) - 1;
+  return {static_cast<float>(moments(scale).mean),
+          static_cast<int>(std::clamp(std::nearbyint(moments(zero).mean), 0.0, top))};
+}
+
+ChannelObserver::ChannelObserver(int channels, int64_t rows, int bits)
+    : bits_(bits), tails_(static_cast<size_t>(channels), TailObserver(rows)) {}
+
+void ChannelObserver::add(std::span<const float> rows) {
+  for (size_t i = 0; i < rows.size(); i++) tails_[i % tails_.size()].add(rows.subspan(i, 1));
+}
+
+void ChannelObserver::set_candidates() {
+  for (size_t p = 0; p < std::size(kPercentiles); p++) {
+    for (TailObserver& t : tails_)
+      candidates_[p].ranges.push_back(
+          channel_range(t.low(kPercentiles[p]), t.high(kPercentiles[p]), bits_));
+    candidates_[p].error.assign(tails_.size(), 0);
+  }
+  tails_.clear();
+}
+
+void ChannelObserver::add_error(std::span<const float> rows) {
+  for (Candidate& candidate : candidates_) {
+    const size_t channels = candidate.ranges.size();
+    for (size_t i = 0; i < rows.size(); i++) {
+      const UniformRange& r = candidate.ranges[i % channels];
+      const float e = rows[i] - dequantize(quantize(rows[i], r, bits_), r);
+      candidate.error[i % channels] += static_cast<double>(e * e);
+    }
+  }
+}
+
+ChannelStatistics ChannelObserver::best() const {
+  ChannelStatistics out{bits_, {}, {}};
+  for (size_t c = 0; c < candidates_[0].ranges.size(); c++) {
+    const Candidate* least = std::min_element(
+        std::begin(candidates_), std::end(candidates_),
+        [&](const Candidate& a, const Candidate& b) { return a.error[c] < b.error[c]; });
+    out.scale.push_back(static_cast<double>(least->ranges[c].scale));
+    out.zero.push_back(least->ranges[c].zero);
+  }
+  return out;
 }
 
 }  // namespace vitrun

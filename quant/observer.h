@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <iterator>
 #include <span>
 #include <vector>
 
@@ -63,5 +64,40 @@ double squared_error(std::span<const float> values, UniformRange range, int bits
 // The percentile search over values at hand (one weight row): the candidate with the least squared
 // error.
 UniformRange search_range(std::span<const float> values, int bits);
+
+// Scale s and zero point z of each channel of a LayerNorm's output, of `bits` bits. z is not held
+// to 0 .. 2^bits - 1: it disappears into beta.
+struct ChannelStatistics {
+  int bits = 8;
+  std::vector<double> scale, zero;
+
+  // s and z held to mean +- k standard deviations over the channels; an infinite k changes nothing.
+  ChannelStatistics clipped(double k) const;
+  // s~ = mean(s), z~ = round(mean(z)), within the codes: the quantizer of the folded output.
+  UniformRange mean() const;
+};
+
+// The percentile search for every channel of a stream of rows [.., channels] at once: add() all
+// rows, then set_candidates(), then add_error() all rows again. Memory as TailObserver, by channel.
+class ChannelObserver {
+ public:
+  // `rows` will be given in all.
+  ChannelObserver(int channels, int64_t rows, int bits);
+
+  void add(std::span<const float> rows);
+  void set_candidates();
+  void add_error(std::span<const float> rows);
+  ChannelStatistics best() const;
+
+ private:
+  struct Candidate {
+    std::vector<UniformRange> ranges;  // of the channels
+    std::vector<double> error;
+  };
+
+  int bits_;
+  std::vector<TailObserver> tails_;
+  Candidate candidates_[std::size(kPercentiles)];
+};
 
 }  // namespace vitrun

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "models/status.h"
+#include "quant/allocate.h"
 #include "quant/pipeline.h"
 #include "runtime/cli.h"
 #include "runtime/npy.h"
@@ -18,12 +19,13 @@ ImageSource from_files(const std::vector<Sample>& samples, const ModelConfig& co
           }};
 }
 
-void check_method(const cxxopts::ParseResult& args) {
-  const std::string method = args["method"].as<std::string>(),
-                    mixed = args["mixed"].as<std::string>();
-  if (method != "layerwise")
-    throw UsageError(cat("--method ", method, ": this version has 'layerwise'"));
-  if (mixed != "none") throw UsageError(cat("--mixed ", mixed, ": this version has 'none'"));
+// A bad value on the command line is wrong use.
+Method choose_method(const std::string& name) {
+  try {
+    return method_called(name);
+  } catch (const Error& e) {
+    throw UsageError(cat("--", e.what()));
+  }
 }
 
 Objective choose_objective(const std::string& name) {
@@ -51,11 +53,45 @@ ImageSource choose_calibration(const cxxopts::ParseResult& args, const ModelConf
   return from_files(samples, config);
 }
 
+MixedOptions mixed_options(const cxxopts::ParseResult& args, const QuantizeOptions& base) {
+  const std::string mp = args["mp-case"].as<std::string>(),
+                    operands = args["mixed-operands"].as<std::string>();
+  if (mp != "by-unit" && mp != "by-block")
+    throw UsageError(cat("--mp-case must be by-unit or by-block, got '", mp, "'"));
+  if (operands != "wa" && operands != "w")
+    throw UsageError(cat("--mixed-operands must be wa or w, got '", operands, "'"));
+  return {mp == "by-unit" ? MixedCase::kByUnit : MixedCase::kByBlock,
+          operands == "wa" ? MixedOperands::kBoth : MixedOperands::kWeights, base.weight_bits,
+          base.activation_bits};
+}
+
+// The bits of each unit as --mixed says; empty: the same for all.
+BitPlan choose_bits(const cxxopts::ParseResult& args, const FloatModel& model,
+                    const QuantizeOptions& base) {
+  const std::string mixed = args["mixed"].as<std::string>();
+  if (mixed == "none") return {};
+  if (mixed != "lrp") throw UsageError(cat("--mixed must be none or lrp, got '", mixed, "'"));
+  if (!args.count("importance"))
+    throw UsageError("--mixed lrp needs --importance SCORES.json, which vitlrp writes");
+  const MixedOptions options = mixed_options(args, base);
+  return mixed_plan(model.graph, read_importance(args["importance"].as<std::string>(), model.graph),
+                    options);
+}
+
+// The units whose bits are not the base's.
+void print_plan(const BitPlan& plan, const QuantizeOptions& base) {
+  for (const auto& [unit, bits] : plan)
+    if (bits != UnitBits{base.weight_bits, base.activation_bits})
+      std::printf("  %-32s W%d/A%d\n", unit.c_str(), bits.weight, bits.activation);
+}
+
 int run(const cxxopts::ParseResult& args) {
   for (const char* needed : {"weights", "output"})
     if (!args.count(needed)) throw UsageError(cat("--", needed, " is missing"));
-  check_method(args);
   QuantizeOptions options;
+  options.method = choose_method(args["method"].as<std::string>());
+  options.clip_k = args["clip-k"].as<double>();
+  if (!(options.clip_k >= 0)) throw UsageError("--clip-k must be a positive number");
   options.objective = choose_objective(args["objective"].as<std::string>());
   options.weight_bits = int_option(args, "wbits", 3, 8);
   options.activation_bits = int_option(args, "abits", 3, 8);
@@ -65,6 +101,7 @@ int run(const cxxopts::ParseResult& args) {
   FloatModel model = load_float_model(weights, args["arch"].as<std::string>());
   if (args.count("labels"))
     model.config.labels = read_labels(args["labels"].as<std::string>(), model.config.num_classes);
+  options.bits = choose_bits(args, model, options);
   const ImageSource calibration = choose_calibration(args, model.config, options);
   options.provenance["calibration_images"] = calibration.count;
   options.provenance["weights"] = std::filesystem::path(weights).filename().string();
@@ -81,6 +118,7 @@ int run(const cxxopts::ParseResult& args) {
   std::printf("%s: %ju bytes, W%d/A%d, %jd calibration images, %.1f s\n", out.c_str(),
               static_cast<uintmax_t>(std::filesystem::file_size(out)), options.weight_bits,
               options.activation_bits, static_cast<intmax_t>(calibration.count), seconds);
+  print_plan(options.bits, options);
   return 0;
 }
 
@@ -98,16 +136,26 @@ int main(int argc, char** argv) {
        cxxopts::value<std::string>())                                                         //
       ("calib-count", "how many of them to use", cxxopts::value<int>()->default_value("32"))  //
       ("seed", "which of them", cxxopts::value<int>()->default_value("0"))                    //
-      ("method", "layerwise: one scale per tensor, per channel for weights",
-       cxxopts::value<std::string>()->default_value("layerwise"))  //
+      ("method",
+       "after LayerNorm: repq (per-channel statistics folded away), crl (the same, clipped) or "
+       "layerwise (one scale as it is)",
+       cxxopts::value<std::string>()->default_value("repq"))  //
+      ("clip-k", "crl: clip at so many standard deviations; 0: chosen per layer by output error",
+       cxxopts::value<double>()->default_value("0"))  //
       ("objective",
        "what activation ranges minimise: residual (for proj and fc2 the normalised residual "
        "stream) or tensor (the "
        "paper's)",
-       cxxopts::value<std::string>()->default_value("residual"))                                  //
-      ("wbits", "bits of a weight, 3..8", cxxopts::value<int>()->default_value("8"))              //
-      ("abits", "bits of an activation, 3..8", cxxopts::value<int>()->default_value("8"))         //
-      ("mixed", "bits per layer: none", cxxopts::value<std::string>()->default_value("none"))     //
+       cxxopts::value<std::string>()->default_value("residual"))                           //
+      ("wbits", "bits of a weight, 3..8", cxxopts::value<int>()->default_value("8"))       //
+      ("abits", "bits of an activation, 3..8", cxxopts::value<int>()->default_value("8"))  //
+      ("mixed", "bits per unit: none, or lrp (by relevance, around --wbits and --abits)",
+       cxxopts::value<std::string>()->default_value("none"))                                  //
+      ("importance", "lrp: SCORES.json, which vitlrp writes", cxxopts::value<std::string>())  //
+      ("mp-case", "lrp: lower by-unit or by-block",
+       cxxopts::value<std::string>()->default_value("by-unit"))  //
+      ("mixed-operands", "lrp: wa mixes weights and activations, w weights alone",
+       cxxopts::value<std::string>()->default_value("wa"))                                        //
       ("labels", "class names, one a line, to put into the file", cxxopts::value<std::string>())  //
       ("arch", "a timm architecture, where there is no config.json",
        cxxopts::value<std::string>()->default_value(""))                     //
@@ -116,6 +164,8 @@ int main(int argc, char** argv) {
   const std::string examples =
       "  vitquant --weights deit_s/model.safetensors --calib train/ --wbits 4 -o deit_s.qbin\n"
       "  vitquant --weights vit.safetensors --calib list.txt --calib-count 64 --labels names.txt "
-      "-o vit.qbin\n";
+      "-o vit.qbin\n"
+      "  vitquant --weights vit.safetensors --calib list.txt --wbits 4 --abits 4 --method crl \\\n"
+      "           --mixed lrp --importance scores.json -o vit_mp4.qbin\n";
   return vitrun::run_program(options, examples, argc, argv, vitrun::run);
 }

@@ -27,10 +27,12 @@ double relative_error(const Tensor& found, const Tensor& expected) {
 }
 
 // Quantizes a golden model on its own input; the path of the .qbin.
+// Without folds: two images are few to draw the statistics of channels from.
 std::string quantize(const TempFolder& folder, const std::string& name, int bits,
                      const std::string& file = "m.qbin") {
-  output_of({"vitquant", "--weights", model(name), "--calib-raw", input_of(name), "--wbits",
-             std::to_string(bits), "--abits", std::to_string(bits), "-o", folder / file});
+  output_of({"vitquant", "--weights", model(name), "--calib-raw", input_of(name), "--method",
+             "layerwise", "--wbits", std::to_string(bits), "--abits", std::to_string(bits), "-o",
+             folder / file});
   return folder / file;
 }
 

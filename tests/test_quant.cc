@@ -153,5 +153,73 @@ TEST_CASE("bits outside 3..8 and empty calibration are refused") {
                        Error);
 }
 
+// Relative to the largest of what is compared.
+void check_close(std::span<const float> got, std::span<const float> want, double tolerance) {
+  REQUIRE(got.size() == want.size());
+  double worst = 0, largest = 0;
+  for (size_t i = 0; i < got.size(); i++) {
+    worst = std::max(worst, std::fabs(double{got[i]} - double{want[i]}));
+    largest = std::max(largest, std::fabs(double{want[i]}));
+  }
+  CHECK(worst <= tolerance * largest);
+}
+
+TEST_CASE("channel statistics and folded parameters equal NumPy's") {
+  const auto load = [](const std::string& name) {
+    return read_npy(std::string(VITRUN_TEST_DIR) + "/golden/quant/fold_" + name + ".npy");
+  };
+  const Tensor x = load("x");
+  for (int bits : {4, 8}) {
+    ChannelObserver observer(24, 400, bits);
+    observer.add(std::span(x.data).first(24 * 100));
+    observer.add(std::span(x.data).subspan(24 * 100));
+    observer.set_candidates();
+    observer.add_error(x.data);
+    const ChannelStatistics found = observer.best();
+    const Tensor want = load("statistics_" + std::to_string(bits));
+    for (size_t c = 0; c < 24; c++) {
+      CHECK(found.scale[c] == doctest::Approx(want.data[c]).epsilon(1e-5));
+      CHECK(found.zero[c] == want.data[24 + c]);
+    }
+    for (const auto& [name, k] : {std::pair{"repq_", double{INFINITY}}, std::pair{"crl_", 1.5}}) {
+      Tensor gamma = load("gamma"), beta = load("beta"), weight = load("weight"),
+             bias = load("bias");
+      const ChannelStatistics statistics = found.clipped(k);
+      fold_channels(statistics, gamma, beta, weight, bias);
+      const Tensor folded = load(name + std::to_string(bits));
+      const std::span<const float> all = folded.data;
+      check_close(gamma.data, all.subspan(0, 24), 1e-5);
+      check_close(beta.data, all.subspan(24, 24), 1e-5);
+      check_close(weight.data, all.subspan(48, 240), 1e-5);
+      check_close(bias.data, all.subspan(288, 10), 1e-5);
+      CHECK(statistics.mean().scale == doctest::Approx(all[298]).epsilon(1e-5));
+      CHECK(static_cast<float>(statistics.mean().zero) == all[299]);
+    }
+  }
+}
+
+// What a LayerNorm of the golden models feeds its Linear, before and after the fold.
+TEST_CASE("a fold of LayerNorm leaves the logits unchanged") {
+  for (const char* name : {"vit", "deit_distilled", "deit3", "swin", "swin_padded"})
+    for (Method method : {Method::kRepq, Method::kCrl}) {
+      const std::string model_name = name;
+      CAPTURE(model_name);
+      const std::string path = std::string(VITRUN_TEST_DIR) + "/golden/models/" + name;
+      FloatModel model = load_float_model(path + ".safetensors", "");
+      const Tensor images = read_npy(path + ".input.npy"), want = read_npy(path + ".logits.npy");
+      fold_layer_scale(model);
+      FoldOptions options;
+      options.method = method;
+      for (size_t i = 0; i < model.graph.nodes.size(); i++)
+        if (model.graph.nodes[i].kind == NodeKind::kLinear)
+          options.bits[static_cast<int>(i)] = {4, 4};
+      const auto folds = fold_norms(model, tensor_source(images), options);
+      CHECK(folds.size() >= 4);
+      Reference engine(model.graph, model.weights, 1);
+      const Tensor got = engine.run(images);
+      check_close(got.data, want.data, 1e-4);
+    }
+}
+
 }  // namespace
 }  // namespace vitrun

@@ -1,4 +1,4 @@
-"""Goldens for tests/test_quant.cc, from NumPy alone and written from method.md section 2.
+"""Goldens for tests/test_quant.cc, from NumPy alone and written from method.md sections 2 and 3.
 
 Run: python3 tests/golden/make_quant.py   (NumPy; writes tests/golden/quant/)
 """
@@ -32,6 +32,55 @@ def search(row, bits):
     return best[1:]
 
 
+def channel_statistics(x, bits):
+    """Section 3: s and z of each column by the same search; a range keeps its own zero point unless
+    it is nearly a point."""
+    scales, zeros = [], []
+    for column in x.T:
+        best = None
+        for p in PERCENTILES:
+            lo, hi = np.quantile(column.astype(np.float64), [1 - p, p])
+            if hi - lo < 1e-3 * max(abs(lo), abs(hi)):
+                scale, zero = uniform_range(lo, hi, bits)
+            else:
+                scale = np.float32((hi - lo) / (2**bits - 1))
+                zero = np.rint(-lo / np.float64(scale))
+            error = np.sum((column - scale * (codes(column, scale, zero, bits) - zero)) ** 2)
+            if best is None or error < best[0] * (1 - 1e-9):
+                best = (error, scale, zero)
+        scales.append(best[1])
+        zeros.append(best[2])
+    return np.array(scales, np.float64), np.array(zeros, np.float64)
+
+
+def fold(s, z, gamma, beta, w, b, bits):
+    """Section 3: the folded parameters, and the scale and zero point of the folded output."""
+    s_mean, z_mean = np.mean(s), np.clip(np.rint(np.mean(z)), 0, 2**bits - 1)
+    r1, r2 = s / s_mean, z - z_mean
+    return gamma / r1, (beta + s * r2) / r1, w * r1, b - w @ (s * r2), s_mean, z_mean
+
+
+def make_folds(rng):
+    rows, channels, outputs = 400, 24, 10
+    x = (rng.standard_normal((rows, channels)) * np.geomspace(0.2, 8, channels) +
+         rng.standard_normal(channels)).astype(np.float32)
+    x[:, 5] *= 20  # outlier channels, as after ViT's LayerNorm
+    x[:, 6] = np.abs(x[:, 6]) + 4  # far from 0
+    x[:, 7] = 1.5  # a point
+    gamma, beta = rng.uniform(0.5, 2, channels), rng.standard_normal(channels)
+    w, b = rng.standard_normal((outputs, channels)), rng.standard_normal(outputs)
+    values = {"x": x, "gamma": gamma, "beta": beta, "weight": w, "bias": b}
+    for bits in (4, 8):
+        s, z = channel_statistics(x, bits)
+        values[f"statistics_{bits}"] = np.stack([s, z])
+        for name, k in (("repq", np.inf), ("crl", 1.5)):
+            hold = lambda v: np.clip(v, np.mean(v) - k * np.std(v), np.mean(v) + k * np.std(v))
+            folded = fold(*((hold(s), hold(z)) if k < np.inf else (s, z)), gamma, beta, w, b, bits)
+            values[f"{name}_{bits}"] = np.concatenate([np.ravel(v) for v in folded])
+    for name, value in values.items():
+        np.save(OUT / f"fold_{name}.npy", np.asarray(value, np.float32))
+
+
 def main():
     OUT.mkdir(exist_ok=True)
     rng = np.random.default_rng(7)
@@ -53,6 +102,7 @@ def main():
     k = np.arange(256)
     values = 2.0 ** -np.ceil(k / 2) * np.where(k % 2, np.sqrt(2), 1)
     np.save(OUT / "log_sqrt2.npy", values.astype(np.float32))
+    make_folds(rng)
 
 
 if __name__ == "__main__":

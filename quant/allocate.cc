@@ -1,0 +1,182 @@
+#include "quant/allocate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "kernels/pack.h"
+#include "models/json.h"
+#include "models/sites.h"
+#include "models/status.h"
+
+namespace vitrun {
+namespace {
+
+// A unit of a block, as allocation sees it.
+struct BlockUnit {
+  std::string name, kind;  // "blocks.3.attn.qkv", "attn.qkv"
+  int block = 0;           // counted through Swin's stages
+  int64_t parameters = 0;  // of its weight
+  double importance = 0;
+};
+
+// "layers.1.blocks.0." or "blocks.0.", empty for what is in no block.
+std::string block_prefix(const std::string& name) {
+  const size_t at = name.find("blocks.");
+  if (at == std::string::npos) return "";
+  return name.substr(0, name.find('.', at + 7) + 1);
+}
+
+int64_t parameters_of(const Graph& graph, const std::string& unit) {
+  const int node = graph.find(unit);
+  if (node < 0 || graph.nodes[static_cast<size_t>(node)].kind != NodeKind::kLinear) return 0;
+  const Node& n = graph.nodes[static_cast<size_t>(node)];
+  return int64_t{n.cols} * graph.nodes[static_cast<size_t>(n.in[0])].cols;
+}
+
+std::vector<BlockUnit> block_units(const Graph& graph, const Importance& importance) {
+  std::vector<BlockUnit> units;
+  std::vector<std::string> blocks;
+  for (const std::string& name : unit_names(graph)) {
+    const std::string prefix = block_prefix(name);
+    if (prefix.empty()) continue;
+    if (blocks.empty() || blocks.back() != prefix) blocks.push_back(prefix);
+    units.push_back({name, name.substr(prefix.size()), static_cast<int>(blocks.size()) - 1,
+                     parameters_of(graph, name), importance.at(name)});
+  }
+  return units;
+}
+
+// The groups that are lowered together, least important first: units of a kind one by one, or whole
+// blocks. The first two blocks are not among them.
+std::vector<std::vector<const BlockUnit*>> lowering_order(
+    const std::vector<const BlockUnit*>& units, MixedCase mixed_case) {
+  std::map<int, std::vector<const BlockUnit*>> groups;
+  for (size_t i = 0; i < units.size(); i++)
+    if (units[i]->block >= 2)
+      groups[mixed_case == MixedCase::kByBlock ? units[i]->block : static_cast<int>(i)].push_back(
+          units[i]);
+  std::vector<std::vector<const BlockUnit*>> order;
+  for (auto& [key, group] : groups) order.push_back(std::move(group));
+  auto sum = [](const std::vector<const BlockUnit*>& group) {
+    double total = 0;
+    for (const BlockUnit* u : group) total += u->importance;
+    return total;
+  };
+  std::stable_sort(order.begin(), order.end(),
+                   [&](const auto& a, const auto& b) { return sum(a) < sum(b); });
+  return order;
+}
+
+// Lowers groups until the parameters lowered make up for those raised. Units without a weight are
+// counted one by one, so that as many are lowered as were raised.
+void lower(const std::vector<const BlockUnit*>& units, MixedCase mixed_case,
+           const std::function<void(const BlockUnit&)>& lower_one) {
+  auto size = [](const BlockUnit& u) { return std::max<int64_t>(u.parameters, 1); };
+  int64_t owed = 0;
+  for (const BlockUnit* u : units)
+    if (u->block < 2) owed += size(*u);
+  for (const auto& group : lowering_order(units, mixed_case)) {
+    if (owed <= 0) return;
+    for (const BlockUnit* u : group) {
+      owed -= size(*u);
+      lower_one(*u);
+    }
+  }
+}
+
+}  // namespace
+
+Importance read_importance(const std::string& path, const Graph& graph) {
+  std::ifstream in(path);
+  if (!in) fail(path, ": cannot open");
+  const std::string text((std::istreambuf_iterator<char>(in)), {});
+  Importance importance;
+  try {
+    for (const auto& unit : parse_json(text, path, 4).at("units")) {
+      const std::string name = unit.at("name");
+      const double value = unit.at("importance");
+      if (!(value >= 0) || std::isinf(value))
+        fail(path, ": the importance of '", name, "' is ", value, ", expected a number >= 0");
+      if (!importance.emplace(name, value).second) fail(path, ": unit '", name, "' occurs twice");
+    }
+  } catch (const nlohmann::json::exception& e) {
+    fail(path, ": expected SCORES.json of vitlrp: ", e.what());
+  }
+  std::set<std::string> known;
+  for (const std::string& name : unit_names(graph)) {
+    known.insert(name);
+    if (!block_prefix(name).empty() && !importance.contains(name))
+      fail(path, ": unit '", name, "' of the model is missing");
+  }
+  for (const auto& [name, value] : importance)
+    if (!known.contains(name)) fail(path, ": the model has no unit '", name, "'");
+  return importance;
+}
+
+BitPlan mixed_plan(const Graph& graph, const Importance& importance, const MixedOptions& options) {
+  if (options.weight_bits <= kMinBits)
+    fail("mixed precision around ", options.weight_bits,
+         " bits has no bits to lower: the least is ", kMinBits);
+  const std::vector<BlockUnit> units = block_units(graph, importance);
+  if (units.empty() || units.back().block < 2) fail("mixed precision needs more than two blocks");
+  BitPlan plan;
+  for (const std::string& name : unit_names(graph))
+    plan[name] = {options.weight_bits, options.activation_bits};
+  auto change = [&](const std::string& name, int by) {
+    UnitBits& bits = plan.at(name);
+    bits.weight = std::clamp(bits.weight + by, kMinBits, kMaxBits);
+    if (options.operands == MixedOperands::kBoth)
+      bits.activation = std::clamp(bits.activation + by, kMinBits, kMaxBits);
+  };
+  std::map<std::string, std::vector<const BlockUnit*>>
+      pools;  // units that are traded for each other
+  for (const BlockUnit& u : units) {
+    if (u.block < 2) change(u.name, 1);
+    pools[options.mixed_case == MixedCase::kByUnit ? u.kind : ""].push_back(&u);
+  }
+  for (const auto& [kind, pool] : pools)
+    lower(pool, options.mixed_case, [&](const BlockUnit& u) { change(u.name, -1); });
+  return plan;
+}
+
+std::vector<size_t> choose_within(const std::vector<std::vector<Choice>>& units, int64_t limit) {
+  // Selections over the units so far, by bytes; a larger one is kept only if it costs less.
+  struct Partial {
+    int64_t bytes;
+    double cost;
+    int before;  // index into the layer before
+    size_t choice;
+  };
+  std::vector<std::vector<Partial>> layers{{{0, 0.0, -1, 0}}};
+  for (const std::vector<Choice>& unit : units) {
+    std::vector<Partial> all;
+    for (size_t i = 0; i < layers.back().size(); i++)
+      for (size_t c = 0; c < unit.size(); c++) {
+        const Partial& p = layers.back()[i];
+        if (p.bytes + unit[c].bytes > limit) continue;
+        all.push_back({p.bytes + unit[c].bytes, p.cost + unit[c].cost, static_cast<int>(i), c});
+      }
+    std::sort(all.begin(), all.end(), [](const Partial& a, const Partial& b) {
+      return a.bytes != b.bytes ? a.bytes < b.bytes : a.cost < b.cost;
+    });
+    std::vector<Partial> kept;
+    for (const Partial& p : all)
+      if (kept.empty() || p.cost < kept.back().cost) kept.push_back(p);
+    layers.push_back(std::move(kept));
+  }
+  if (layers.back().empty()) fail("no choice of bits fits into ", limit, " bytes of weights");
+  std::vector<size_t> chosen(units.size());
+  int at = static_cast<int>(layers.back().size()) - 1;  // the last is the cheapest
+  for (size_t u = units.size(); u-- > 0;) {
+    const Partial& p = layers[u + 1][static_cast<size_t>(at)];
+    chosen[u] = p.choice;
+    at = p.before;
+  }
+  return chosen;
+}
+
+}  // namespace vitrun

@@ -1,0 +1,50 @@
+// How many bits each unit gets, by its relevance (method.md section 5).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "models/graph.h"
+#include "quant/bit_plan.h"
+
+namespace vitrun {
+
+// Relative importance by unit name, of every unit of the blocks (and Swin's reductions).
+using Importance = std::map<std::string, double>;
+
+// From SCORES.json as vitlrp writes it. Fails naming the file and the unit where one is missing,
+// unknown or given twice, or an importance is negative or not a number.
+Importance read_importance(const std::string& path, const Graph& graph);
+
+enum class MixedCase {
+  kByUnit,   // for each kind of unit the blocks where that kind matters least are lowered
+  kByBlock,  // whole blocks are lowered, those whose units matter least together
+};
+
+enum class MixedOperands { kBoth, kWeights };  // which bits are mixed: W and A, or W alone
+
+struct MixedOptions {
+  MixedCase mixed_case = MixedCase::kByUnit;
+  MixedOperands operands = MixedOperands::kBoth;
+  int weight_bits = 4, activation_bits = 4;  // the base: units that are neither raised nor lowered
+};
+
+// The paper's rule: every unit of the first two blocks gets one bit more, and of the later blocks
+// the least important are lowered by one until the weights take no more bits than at the base:
+// where blocks are of one size, two of each kind. Bits stay within 3..8: a unit at 3 is not
+// lowered, which at base 3 leaves nothing to lower and fails.
+BitPlan mixed_plan(const Graph& graph, const Importance& importance, const MixedOptions& options);
+
+// One choice for a unit.
+struct Choice {
+  int bits;
+  int64_t bytes;
+  double cost;
+};
+
+// One choice for each unit such that the bytes are at most `limit` and the sum of costs is least:
+// the multiple-choice knapsack, solved exactly by dynamic programming over the sums of bytes that
+// no cheaper and smaller selection dominates. Fails where not even the smallest choices fit.
+std::vector<size_t> choose_within(const std::vector<std::vector<Choice>>& units, int64_t limit);
+
+}  // namespace vitrun
