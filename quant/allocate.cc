@@ -96,7 +96,8 @@ Importance read_importance(const std::string& path, const Graph& graph) {
   const std::string text((std::istreambuf_iterator<char>(in)), {});
   Importance importance;
   try {
-    for (const auto& unit : parse_json(text, path, 4).at("units")) {
+    const nlohmann::json document = parse_json(text, path, 4);
+    for (const auto& unit : document.at("units")) {
       const std::string name = unit.at("name");
       const double value = unit.at("importance");
       if (!(value >= 0) || std::isinf(value))

@@ -166,8 +166,7 @@ class QbinWriter {
            std::span<const uint8_t> bytes);
 
   std::vector<uint8_t> serialize() const;
-  // All or nothing: writes beside `path`, syncs, then renames over it. On failure (a full disk,
-  // say) the file that was there is left as it was and nothing else is left behind.
+  // All or nothing (atomic_file.h).
   void write(const std::string& path) const;
 
  private:

@@ -1,19 +1,12 @@
 // The writer; the format is specified in qbin.h.
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
 #include <cstring>
-#include <filesystem>
 #include <iterator>
-#include <system_error>
 #include <type_traits>
 #include <utility>
 
 #include "models/status.h"
+#include "runtime/atomic_file.h"
 #include "runtime/crc32.h"
 #include "runtime/qbin.h"
 
@@ -61,61 +54,6 @@ void put_value(Buffer& out, const T& value) {
 
 uint64_t aligned(uint64_t size) {
   return (size + kQbinAlign - 1) / kQbinAlign * kQbinAlign;
-}
-
-[[noreturn]] void fail_system(const std::string& path, const char* what, int error) {
-  fail(path, ": cannot ", what, ": ", std::generic_category().message(error));
-}
-
-// A new file beside `target` that takes its place when committed and vanishes otherwise.
-class TemporaryFile {
- public:
-  explicit TemporaryFile(const std::string& target) : target_(target) {
-    constexpr int kTries = 100;  // names left behind by crashed runs, or in use
-    for (int i = 0; i < kTries && fd_ < 0; i++) {
-      path_ = cat(target, ".tmp", i);
-      fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-      if (fd_ < 0 && errno != EEXIST) break;
-    }
-    if (fd_ < 0) fail_system(path_, "create", errno);
-  }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-  ~TemporaryFile() {
-    if (fd_ >= 0) close(fd_);
-    if (!committed_) unlink(path_.c_str());
-  }
-
-  void write(std::span<const uint8_t> bytes) {
-    while (!bytes.empty()) {
-      const ssize_t written = ::write(fd_, bytes.data(), bytes.size());
-      if (written < 0 && errno == EINTR) continue;
-      if (written <= 0) fail_system(target_, "write", written < 0 ? errno : ENOSPC);
-      bytes = bytes.subspan(static_cast<size_t>(written));
-    }
-  }
-
-  void commit() {
-    if (fsync(fd_) != 0) fail_system(target_, "write", errno);
-    if (close(std::exchange(fd_, -1)) != 0) fail_system(target_, "write", errno);
-    if (rename(path_.c_str(), target_.c_str()) != 0) fail_system(target_, "replace", errno);
-    committed_ = true;
-  }
-
- private:
-  std::string target_, path_;
-  int fd_ = -1;
-  bool committed_ = false;
-};
-
-// Makes a rename in the folder survive a power cut. Best effort: not every file system or
-// permission allows it, and the file is complete either way.
-void sync_folder(const std::filesystem::path& folder) {
-  const char* path = folder.empty() ? "." : folder.c_str();
-  const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return;
-  fsync(fd);
-  close(fd);
 }
 
 }  // namespace
@@ -197,16 +135,7 @@ Buffer QbinWriter::serialize() const {
 }
 
 void QbinWriter::write(const std::string& path) const {
-  std::error_code ignored;
-  const std::filesystem::file_status status = std::filesystem::status(path, ignored);
-  if (exists(status) && !is_regular_file(status)) {
-    fail(path, ": expected a regular file to replace, found a folder, pipe or device");
-  }
-  const Buffer file = build(path);
-  TemporaryFile temporary(path);
-  temporary.write(file);
-  temporary.commit();
-  sync_folder(std::filesystem::path(path).parent_path());
+  write_file(path, build(path));
 }
 
 }  // namespace vitrun

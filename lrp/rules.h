@@ -1,0 +1,47 @@
+// The rules of layer-wise relevance propagation (method.md section 4; Chefer et al. 2012.09838) and
+// of back-propagation, one function per node kind, for one image. A value is [rows, cols],
+// attention scores [windows * heads * tokens, tokens], as the nodes of graph.h say.
+#pragma once
+
+#include "models/graph.h"
+
+namespace vitrun {
+
+// What flows backwards through a value, of its shape: its relevance R and its gradient
+// d logit / d value.
+struct Flow {
+  std::vector<float> relevance, gradient;
+
+  bool empty() const { return relevance.empty(); }
+};
+
+// A node in the reverse walk. `in` are the values of its inputs, `out` its own; null where there is
+// none. `flow` is what arrived at its output.
+struct RuleCall {
+  const Graph& graph;
+  const Weights& weights;
+  const Weights& magnitudes;  // |W| of every Linear, by the name of W
+  const Node& node;
+  const Tensor* in[2];
+  const Tensor& out;
+  const Flow& flow;
+
+  const AttentionGeometry& geometry() const {
+    return graph.attention[static_cast<size_t>(node.attention)];
+  }
+};
+
+// a / (b + 1e-9), 0 where b is 0.
+float safe_divide(float a, float b);
+
+// What flows to the inputs of a node: its share of the relevance by the rule of its kind, and the
+// gradient by the chain rule. The walk ends at kTokens and kPatches: they have no rule. Returns the
+// relevance that had nowhere to go: of an output to which no input contributes (Z = 0), and of a
+// merged map's padding.
+double propagate(const RuleCall& call, Flow (&to)[2]);
+
+// What a value receives from several readers: gradients are added; relevances by the rule for
+// fan-out, R = x sum_i safe(R_i, x), or added where the readers take different parts of the value.
+void join(const Tensor& value, bool parts, Flow&& from, Flow& into);
+
+}  // namespace vitrun

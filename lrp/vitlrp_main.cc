@@ -1,0 +1,266 @@
+// vitlrp: which layers matter, by layer-wise relevance.
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <numeric>
+
+#include "lrp/heatmap.h"
+#include "lrp/report.h"
+#include "lrp/scores.h"
+#include "models/status.h"
+#include "runtime/atomic_file.h"
+#include "runtime/cli.h"
+#include "runtime/dataset.h"
+#include "runtime/model_file.h"
+#include "runtime/npy.h"
+
+namespace vitrun {
+namespace {
+
+volatile std::sig_atomic_t interrupted = 0;
+
+// What is to be explained: images, and a class for each (-1: the predicted one).
+struct Work {
+  int64_t count = 0;
+  std::function<Tensor(int64_t first, int64_t n)> load;
+  std::vector<int> targets;
+  std::string target = "predicted";
+};
+
+// "i/n": this process takes the images i, i + n, ... of the list.
+std::vector<Sample> shard_of(const std::vector<Sample>& samples, const std::string& shard) {
+  int index = 0, count = 0;
+  char rest = 0;
+  if (std::sscanf(shard.c_str(), "%d/%d%c", &index, &count, &rest) != 2 || count < 1 || index < 0 ||
+      index >= count)
+    throw UsageError(cat("--shard must be I/N with 0 <= I < N, got '", shard, "'"));
+  std::vector<Sample> own;
+  for (size_t i = static_cast<size_t>(index); i < samples.size(); i += static_cast<size_t>(count))
+    own.push_back(samples[i]);
+  return own;
+}
+
+void choose_targets(const cxxopts::ParseResult& args, const std::vector<Sample>& samples,
+                    Work& work) {
+  work.targets.assign(static_cast<size_t>(work.count), -1);
+  if (args.count("class") + args.count("labels") > 1) throw UsageError("give --class or --labels");
+  if (args.count("class")) {
+    const int c = int_option(args, "class", 0, 1 << 20);
+    work.targets.assign(work.targets.size(), c);
+    work.target = cat("class ", c);
+  }
+  if (!args.count("labels")) return;
+  const std::string list = args["labels"].as<std::string>();
+  const std::vector<Sample> labelled = samples.empty() ? load_samples(list) : samples;
+  for (size_t i = 0; i < work.targets.size(); i++) {
+    if (i >= labelled.size() || labelled[i].label < 0)
+      fail(list, ": image ", i, " has no label; expected `path label` lines for ", work.count,
+           " images");
+    work.targets[i] = labelled[i].label;
+  }
+  work.target = "labels";
+}
+
+Work choose_work(const cxxopts::ParseResult& args, const ModelConfig& config) {
+  if (args.count("images") + args.count("raw") != 1) throw UsageError("give --images or --raw");
+  Work work;
+  std::vector<Sample> samples;
+  const int64_t limit = args.count("limit") ? int_option(args, "limit", 1, 1 << 30) : INT64_MAX;
+  if (args.count("raw")) {
+    auto all = std::make_shared<Tensor>(read_raw_images(args["raw"].as<std::string>(), config));
+    work.count = std::min(all->dims[0], limit);
+    work.load = [all](int64_t first, int64_t n) { return slice(*all, first, n); };
+  } else {
+    // With --labels the list of labels is the list of images.
+    samples = load_samples(args[args.count("labels") ? "labels" : "images"].as<std::string>());
+    if (args.count("shard")) samples = shard_of(samples, args["shard"].as<std::string>());
+    auto loader = std::make_shared<ImageLoader>(config);
+    work.count = std::min(static_cast<int64_t>(samples.size()), limit);
+    work.load = [loader, samples](int64_t first, int64_t n) {
+      return loader->load(samples, static_cast<size_t>(first), static_cast<size_t>(n));
+    };
+  }
+  choose_targets(args, samples, work);
+  return work;
+}
+
+// Whether the order of importances has settled: compared each time the images have doubled.
+class Stability {
+ public:
+  bool settled(const Scores& scores) {
+    if (scores.images < next_) return false;
+    next_ = 2 * scores.images;
+    const std::vector<double> now = scores.importance();
+    const double tau = last_.empty() ? 0 : kendall_tau(now, last_);
+    last_ = now;
+    if (tau > 0)
+      std::fprintf(stderr, "%jd images: Kendall tau %.3f to half as many\n",
+                   static_cast<intmax_t>(scores.images), tau);
+    return tau >= 0.98;
+  }
+
+ private:
+  int64_t next_ = 8;
+  std::vector<double> last_;
+};
+
+// Ranks and numbers of the units, most important first.
+void print_scores(const Scores& scores) {
+  const auto importance = scores.importance(), contribution = scores.contribution(),
+             error = scores.standard_error();
+  std::vector<size_t> order(scores.units.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return importance[a] > importance[b]; });
+  std::printf("%jd images, target: %s\n  importance  contribution  +- error     unit\n",
+              static_cast<intmax_t>(scores.images), scores.target.c_str());
+  for (size_t u : order)
+    std::printf("  %8.4f %%  %.4e  %.2e  %s\n", 100 * importance[u], contribution[u], error[u],
+                scores.units[u].name.c_str());
+  std::printf("Kendall tau to gradient x input: %.3f\n",
+              kendall_tau(scores.contribution(), scores.gradient_input()));
+}
+
+Scores start_scores(const cxxopts::ParseResult& args, const Graph& graph, const Work& work) {
+  Scores scores(graph, work.target);
+  if (!args.count("resume")) return scores;
+  if (!args.count("output")) throw UsageError("--resume goes on with the file that -o names");
+  const std::string path = args["output"].as<std::string>();
+  if (!std::filesystem::exists(path)) return scores;
+  scores.merge(read_scores(path));
+  if (scores.images > work.count)
+    fail(path, ": has ", scores.images, " images already, the list only ", work.count);
+  return scores;
+}
+
+// Adds the images from scores.images on, in batches, until all are done, the order is stable or the
+// user interrupts.
+void accumulate(const cxxopts::ParseResult& args, RelevanceEngine& engine, const Work& work,
+                int64_t batch, Scores& scores) {
+  const bool until_stable = args.count("until-stable") > 0;
+  Stability stability;
+  double leak = 0;
+  ProgressBar bar("relevance");
+  const auto start = std::chrono::steady_clock::now();
+  const int64_t before = scores.images;
+  while (scores.images < work.count && !interrupted) {
+    const int64_t first = scores.images, n = std::min(batch, work.count - first);
+    const std::vector<int> targets(work.targets.begin() + first, work.targets.begin() + first + n);
+    for (const ImageRelevance& r : engine.run(work.load(first, n), targets)) {
+      scores.add(r);
+      leak = std::max(leak, r.conservation_error);
+    }
+    bar.update(static_cast<double>(scores.images) / static_cast<double>(work.count));
+    if (until_stable && stability.settled(scores)) break;
+  }
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  std::fprintf(stderr, "%jd images in %.1f s, %.1f images/s, relevance conserved to %.1e%s\n",
+               static_cast<intmax_t>(scores.images - before), seconds,
+               static_cast<double>(scores.images - before) / seconds, leak,
+               interrupted ? "; interrupted, what was done is kept" : "");
+}
+
+std::vector<Picture> draw_pictures(RelevanceEngine& engine, const Graph& graph, const Work& work,
+                                   int64_t count) {
+  std::vector<Picture> pictures;
+  for (int64_t i = 0; i < std::min(count, work.count); i++) {
+    const Tensor image = work.load(i, 1);
+    const ImageRelevance r = engine.run(image, {work.targets[static_cast<size_t>(i)]}, true)[0];
+    const auto& labels = graph.config.labels;
+    const auto target = static_cast<size_t>(r.target);
+    pictures.push_back({target < labels.size() ? labels[target] : cat("class ", r.target),
+                        draw_heatmap(graph, image, r.heatmap)});
+  }
+  return pictures;
+}
+
+int explain(const cxxopts::ParseResult& args) {
+  if (!args.count("weights")) throw UsageError("--weights is missing");
+  const FloatModel model =
+      load_float_model(args["weights"].as<std::string>(), args["arch"].as<std::string>());
+  const Work work = choose_work(args, model.config);
+  const int threads =
+      args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
+  RelevanceEngine engine(model.graph, model.weights, threads);
+  Scores scores = start_scores(args, model.graph, work);
+  std::signal(SIGINT, [](int) { interrupted = 1; });
+  accumulate(args, engine, work, std::max(2 * threads, 4), scores);
+  if (scores.images == 0) return 1;
+  if (args.count("output")) write_scores(scores, args["output"].as<std::string>());
+  print_scores(scores);
+  if (args.count("heatmap"))
+    write_file(args["heatmap"].as<std::string>(),
+               draw_pictures(engine, model.graph, work, 1)[0].png);
+  if (args.count("report"))
+    write_file(args["report"].as<std::string>(),
+               report_page(scores, draw_pictures(engine, model.graph, work, 4)));
+  return interrupted ? 1 : 0;
+}
+
+int merge(const cxxopts::ParseResult& args, const std::vector<std::string>& files) {
+  if (files.empty() || !args.count("output"))
+    throw UsageError("vitlrp merge A.json B.json ... -o SUM.json");
+  Scores scores = read_scores(files[0]);
+  for (size_t i = 1; i < files.size(); i++) {
+    try {
+      scores.merge(read_scores(files[i]));
+    } catch (const FileError&) {
+      throw;
+    } catch (const Error& e) {
+      fail(files[i], ": ", e.what());
+    }
+  }
+  write_scores(scores, args["output"].as<std::string>());
+  print_scores(scores);
+  return 0;
+}
+
+int run(const cxxopts::ParseResult& args) {
+  if (!args.count("command")) return explain(args);
+  std::vector<std::string> words = args["command"].as<std::vector<std::string>>();
+  if (words[0] != "merge")
+    throw UsageError(cat("unknown command '", words[0], "': expected merge, or none"));
+  words.erase(words.begin());
+  return merge(args, words);
+}
+
+}  // namespace
+}  // namespace vitrun
+
+int main(int argc, char** argv) {
+  cxxopts::Options options("vitlrp",
+                           "Scores the layers of a ViT, DeiT or Swin by layer-wise relevance.");
+  options.add_options()  //
+      ("w,weights", "a .safetensors with timm or transformers names",
+       cxxopts::value<std::string>())                                                         //
+      ("images", "a folder, or a list of `path label` lines", cxxopts::value<std::string>())  //
+      ("raw", "or a .npy of float32 [N, 3, H, W], already normalised",
+       cxxopts::value<std::string>())                                                     //
+      ("class", "explain this class; default: the predicted one", cxxopts::value<int>())  //
+      ("labels", "explain the labels of this list of `path label` lines, whose images are taken",
+       cxxopts::value<std::string>())                             //
+      ("limit", "at most so many images", cxxopts::value<int>())  //
+      ("shard", "I/N: only every N-th image from the I-th on; see merge",
+       cxxopts::value<std::string>())  //
+      ("until-stable",
+       "stop once doubling the images leaves the order of importances (tau >= 0.98)")         //
+      ("resume", "go on with the file that -o names")                                         //
+      ("heatmap", "a PNG: the first image and its relevance", cxxopts::value<std::string>())  //
+      ("report", "an HTML page: importances and heat maps", cxxopts::value<std::string>())    //
+      ("arch", "a timm architecture, where there is no config.json",
+       cxxopts::value<std::string>()->default_value(""))  //
+      ("t,threads", "threads, each with an image of its own; default: one per CPU",
+       cxxopts::value<int>())                                              //
+      ("o,output", "SCORES.json to write", cxxopts::value<std::string>())  //
+      ("command", "merge", cxxopts::value<std::vector<std::string>>());
+  options.parse_positional({"command"});
+  options.positional_help("[merge FILE...]");
+  const std::string examples =
+      "  vitlrp --weights vit/model.safetensors --images train/ --limit 256 --until-stable -o "
+      "scores.json\n"
+      "  vitlrp --weights vit/model.safetensors --images cats/ --class 281 --heatmap cat.png\n"
+      "  vitlrp --weights vit.safetensors --images list.txt --shard 0/4 -o part0.json\n"
+      "  vitlrp merge part0.json part1.json part2.json part3.json -o scores.json\n";
+  return vitrun::run_program(options, examples, argc, argv, vitrun::run);
+}
