@@ -25,10 +25,14 @@ check:
 	$(MAKE) test BUILD=build-asan CMAKE_FLAGS="-DVITRUN_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo"
 	tests/check_sources
 
+# One logits hash on every machine at hand; ARM needs qemu-user and g++-aarch64-linux-gnu.
+determinism: test
+	tests/check_determinism $(CURDIR) $(BUILD)
+
 install: all
 	cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all configure test demo check install clean
+.PHONY: all configure test demo check determinism install clean
