@@ -14,6 +14,7 @@ struct BenchOptions {
   int repetitions = 15;           // interleaved over everything compared
   std::vector<std::string> archs = {"deit_small_patch16_224"};  // model: random weights
   std::vector<int> threads = {1, 2};                            // model
+  std::vector<std::string> models;                              // model: .qbin files instead
   int batch = 1;                                                // model: images a run
   bool profile = false;                                         // model: time by kind of step
   bool json = false;
@@ -36,6 +37,19 @@ std::vector<const Kernels*> selected_isas(const BenchOptions& options);
 
 // Seconds on the steady clock.
 double now_seconds();
+
+// Nanoseconds for a cache line to go to the other of two threads and back, now. Hosts move virtual
+// cores about: two-thread times belong with this.
+double round_trip_ns();
+constexpr double kFarNs = 200;  // beyond, cores count as far
+
+// What a user of `vitrun` pays in a fresh process, file in the page cache: from its start to the
+// answer printed, the least of five, and its peak memory.
+struct FirstAnswer {
+  double milliseconds = 0, peak_mb = 0;
+};
+// `vitrun` beside this program on `qbin` with the images of a .npy; zeros if there is none.
+FirstAnswer first_answer(const std::string& qbin, const std::string& images, int threads);
 
 // Which multiply-add loop. Where there is an int8 dot product all three are that instruction's.
 enum class PeakKind {

@@ -19,6 +19,8 @@ cxxopts::Options describe_options() {
       cxxopts::value<std::vector<std::string>>()->default_value("all"))(
       "arch", "model: what to time, separated by commas",
       cxxopts::value<std::vector<std::string>>()->default_value("deit_small_patch16_224"))(
+      "model", "model: .qbin files instead, separated by commas",
+      cxxopts::value<std::vector<std::string>>())(
       "threads", "model: thread counts, separated by commas",
       cxxopts::value<std::vector<int>>()->default_value("1,2"))(
       "batch", "model: images a run", cxxopts::value<int>()->default_value("1"))(
@@ -43,6 +45,7 @@ BenchOptions read_options(const cxxopts::ParseResult& parsed) {
   options.repetitions = parsed["repetitions"].as<int>();
   if (options.repetitions < 1) fail("--repetitions ", options.repetitions, ": expected at least 1");
   options.archs = parsed["arch"].as<std::vector<std::string>>();
+  if (parsed.count("model")) options.models = parsed["model"].as<std::vector<std::string>>();
   options.threads = parsed["threads"].as<std::vector<int>>();
   options.batch = parsed["batch"].as<int>();
   if (options.batch < 1) fail("--batch ", options.batch, ": expected at least 1");

@@ -1,16 +1,20 @@
 // Whole models: latency over threads and bit widths side by side, start-up, memory, and where the
 // time goes.
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 
 #include "bench/vitbench.h"
+#include "models/sites.h"
 #include "models/status.h"
+#include "quant/allocate.h"
 #include "quant/pipeline.h"
 #include "runtime/engine.h"
+#include "runtime/npy.h"
 #include "runtime/reference.h"
 
 namespace vitrun {
@@ -47,18 +51,22 @@ Tensor random_images(const ModelConfig& c, int64_t count) {
 struct Width {
   const char* name;
   int weight_bits, activation_bits;  // 0: float
+  bool mixed;                        // weights one bit more in two blocks, one less in two others
 };
 
-constexpr Width kWidths[] = {
-    {"f32", 0, 0}, {"W8/A8", 8, 8}, {"W6/A8", 6, 8}, {"W4/A8", 4, 8}, {"W4/A4", 4, 4}};
+constexpr Width kWidths[] = {{"f32", 0, 0, false},   {"W8/A8", 8, 8, false},
+                             {"W6/A8", 6, 8, false}, {"W4/A8", 4, 8, false},
+                             {"MP4/A8", 4, 8, true}, {"W4/A4", 4, 4, false}};
 
 // One model at one width and thread count.
 struct Candidate {
-  const Width* width;
+  std::string name;
   int threads;
-  std::unique_ptr<Reference> reference;
-  std::unique_ptr<Engine> engine;
-  std::vector<double> milliseconds;
+  size_t file_bytes = 0;
+  FirstAnswer first = {};
+  std::unique_ptr<Reference> reference = nullptr;
+  std::unique_ptr<Engine> engine = nullptr;
+  std::vector<double> milliseconds = {}, round_trips = {};
 
   void run(const Tensor& images, std::vector<float>& logits) {
     const double start = now_seconds();
@@ -69,36 +77,53 @@ struct Candidate {
     milliseconds.push_back((now_seconds() - start) * 1e3 / static_cast<double>(images.dims[0]));
   }
 
-  double percentile(double p) {
-    std::sort(milliseconds.begin(), milliseconds.end());
-    return milliseconds[static_cast<size_t>(p * static_cast<double>(milliseconds.size() - 1))];
+  static double percentile(std::vector<double> values, double p) {
+    std::sort(values.begin(), values.end());
+    return values[static_cast<size_t>(p * static_cast<double>(values.size() - 1))];
   }
 };
 
-// Quantized copies of a model in memory, 64-byte aligned.
-class Quantized {
+// Writes the model at a width as a .qbin.
+void quantize_to(const FloatModel& model, const Width& width, const std::string& path) {
+  QuantizeOptions options;
+  options.method = Method::kLayerwise;
+  options.weight_bits = width.weight_bits;
+  options.activation_bits = width.activation_bits;
+  options.objective = Objective::kTensor;
+  options.threads = 2;
+  if (width.mixed) {
+    Importance equal;
+    for (const std::string& unit : unit_names(model.graph)) equal[unit] = 1;
+    options.bits = mixed_plan(model.graph, equal,
+                              {.operands = MixedOperands::kWeights,
+                               .weight_bits = width.weight_bits,
+                               .activation_bits = width.activation_bits});
+  }
+  quantize_model(model, tensor_source(random_images(model.config, 1)), options).write(path);
+}
+
+// A folder that goes with the object.
+class Folder {
  public:
-  Quantized(const FloatModel& model, const Width& width) {
-    const QuantizeOptions options{.weight_bits = width.weight_bits,
-                                  .activation_bits = width.activation_bits,
-                                  .objective = Objective::kTensor,
-                                  .threads = 2};
-    const std::vector<uint8_t> file =
-        quantize_model(model, tensor_source(random_images(model.config, 1)), options).serialize();
-    bytes_.resize(file.size() + 64);
-    uint8_t* at = bytes_.data() + (64 - reinterpret_cast<uintptr_t>(bytes_.data()) % 64) % 64;
-    std::copy(file.begin(), file.end(), at);
-    size_ = file.size();
-    model_ = std::make_unique<QuantModel>(QbinFile::from_memory({at, file.size()}, width.name));
+  Folder() {
+    std::string name = std::filesystem::temp_directory_path() / "vitbenchXXXXXX";
+    if (!mkdtemp(name.data()))
+      fail("cannot create a folder in ", std::filesystem::temp_directory_path().string());
+    path_ = name;
+  }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+  ~Folder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  std::string operator/(std::string name) const {
+    std::replace(name.begin(), name.end(), '/', '_');
+    return path_ + "/" + name;
   }
 
-  const QuantModel& model() const { return *model_; }
-  size_t size() const { return size_; }
-
  private:
-  std::vector<uint8_t> bytes_;
-  size_t size_;
-  std::unique_ptr<QuantModel> model_;
+  std::string path_;
 };
 
 const char* op_name(Op op) {
@@ -128,7 +153,8 @@ const char* op_name(Op op) {
   return "";
 }
 
-void print_profile(const QuantModel& model, const Tensor& images, int repetitions) {
+void print_profile(const std::string& name, const QuantModel& model, const Tensor& images,
+                   int repetitions) {
   Engine engine(model, {});
   std::vector<float> logits(static_cast<size_t>(model.config().num_classes));
   engine.run(images.data.data(), 1, logits.data());
@@ -140,65 +166,115 @@ void print_profile(const QuantModel& model, const Tensor& images, int repetition
     parts[op_name(static_cast<Op>(op))] += engine.profile()[op];
     sum += engine.profile()[op];
   }
-  std::printf("  profile, 1 thread, %s:", model.file().where().c_str());
-  for (const auto& [name, seconds] : parts)
-    if (seconds > 0) std::printf("  %s %.1f %%", name.c_str(), 100 * seconds / sum);
+  std::printf("  profile, 1 thread, %s:", name.c_str());
+  for (const auto& [part, seconds] : parts)
+    if (seconds > 0) std::printf("  %s %.1f %%", part.c_str(), 100 * seconds / sum);
   std::printf("\n");
 }
 
-void report(Candidate& c, size_t file_size, const std::string& arch, bool json) {
-  const double p50 = c.percentile(0.5), p95 = c.percentile(0.95), least = c.percentile(0);
+void report(const Candidate& c, const std::string& arch, bool json) {
+  const auto at = [&](double p) { return Candidate::percentile(c.milliseconds, p); };
+  const double trip = c.round_trips.empty() ? 0 : Candidate::percentile(c.round_trips, 0.5);
+  const char* placement = c.threads == 1 ? "" : trip < kFarNs ? "near" : "far";
   if (json) {
-    const Json j = {{"arch", arch},           {"width", c.width->name}, {"threads", c.threads},
-                    {"ms_min", least},        {"ms_p50", p50},          {"ms_p95", p95},
-                    {"file_bytes", file_size}};
+    const Json j = {{"arch", arch},
+                    {"width", c.name},
+                    {"threads", c.threads},
+                    {"round_trip_ns", trip},
+                    {"ms_min", at(0)},
+                    {"ms_p50", at(0.5)},
+                    {"ms_p95", at(0.95)},
+                    {"file_bytes", c.file_bytes},
+                    {"first_answer_ms", c.first.milliseconds},
+                    {"peak_rss_mb", c.first.peak_mb}};
     std::printf("%s\n", j.dump().c_str());
-  } else {
-    std::printf("%-26s %-6s %2d thread%s  min %8.2f  p50 %8.2f  p95 %8.2f ms  %7.2f MB\n",
-                arch.c_str(), c.width->name, c.threads, c.threads == 1 ? " " : "s", least, p50, p95,
-                static_cast<double>(file_size) / 1e6);
+    return;
+  }
+  std::printf("%-26s %-7s %d %-4s  min %7.2f  p50 %7.2f  p95 %7.2f ms  %6.2f MB", arch.c_str(),
+              c.name.c_str(), c.threads, placement, at(0), at(0.5), at(0.95),
+              static_cast<double>(c.file_bytes) / 1e6);
+  if (c.first.milliseconds > 0)
+    std::printf("  first answer %6.1f ms  peak %5.1f MB", c.first.milliseconds, c.first.peak_mb);
+  std::printf("\n");
+}
+
+// Times all candidates, interleaved, and prints them.
+void compare(const BenchOptions& options, const std::string& arch, const Tensor& images,
+             int classes, std::vector<Candidate>& candidates) {
+  std::vector<float> logits(static_cast<size_t>(options.batch * classes));
+  for (Candidate& c : candidates) c.run(images, logits);  // warm
+  for (Candidate& c : candidates) c.milliseconds.clear();
+  for (int i = 0; i < options.repetitions; i++)
+    for (Candidate& c : candidates) {
+      c.run(images, logits);
+      if (c.threads > 1) c.round_trips.push_back(round_trip_ns());
+    }
+  for (const Candidate& c : candidates) report(c, arch, options.json);
+}
+
+// The .qbin files of one architecture at all thread counts.
+void add_engines(const BenchOptions& options, const std::string& name, const std::string& path,
+                 const QuantModel& model, const std::string& images, std::vector<Candidate>& out) {
+  for (int threads : options.threads) {
+    Candidate c{name, threads};
+    c.file_bytes = model.file().size();
+    c.first = first_answer(path, images, threads);
+    c.engine = std::make_unique<Engine>(
+        model,
+        EngineOptions{.threads = threads,
+                      .max_batch = options.batch,
+                      .kernels = options.isas.empty() ? nullptr : selected_isas(options).front()});
+    out.push_back(std::move(c));
   }
 }
 
 void bench_arch(const BenchOptions& options, const std::string& arch) {
   const FloatModel model = random_model(arch);
   const Tensor images = random_images(model.config, options.batch);
-  std::vector<float> logits(static_cast<size_t>(options.batch * model.config.num_classes));
-  std::map<const Width*, std::unique_ptr<Quantized>> quantized;
-  std::vector<Candidate> candidates;
-  for (const Width& w : kWidths) {
-    if (w.weight_bits) quantized[&w] = std::make_unique<Quantized>(model, w);
-    for (int threads : options.threads) {
-      Candidate c{&w, threads, nullptr, nullptr, {}};
-      if (w.weight_bits)
-        c.engine = std::make_unique<Engine>(
-            quantized[&w]->model(),
-            EngineOptions{
-                .threads = threads,
-                .max_batch = options.batch,
-                .kernels = options.isas.empty() ? nullptr : selected_isas(options).front()});
-      else
-        c.reference = std::make_unique<Reference>(model.graph, model.weights, threads);
-      candidates.push_back(std::move(c));
-    }
-  }
-  for (Candidate& c : candidates) c.run(images, logits);  // warm
-  for (Candidate& c : candidates) c.milliseconds.clear();
-  for (int i = 0; i < options.repetitions; i++)
-    for (Candidate& c : candidates) c.run(images, logits);
+  const Folder folder;
+  write_npy(folder / "x.npy", random_images(model.config, 1));
   int64_t parameters = 0;
   for (const auto& [name, t] : model.weights) parameters += element_count(t.dims);
-  for (Candidate& c : candidates)
-    report(c, c.engine ? quantized[c.width]->size() : static_cast<size_t>(parameters) * 4, arch,
-           options.json);
+  std::map<std::string, std::unique_ptr<QuantModel>> models;
+  std::vector<Candidate> candidates;
+  for (const Width& w : kWidths) {
+    if (!w.weight_bits) {
+      for (int threads : options.threads) {
+        Candidate c{w.name, threads};
+        c.file_bytes = static_cast<size_t>(parameters) * 4;
+        c.reference = std::make_unique<Reference>(model.graph, model.weights, threads);
+        candidates.push_back(std::move(c));
+      }
+      continue;
+    }
+    const std::string path = folder / (std::string(w.name) + ".qbin");
+    quantize_to(model, w, path);
+    models[w.name] = std::make_unique<QuantModel>(QbinFile::open(path));
+    add_engines(options, w.name, path, *models[w.name], folder / "x.npy", candidates);
+  }
+  compare(options, arch, images, model.config.num_classes, candidates);
   if (options.profile)
-    for (const auto& [width, q] : quantized) print_profile(q->model(), images, options.repetitions);
+    for (const auto& [name, m] : models) print_profile(name, *m, images, options.repetitions);
+}
+
+void bench_file(const BenchOptions& options, const std::string& path) {
+  const QuantModel model(QbinFile::open(path));
+  const Tensor images = random_images(model.config(), options.batch);
+  const Folder folder;
+  write_npy(folder / "x.npy", random_images(model.config(), 1));
+  std::vector<Candidate> candidates;
+  add_engines(options, std::filesystem::path(path).filename().string(), path, model,
+              folder / "x.npy", candidates);
+  compare(options, model.config().arch, images, model.config().num_classes, candidates);
+  if (options.profile) print_profile(path, model, images, options.repetitions);
 }
 
 }  // namespace
 
 int bench_model(const BenchOptions& options) {
-  for (const std::string& arch : options.archs) bench_arch(options, arch);
+  for (const std::string& path : options.models) bench_file(options, path);
+  if (options.models.empty())
+    for (const std::string& arch : options.archs) bench_arch(options, arch);
   return 0;
 }
 

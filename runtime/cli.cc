@@ -91,6 +91,13 @@ int default_threads() {
   return count < 1 ? 1 : count;
 }
 
+double peak_memory_mb() {
+  std::ifstream in("/proc/self/status");
+  for (std::string line; std::getline(in, line);)
+    if (line.starts_with("VmHWM:")) return std::strtod(line.c_str() + 6, nullptr) / 1024;
+  return 0;
+}
+
 int int_option(const cxxopts::ParseResult& args, const std::string& name, int low, int high) {
   const int value = args[name].as<int>();
   if (value < low || value > high)

@@ -39,6 +39,9 @@ class ProgressBar {
 // The number of CPUs this process may use.
 int default_threads();
 
+// The most memory this process has had resident so far, in MB; 0 where the system does not tell.
+double peak_memory_mb();
+
 // An integer option within [low, high]; a value outside is wrong use.
 int int_option(const cxxopts::ParseResult& args, const std::string& name, int low, int high);
 

@@ -46,7 +46,9 @@ class Output {
   }
 
   void finish() {
-    if (json_) std::cout << document_.dump(2, ' ', false, Json::error_handler_t::replace) << "\n";
+    if (!json_) return;
+    document_["peak_memory_mb"] = peak_memory_mb();
+    std::cout << document_.dump(2, ' ', false, Json::error_handler_t::replace) << "\n";
   }
 
  private:
