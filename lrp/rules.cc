@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numbers>
 
 #include "models/status.h"
+#include "runtime/choose_kernels.h"
 
 namespace vitrun {
 namespace {
@@ -33,6 +33,23 @@ void multiply(bool transpose_a, bool transpose_b, int m, int n, int k, float alp
               transpose_b ? k : n, beta, c, n);
 }
 
+// z, on entry |x| |W|^T, becomes S = safe(R, Z). Returns the relevance of outputs whose Z is 0.
+double divide_by_positive(const RuleCall& c, const float* bias, Values& z) {
+  const size_t n = static_cast<size_t>(c.node.cols);
+  double lost = 0;
+  for (size_t row = 0; row < z.size(); row += n)
+    for (size_t j = 0; j < n; j++) {
+      const size_t i = row + j;
+      const float product = c.out.data[i] - (bias ? bias[j] : 0);
+      const float positive = 0.5f * (product + z[i]);
+      // Below the rounding of its terms Z is 0.
+      const bool none = positive <= 1e-6f * z[i];
+      if (none) lost += static_cast<double>(c.flow.relevance[i]);
+      z[i] = none ? 0 : safe_divide(c.flow.relevance[i], positive);
+    }
+  return lost;
+}
+
 // y = x W^T + b. With the positive and negative parts of x and W,
 //   Z = x+ W+^T + x- W-^T = (y - b + |x| |W|^T) / 2,  S = safe(R, Z),
 //   R_in = x+ (S W+) + x- (S W-) = (x (S W) + |x| (S |W|)) / 2:
@@ -50,15 +67,7 @@ double linear(const RuleCall& c, Flow& to) {
   std::transform(x.data.begin(), x.data.end(), absolute.begin(),
                  [](float v) { return std::fabs(v); });
   multiply(false, true, m, n, k, 1, absolute.data(), magnitude, 0, z.data());
-  double lost = 0;
-  for (size_t i = 0; i < z.size(); i++) {  // z becomes S
-    const float product = c.out.data[i] - (bias ? bias[i % static_cast<size_t>(n)] : 0);
-    const float positive = 0.5f * (product + z[i]);
-    // Below the rounding of its terms Z is 0.
-    const bool none = positive <= 1e-6f * z[i];
-    if (none) lost += static_cast<double>(c.flow.relevance[i]);
-    z[i] = none ? 0 : safe_divide(c.flow.relevance[i], positive);
-  }
+  const double lost = divide_by_positive(c, bias, z);
   Values by_magnitude(x.data.size());
   to.relevance.resize(x.data.size());
   multiply(false, false, m, k, n, 0.5f, z.data(), w, 0, to.relevance.data());
@@ -101,13 +110,18 @@ void layer_scale(const RuleCall& c, Flow& to) {
   for (size_t i = 0; i < to.gradient.size(); i++) to.gradient[i] *= gamma[i % gamma.size()];
 }
 
+// y = x Phi(x): y' = Phi(x) + x phi(x), with Phi = y / x from the forward pass.
 void gelu(const RuleCall& c, Flow& to) {
+  const Values& x = c.in[0]->data;
+  const Values& y = c.out.data;
   to = c.flow;
-  for (size_t i = 0; i < to.gradient.size(); i++) {
-    const float x = c.in[0]->data[i];
-    const float cdf = 0.5f * std::erfc(-x * std::numbers::sqrt2_v<float> / 2);
-    const float density = std::exp(-0.5f * x * x) * 0.3989422804f;  // 1 / sqrt(2 pi)
-    to.gradient[i] *= cdf + x * density;
+  Values density(x.size());
+  for (size_t i = 0; i < x.size(); i++) density[i] = -0.5f * x[i] * x[i];
+  choose_kernels().exp(density.data(), static_cast<int64_t>(x.size()), density.data());
+  for (size_t i = 0; i < x.size(); i++) {
+    constexpr float kPeak = 0.3989422804f;  // phi(0)
+    const float cdf = std::fabs(x[i]) > 1e-3f ? y[i] / x[i] : 0.5f + kPeak * x[i];
+    to.gradient[i] *= cdf + x[i] * kPeak * density[i];
   }
 }
 
@@ -148,10 +162,11 @@ class Heads {
     return out;
   }
   void scatter(const Values& head, int i, int part, Values& qkv) const {  // adds: padding is shared
-    for (int t = 0; t < g_.tokens; t++)
-      for (int d = 0; d < g_.head_dim; d++)
-        qkv[at(i, t, part) + static_cast<size_t>(d)] +=
-            head[static_cast<size_t>(t * g_.head_dim + d)];
+    for (int t = 0; t < g_.tokens; t++) {
+      float* to = qkv.data() + at(i, t, part);
+      const float* from = head.data() + t * g_.head_dim;
+      for (int d = 0; d < g_.head_dim; d++) to[d] += from[d];
+    }
   }
 
  private:

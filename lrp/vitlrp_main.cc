@@ -1,4 +1,6 @@
 // vitlrp: which layers matter, by layer-wise relevance.
+#include <malloc.h>
+
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -175,7 +177,17 @@ std::vector<Picture> draw_pictures(RelevanceEngine& engine, const Graph& graph, 
   return pictures;
 }
 
+// The walk allocates and frees megabytes all the time: they are to stay with the process, not to be
+// mapped and zeroed by the system each time.
+void keep_memory() {
+#if defined(__GLIBC__)
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+#endif
+}
+
 int explain(const cxxopts::ParseResult& args) {
+  keep_memory();
   if (!args.count("weights")) throw UsageError("--weights is missing");
   const FloatModel model =
       load_float_model(args["weights"].as<std::string>(), args["arch"].as<std::string>());
