@@ -162,7 +162,7 @@ void fold_layer_scale(FloatModel& model) {
 Method method_called(const std::string& name) {
   for (Method m : {Method::kLayerwise, Method::kRepq, Method::kCrl})
     if (name == method_name(m)) return m;
-  fail("method '", name, "': expected layerwise, repq or crl");
+  fail("method '", name, "': expected auto, layerwise, repq or crl");
 }
 
 const char* method_name(Method method) {

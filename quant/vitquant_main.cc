@@ -19,8 +19,12 @@ ImageSource from_files(const std::vector<Sample>& samples, const ModelConfig& co
           }};
 }
 
-// A bad value on the command line is wrong use.
-Method choose_method(const std::string& name) {
+// A bad value on the command line is wrong use. "auto" [ours]: a fold lets activations keep their
+// codes and costs the weights theirs, so it pays where weights are no narrower than activations
+// (bench/results/accuracy_methods.md).
+Method choose_method(const std::string& name, const QuantizeOptions& bits) {
+  if (name == "auto")
+    return bits.weight_bits >= bits.activation_bits ? Method::kRepq : Method::kLayerwise;
   try {
     return method_called(name);
   } catch (const Error& e) {
@@ -89,12 +93,12 @@ int run(const cxxopts::ParseResult& args) {
   for (const char* needed : {"weights", "output"})
     if (!args.count(needed)) throw UsageError(cat("--", needed, " is missing"));
   QuantizeOptions options;
-  options.method = choose_method(args["method"].as<std::string>());
   options.clip_k = args["clip-k"].as<double>();
   if (!(options.clip_k >= 0)) throw UsageError("--clip-k must be a positive number");
   options.objective = choose_objective(args["objective"].as<std::string>());
   options.weight_bits = int_option(args, "wbits", 3, 8);
   options.activation_bits = int_option(args, "abits", 3, 8);
+  options.method = choose_method(args["method"].as<std::string>(), options);
   options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
   const std::string weights = args["weights"].as<std::string>(),
                     out = args["output"].as<std::string>();
@@ -137,9 +141,9 @@ int main(int argc, char** argv) {
       ("calib-count", "how many of them to use", cxxopts::value<int>()->default_value("32"))  //
       ("seed", "which of them", cxxopts::value<int>()->default_value("0"))                    //
       ("method",
-       "after LayerNorm: repq (per-channel statistics folded away), crl (the same, clipped) or "
-       "layerwise (one scale as it is)",
-       cxxopts::value<std::string>()->default_value("repq"))  //
+       "after LayerNorm: repq (per-channel statistics folded away), crl (the same, clipped), "
+       "layerwise (one scale as it is) or auto (repq unless weights have fewer bits)",
+       cxxopts::value<std::string>()->default_value("auto"))  //
       ("clip-k", "crl: clip at so many standard deviations; 0: chosen per layer by output error",
        cxxopts::value<double>()->default_value("0"))  //
       ("objective",

@@ -175,5 +175,24 @@ TEST_CASE("cli: relevance to mixed precision, end to end, and its refusals") {
           "expected a number");
 }
 
+TEST_CASE("vitquant folds LayerNorms unless weights have fewer bits than activations") {
+  const TempFolder folder;
+  const struct {
+    const char *weight_bits, *activation_bits, *asked, *done;
+  } rows[] = {{"8", "8", "auto", "repq"},
+              {"4", "8", "auto", "layerwise"},
+              {"4", "4", "auto", "repq"},
+              {"4", "8", "crl", "crl"}};
+  for (const auto& row : rows) {
+    const std::string out = folder / "m.qbin";
+    output_of({"vitquant", "-w", model("vit"), "--calib-raw", input_of("vit"), "--wbits",
+               row.weight_bits, "--abits", row.activation_bits, "--method", row.asked, "-o", out});
+    CAPTURE(row.weight_bits);
+    CAPTURE(row.activation_bits);
+    CHECK(output_of({"vitrun", "--model", out, "--info", "--json"})
+              .find(cat("\"method\": \"", row.done, "\"")) != std::string::npos);
+  }
+}
+
 }  // namespace
 }  // namespace vitrun
