@@ -24,12 +24,6 @@ int embedding_of(const Graph& graph) {
   fail("a model without an embedding");
 }
 
-double sum(const std::vector<float>& v) {
-  double total = 0;
-  for (float x : v) total += static_cast<double>(x);
-  return total;
-}
-
 // One factor of the attention rollout, E_h[(gradient R)+] + I, times those of the blocks behind.
 // Only the class token's row of the product is kept: row <- row * factor.
 void roll_out(const AttentionGeometry& g, const Flow& flow, std::vector<float>& row) {
@@ -96,12 +90,11 @@ void RelevanceEngine::score(const Node& node, const Tensor& value, const Flow& f
   if (unit == unit_.end()) return;
   size_t count = value.data.size();
   if (node.pad_row) count -= static_cast<size_t>(node.cols);  // the padding is no token
-  double score = 0, plain = 0;
-  for (size_t i = 0; i < count; i++) {
-    const auto gradient = static_cast<double>(flow.gradient[i]);
-    score += std::max(0.0, gradient * static_cast<double>(flow.relevance[i]));
-    plain += std::fabs(gradient * static_cast<double>(value.data[i]));
-  }
+  const float *gradient = flow.gradient.data(), *relevance = flow.relevance.data(),
+              *x = value.data.data();
+  const double score =
+      sum_of(count, [&](size_t i) { return std::max(0.f, gradient[i] * relevance[i]); });
+  const double plain = sum_of(count, [&](size_t i) { return std::fabs(gradient[i] * x[i]); });
   out.score[unit->second] = score / static_cast<double>(count);
   out.gradient_input[unit->second] = plain / static_cast<double>(count);
 }

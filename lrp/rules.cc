@@ -13,12 +13,6 @@ namespace {
 
 using Values = std::vector<float>;
 
-double sum(const Values& v) {
-  double total = 0;
-  for (float x : v) total += static_cast<double>(x);
-  return total;
-}
-
 Values divided(const Values& relevance, const float* value) {
   Values s(relevance.size());
   for (size_t i = 0; i < s.size(); i++) s[i] = safe_divide(relevance[i], value[i]);
@@ -34,46 +28,66 @@ void multiply(bool transpose_a, bool transpose_b, int m, int n, int k, float alp
 }
 
 // z, on entry |x| |W|^T, becomes S = safe(R, Z). Returns the relevance of outputs whose Z is 0.
-double divide_by_positive(const RuleCall& c, const float* bias, Values& z) {
+double divide_by_positive(const RuleCall& c, const float* bias, int rows, float* z) {
   const size_t n = static_cast<size_t>(c.node.cols);
+  const float *y = c.out.data.data(), *relevance = c.flow.relevance.data();
   double lost = 0;
-  for (size_t row = 0; row < z.size(); row += n)
+  for (int row = 0; row < rows; row++, z += n, y += n, relevance += n) {
+    float lost_here = 0;
     for (size_t j = 0; j < n; j++) {
-      const size_t i = row + j;
-      const float product = c.out.data[i] - (bias ? bias[j] : 0);
-      const float positive = 0.5f * (product + z[i]);
+      const float positive = 0.5f * (y[j] - (bias ? bias[j] : 0) + z[j]);
       // Below the rounding of its terms Z is 0.
-      const bool none = positive <= 1e-6f * z[i];
-      if (none) lost += static_cast<double>(c.flow.relevance[i]);
-      z[i] = none ? 0 : safe_divide(c.flow.relevance[i], positive);
+      const bool none = positive <= 1e-6f * z[j];
+      const float s = safe_divide(relevance[j], positive);
+      lost_here += none ? relevance[j] : 0;
+      z[j] = none ? 0 : s;
     }
+    lost += static_cast<double>(lost_here);
+  }
   return lost;
+}
+
+// The rows up to the last in which anything flows: behind the class token it is only the first.
+int live_rows(const Flow& flow, int rows, size_t cols) {
+  const auto quiet = [&](size_t row) {
+    const auto zero = [](float v) { return v == 0; };
+    const auto at = static_cast<std::ptrdiff_t>(row * cols),
+               end = at + static_cast<std::ptrdiff_t>(cols);
+    return std::all_of(flow.gradient.begin() + at, flow.gradient.begin() + end, zero) &&
+           std::all_of(flow.relevance.begin() + at, flow.relevance.begin() + end, zero);
+  };
+  while (rows > 1 && quiet(static_cast<size_t>(rows) - 1)) rows--;
+  return rows;
 }
 
 // y = x W^T + b. With the positive and negative parts of x and W,
 //   Z = x+ W+^T + x- W-^T = (y - b + |x| |W|^T) / 2,  S = safe(R, Z),
 //   R_in = x+ (S W+) + x- (S W-) = (x (S W) + |x| (S |W|)) / 2:
-// three products instead of four, since x W^T is known from the forward pass.
+// three products instead of four, since x W^T is known from the forward pass, and the gradient's
+// with W in one with S W.
 double linear(const RuleCall& c, Flow& to) {
   const Tensor& x = *c.in[0];
-  const int n = c.node.cols, k = static_cast<int>(x.dims[2]), m = static_cast<int>(x.dims[1]);
+  const int n = c.node.cols, k = static_cast<int>(x.dims[2]);
+  const int m = live_rows(c.flow, static_cast<int>(x.dims[1]), static_cast<size_t>(n));
+  const size_t live = static_cast<size_t>(m) * static_cast<size_t>(k);
+  const size_t live_out = static_cast<size_t>(m) * static_cast<size_t>(n);
   const float* w = c.weights.at(c.node.weight).data.data();
   const float* magnitude = c.magnitudes.at(c.node.weight).data.data();
   const float* bias = c.node.bias.empty() ? nullptr : c.weights.at(c.node.bias).data.data();
-  to.gradient.resize(x.data.size());
-  multiply(false, false, m, k, n, 1, c.flow.gradient.data(), w, 0, to.gradient.data());
 
-  Values absolute(x.data.size()), z(static_cast<size_t>(m) * static_cast<size_t>(n));
-  std::transform(x.data.begin(), x.data.end(), absolute.begin(),
-                 [](float v) { return std::fabs(v); });
-  multiply(false, true, m, n, k, 1, absolute.data(), magnitude, 0, z.data());
-  const double lost = divide_by_positive(c, bias, z);
-  Values by_magnitude(x.data.size());
-  to.relevance.resize(x.data.size());
-  multiply(false, false, m, k, n, 0.5f, z.data(), w, 0, to.relevance.data());
-  multiply(false, false, m, k, n, 0.5f, z.data(), magnitude, 0, by_magnitude.data());
-  for (size_t i = 0; i < to.relevance.size(); i++)
-    to.relevance[i] = x.data[i] * to.relevance[i] + absolute[i] * by_magnitude[i];
+  Values absolute(live), both(2 * live_out), back(2 * live);  // S, then the gradient
+  for (size_t i = 0; i < live; i++) absolute[i] = std::fabs(x.data[i]);
+  multiply(false, true, m, n, k, 1, absolute.data(), magnitude, 0, both.data());
+  const double lost = divide_by_positive(c, bias, m, both.data());
+  std::copy_n(c.flow.gradient.data(), live_out, both.data() + live_out);
+  multiply(false, false, 2 * m, k, n, 1, both.data(), w, 0, back.data());
+
+  to.relevance.assign(x.data.size(), 0);
+  to.gradient.assign(x.data.size(), 0);
+  multiply(false, false, m, k, n, 1, both.data(), magnitude, 0, to.relevance.data());
+  for (size_t i = 0; i < live; i++)
+    to.relevance[i] = 0.5f * (x.data[i] * back[i] + absolute[i] * to.relevance[i]);
+  std::copy_n(back.data() + live, live, to.gradient.data());
   return lost;
 }
 
@@ -81,7 +95,7 @@ double linear(const RuleCall& c, Flow& to) {
 void layer_norm(const RuleCall& c, Flow& to) {
   const size_t n = static_cast<size_t>(c.node.cols);
   const float* gamma = c.weights.at(c.node.weight).data.data();
-  to.relevance = c.flow.relevance;
+  to.relevance = std::move(c.flow.relevance);
   to.gradient.resize(c.flow.gradient.size());
   for (size_t row = 0; row < to.gradient.size(); row += n) {
     const float *x = c.in[0]->data.data() + row, *g = c.flow.gradient.data() + row;
@@ -106,7 +120,7 @@ void layer_norm(const RuleCall& c, Flow& to) {
 
 void layer_scale(const RuleCall& c, Flow& to) {
   const Values& gamma = c.weights.at(c.node.weight).data;
-  to = c.flow;
+  to = std::move(c.flow);
   for (size_t i = 0; i < to.gradient.size(); i++) to.gradient[i] *= gamma[i % gamma.size()];
 }
 
@@ -114,7 +128,7 @@ void layer_scale(const RuleCall& c, Flow& to) {
 void gelu(const RuleCall& c, Flow& to) {
   const Values& x = c.in[0]->data;
   const Values& y = c.out.data;
-  to = c.flow;
+  to = std::move(c.flow);
   Values density(x.size());
   for (size_t i = 0; i < x.size(); i++) density[i] = -0.5f * x[i] * x[i];
   choose_kernels().exp(density.data(), static_cast<int64_t>(x.size()), density.data());
@@ -128,13 +142,12 @@ void gelu(const RuleCall& c, Flow& to) {
 // p = softmax(x): dx = p (g - sum p g); relevance passes.
 void softmax(const RuleCall& c, Flow& to) {
   const size_t n = static_cast<size_t>(c.node.cols);
-  to.relevance = c.flow.relevance;
-  to.gradient.resize(c.flow.gradient.size());
+  to = std::move(c.flow);
   for (size_t row = 0; row < to.gradient.size(); row += n) {
-    const float *p = c.out.data.data() + row, *g = c.flow.gradient.data() + row;
-    double mean = 0;
-    for (size_t i = 0; i < n; i++) mean += static_cast<double>(p[i]) * static_cast<double>(g[i]);
-    for (size_t i = 0; i < n; i++) to.gradient[row + i] = p[i] * (g[i] - static_cast<float>(mean));
+    const float* p = c.out.data.data() + row;
+    float* g = to.gradient.data() + row;
+    const float mean = static_cast<float>(sum_of(n, [&](size_t i) { return p[i] * g[i]; }));
+    for (size_t i = 0; i < n; i++) g[i] = p[i] * (g[i] - mean);
   }
 }
 
@@ -185,51 +198,71 @@ class Heads {
   size_t cols_;
 };
 
-void multiply(bool transpose_a, bool transpose_b, int m, int n, int k, double alpha,
-              const double* a, const double* b, double beta, double* c) {
-  cblas_dgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
-              transpose_b ? CblasTrans : CblasNoTrans, m, n, k, alpha, a, transpose_a ? m : k, b,
-              transpose_b ? k : n, beta, c, n);
-}
-
-// C = A B; A is [m, k], B [k, n] or, transposed, [n, k].
-template <class T>
+// C = A B of one head; A is [m, k], B [k, n] or, transposed, [n, k].
 struct Product {
-  const std::vector<T>&a, &b;
+  const Values &a, &b;
   bool transpose_b;
   int m, n, k;
 
-  void forward(std::vector<T>& c) const {
-    c.resize(static_cast<size_t>(m) * static_cast<size_t>(n));
-    multiply(false, transpose_b, m, n, k, T{1}, a.data(), b.data(), T{0}, c.data());
-  }
   // flow [m, n] to A and to B (in B's own shape), scaled by alpha.
-  void back(const T* flow, T alpha, std::vector<T>& to_a, std::vector<T>& to_b) const {
+  void back(const float* flow, float alpha, Values& to_a, Values& to_b) const {
     to_a.resize(a.size());
     to_b.resize(b.size());
-    multiply(false, !transpose_b, m, k, n, alpha, flow, b.data(), T{0}, to_a.data());
+    multiply(false, !transpose_b, m, k, n, alpha, flow, b.data(), 0, to_a.data());
     if (transpose_b)
-      multiply(true, false, n, k, m, alpha, flow, a.data(), T{0}, to_b.data());
+      multiply(true, false, n, k, m, alpha, flow, a.data(), 0, to_b.data());
     else
-      multiply(true, false, k, n, m, alpha, a.data(), flow, T{0}, to_b.data());
+      multiply(true, false, k, n, m, alpha, a.data(), flow, 0, to_b.data());
   }
 };
 
-// S = safe(R, C), R_A = A (S B^T) / 2, R_B = B (A^T S) / 2. In double: an element of C may be the
-// small difference of large terms, and dividing by it then multiplying by the terms again must give
-// back what was divided.
-void product_relevance(const Values& a, const Values& b, bool transpose_b, int m, int n, int k,
-                       const float* relevance, Values& to_a, Values& to_b) {
-  const std::vector<double> wide_a(a.begin(), a.end()), wide_b(b.begin(), b.end());
-  const Product<double> product{wide_a, wide_b, transpose_b, m, n, k};
-  std::vector<double> s, back_a, back_b;
-  product.forward(s);
-  for (size_t i = 0; i < s.size(); i++) s[i] = s[i] == 0 ? 0 : relevance[i] / (s[i] + 1e-9);
-  product.back(s.data(), 0.5, back_a, back_b);
-  to_a.resize(a.size());
-  to_b.resize(b.size());
-  for (size_t i = 0; i < a.size(); i++) to_a[i] = static_cast<float>(wide_a[i] * back_a[i]);
-  for (size_t i = 0; i < b.size(); i++) to_b[i] = static_cast<float>(wide_b[i] * back_b[i]);
+// B [k, n] as [n, k].
+Values transposed(const Values& b, int k, int n) {
+  Values out(b.size());
+  for (int i = 0; i < k; i++)
+    for (int j = 0; j < n; j++)
+      out[static_cast<size_t>(j * k + i)] = b[static_cast<size_t>(i * n + j)];
+  return out;
+}
+
+Values row_norms(const Values& v, size_t depth) {
+  Values norms(v.size() / depth);
+  for (size_t r = 0; r < norms.size(); r++) {
+    const float* row = v.data() + r * depth;
+    norms[r] =
+        std::sqrt(static_cast<float>(sum_of(depth, [&](size_t i) { return row[i] * row[i]; })));
+  }
+  return norms;
+}
+
+// S = safe(R, C), C the forward pass's product in float. Where it is small beside its terms, what
+// is left of them is rounding: a depth k errs by about sqrt(k) 2^-24 |a| |b|, so below 1/64 of
+// |a| |b| it is summed again in double, and S errs by less than 1e-4 everywhere.
+Values quotient(const Product& p, const float* relevance, const Values& product) {
+  const size_t depth = static_cast<size_t>(p.k), n = static_cast<size_t>(p.n);
+  const Values swapped = p.transpose_b ? Values() : transposed(p.b, p.k, p.n);
+  const Values& b = p.transpose_b ? p.b : swapped;
+  const Values a_norms = row_norms(p.a, depth), b_norms = row_norms(b, depth);
+  Values s(product.size());
+  for (size_t i = 0; i < s.size(); i++) s[i] = safe_divide(relevance[i], product[i]);
+  for (size_t i = 0; i < a_norms.size(); i++)
+    for (size_t j = 0; j < n; j++) {
+      const size_t at = i * n + j;
+      if (std::fabs(product[at]) * 64 >= a_norms[i] * b_norms[j]) continue;
+      const float *x = p.a.data() + i * depth, *y = b.data() + j * depth;
+      const double c = sum_of(
+          depth, [&](size_t l) { return static_cast<double>(x[l]) * static_cast<double>(y[l]); });
+      s[at] = c == 0 ? 0 : static_cast<float>(static_cast<double>(relevance[at]) / (c + 1e-9));
+    }
+  return s;
+}
+
+// R_A = A (S B^T) / 2, R_B = B (A^T S) / 2.
+void product_relevance(const Product& p, const float* relevance, const Values& product,
+                       Values& to_a, Values& to_b) {
+  p.back(quotient(p, relevance, product).data(), 0.5f, to_a, to_b);
+  for (size_t i = 0; i < to_a.size(); i++) to_a[i] *= p.a[i];
+  for (size_t i = 0; i < to_b.size(); i++) to_b[i] *= p.b[i];
 }
 
 Values part_of(const Values& v, size_t at, size_t size) {
@@ -249,11 +282,12 @@ void scores(const RuleCall& c, Flow& to) {
   for (int i = 0; i < heads.count(); i++) {
     const size_t at = static_cast<size_t>(i) * area;
     const Values q = heads.gather(qkv.data, i, 0), k = heads.gather(qkv.data, i, 1);
-    product_relevance(q, k, true, g.tokens, g.tokens, g.head_dim, c.flow.relevance.data() + at,
-                      to_q, to_k);
+    const Product product{q, k, true, g.tokens, g.tokens, g.head_dim};
+    Values unscaled = part_of(c.out.data, at, area);
+    for (float& x : unscaled) x /= g.scale;
+    product_relevance(product, c.flow.relevance.data() + at, unscaled, to_q, to_k);
     heads.scatter(to_q, i, 0, to.relevance);
     heads.scatter(to_k, i, 1, to.relevance);
-    const Product<float> product{q, k, true, g.tokens, g.tokens, g.head_dim};
     product.back(c.flow.gradient.data() + at, g.scale, to_q, to_k);
     heads.scatter(to_q, i, 0, to.gradient);
     heads.scatter(to_k, i, 1, to.gradient);
@@ -275,11 +309,11 @@ void mix(const RuleCall& c, Flow& to_attention, Flow& to_qkv) {
     const auto at = static_cast<std::ptrdiff_t>(static_cast<size_t>(i) * area);
     const Values a = part_of(attention.data, static_cast<size_t>(at), area);
     const Values v = heads.gather(qkv.data, i, 2);
-    product_relevance(a, v, false, g.tokens, g.head_dim, g.tokens,
-                      heads.gather_mix(c.flow.relevance, i).data(), to_a, to_v);
+    const Product product{a, v, false, g.tokens, g.head_dim, g.tokens};
+    product_relevance(product, heads.gather_mix(c.flow.relevance, i).data(),
+                      heads.gather_mix(c.out.data, i), to_a, to_v);
     std::copy(to_a.begin(), to_a.end(), to_attention.relevance.begin() + at);
     heads.scatter(to_v, i, 2, to_qkv.relevance);
-    const Product<float> product{a, v, false, g.tokens, g.head_dim, g.tokens};
     product.back(heads.gather_mix(c.flow.gradient, i).data(), 1, to_a, to_v);
     std::copy(to_a.begin(), to_a.end(), to_attention.gradient.begin() + at);
     heads.scatter(to_v, i, 2, to_qkv.gradient);
@@ -290,7 +324,7 @@ void mix(const RuleCall& c, Flow& to_attention, Flow& to_qkv) {
 // |sum ra| : |sum rb|.
 void add(const RuleCall& c, Flow& to_a, Flow& to_b) {
   const Values &a = c.in[0]->data, &b = c.in[1]->data;
-  to_a.gradient = c.flow.gradient;
+  to_a.gradient = std::move(c.flow.gradient);
   for (float& g : to_a.gradient) g *= c.node.alpha;
   to_b.gradient = to_a.gradient;
   to_a.relevance.resize(a.size());
@@ -354,13 +388,6 @@ void mean(const RuleCall& c, Flow& to) {
 }
 
 }  // namespace
-
-float safe_divide(float a, float b) {
-  constexpr float kTiny = 1e-9f;
-  if (b == 0) return 0;
-  const float denominator = b + kTiny;
-  return a / (denominator == 0 ? kTiny : denominator);
-}
 
 double propagate(const RuleCall& c, Flow (&to)[2]) {
   switch (c.node.kind) {

@@ -16,7 +16,7 @@ struct Flow {
 };
 
 // A node in the reverse walk. `in` are the values of its inputs, `out` its own; null where there is
-// none. `flow` is what arrived at its output.
+// none. `flow` is what arrived at its output; the rule may take its memory.
 struct RuleCall {
   const Graph& graph;
   const Weights& weights;
@@ -24,15 +24,42 @@ struct RuleCall {
   const Node& node;
   const Tensor* in[2];
   const Tensor& out;
-  const Flow& flow;
+  Flow& flow;
 
   const AttentionGeometry& geometry() const {
     return graph.attention[static_cast<size_t>(node.attention)];
   }
 };
 
-// a / (b + 1e-9), 0 where b is 0.
-float safe_divide(float a, float b);
+// a / (b + 1e-9), 0 where b is 0. Divides in any case, so that loops over it become vectors.
+inline float safe_divide(float a, float b) {
+  constexpr float kTiny = 1e-9f;
+  const float denominator = b + kTiny;
+  const float quotient = a / (denominator == 0 ? kTiny : denominator);
+  return b == 0 ? 0 : quotient;
+}
+
+// The sum of f(i) over i < n, in lanes of f's type, so that it becomes vectors, and those in double
+// every 64 steps.
+template <class F>
+double sum_of(size_t n, const F& f) {
+  constexpr size_t kLanes = 16, kSteps = 64;
+  using T = decltype(f(size_t{0}));
+  double total = 0;
+  size_t i = 0;
+  while (i + kLanes <= n) {
+    T lane[kLanes] = {};
+    for (size_t step = 0; step < kSteps && i + kLanes <= n; step++, i += kLanes)
+      for (size_t l = 0; l < kLanes; l++) lane[l] += f(i + l);
+    for (T x : lane) total += static_cast<double>(x);
+  }
+  for (; i < n; i++) total += static_cast<double>(f(i));
+  return total;
+}
+
+inline double sum(const std::vector<float>& v) {
+  return sum_of(v.size(), [&](size_t i) { return static_cast<double>(v[i]); });
+}
 
 // What flows to the inputs of a node: its share of the relevance by the rule of its kind, and the
 // gradient by the chain rule. The walk ends at kTokens and kPatches: they have no rule. Returns the
