@@ -101,10 +101,8 @@ void RelevanceEngine::score(const Node& node, const Tensor& value, const Flow& f
 
 ImageRelevance RelevanceEngine::explain(Reference& forward, const Tensor& image, int target,
                                         bool heatmap, const FlowObserver& observe) const {
-  std::vector<Tensor> values(graph_.nodes.size());
-  const Tensor logits = forward.run(image, [&](int node, Tensor& value) {
-    if (node >= end_) values[static_cast<size_t>(node)] = value;
-  });
+  std::vector<Tensor> values = forward.run_keeping(image, end_);
+  const Tensor& logits = values.back();
   ImageRelevance out;
   out.score.resize(unit_.size());
   out.gradient_input.resize(unit_.size());
@@ -126,7 +124,7 @@ ImageRelevance RelevanceEngine::explain(Reference& forward, const Tensor& image,
     if (observe) observe(i, flow);
     score(node, values[at], flow, out);
     if (node.pad_row) {
-      const std::vector<float> pad(flow.relevance.end() - node.cols, flow.relevance.end());
+      const Values pad(flow.relevance.end() - node.cols, flow.relevance.end());
       absorbed += sum(pad);
       flow.relevance.resize(flow.relevance.size() - pad.size());
       flow.gradient.resize(flow.relevance.size());

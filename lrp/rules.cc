@@ -11,7 +11,7 @@
 namespace vitrun {
 namespace {
 
-using Values = std::vector<float>;
+using Span = std::span<const float>;  // of a tensor or of Values
 
 Values divided(const Values& relevance, const float* value) {
   Values s(relevance.size());
@@ -82,8 +82,10 @@ double linear(const RuleCall& c, Flow& to) {
   std::copy_n(c.flow.gradient.data(), live_out, both.data() + live_out);
   multiply(false, false, 2 * m, k, n, 1, both.data(), w, 0, back.data());
 
-  to.relevance.assign(x.data.size(), 0);
-  to.gradient.assign(x.data.size(), 0);
+  to.relevance.resize(x.data.size());
+  to.gradient.resize(x.data.size());
+  std::fill(to.relevance.begin() + static_cast<std::ptrdiff_t>(live), to.relevance.end(), 0.f);
+  std::fill(to.gradient.begin() + static_cast<std::ptrdiff_t>(live), to.gradient.end(), 0.f);
   multiply(false, false, m, k, n, 1, both.data(), magnitude, 0, to.relevance.data());
   for (size_t i = 0; i < live; i++)
     to.relevance[i] = 0.5f * (x.data[i] * back[i] + absolute[i] * to.relevance[i]);
@@ -119,15 +121,14 @@ void layer_norm(const RuleCall& c, Flow& to) {
 }
 
 void layer_scale(const RuleCall& c, Flow& to) {
-  const Values& gamma = c.weights.at(c.node.weight).data;
+  const std::vector<float>& gamma = c.weights.at(c.node.weight).data;
   to = std::move(c.flow);
   for (size_t i = 0; i < to.gradient.size(); i++) to.gradient[i] *= gamma[i % gamma.size()];
 }
 
 // y = x Phi(x): y' = Phi(x) + x phi(x), with Phi = y / x from the forward pass.
 void gelu(const RuleCall& c, Flow& to) {
-  const Values& x = c.in[0]->data;
-  const Values& y = c.out.data;
+  const Span x = c.in[0]->data, y = c.out.data;
   to = std::move(c.flow);
   Values density(x.size());
   for (size_t i = 0; i < x.size(); i++) density[i] = -0.5f * x[i] * x[i];
@@ -160,15 +161,15 @@ class Heads {
   size_t size() const { return static_cast<size_t>(g_.tokens) * static_cast<size_t>(g_.head_dim); }
 
   // q, k or v (`part` 0, 1, 2) of head `i`, [tokens, head_dim], of a value like qkv.
-  Values gather(const Values& qkv, int i, int part) const {
+  Values gather(Span qkv, int i, int part) const {
     Values out(size());
     for (int t = 0; t < g_.tokens; t++)
       std::copy_n(qkv.data() + at(i, t, part), g_.head_dim, out.data() + t * g_.head_dim);
     return out;
   }
   // The same of a kMix value [rows, heads * head_dim]; rows of padding are 0.
-  Values gather_mix(const Values& mix, int i) const {
-    Values out(size());
+  Values gather_mix(Span mix, int i) const {
+    Values out(size(), 0);
     for (int t = 0; t < g_.tokens; t++)
       if (const size_t from = mix_at(i, t); from < mix.size())
         std::copy_n(mix.data() + from, g_.head_dim, out.data() + t * g_.head_dim);
@@ -236,8 +237,8 @@ Values row_norms(const Values& v, size_t depth) {
 }
 
 // S = safe(R, C), C the forward pass's product in float. Where it is small beside its terms, what
-// is left of them is rounding: a depth k errs by about sqrt(k) 2^-24 |a| |b|, so below 1/64 of
-// |a| |b| it is summed again in double, and S errs by less than 1e-4 everywhere.
+// is left of them is rounding: a depth k errs by about sqrt(k) 2^-24 |a| |b|, so below
+// 1/256 of |a| |b| it is summed again in double, and S errs by less than 2e-4 everywhere.
 Values quotient(const Product& p, const float* relevance, const Values& product) {
   const size_t depth = static_cast<size_t>(p.k), n = static_cast<size_t>(p.n);
   const Values swapped = p.transpose_b ? Values() : transposed(p.b, p.k, p.n);
@@ -248,7 +249,7 @@ Values quotient(const Product& p, const float* relevance, const Values& product)
   for (size_t i = 0; i < a_norms.size(); i++)
     for (size_t j = 0; j < n; j++) {
       const size_t at = i * n + j;
-      if (std::fabs(product[at]) * 64 >= a_norms[i] * b_norms[j]) continue;
+      if (std::fabs(product[at]) * 256 >= a_norms[i] * b_norms[j]) continue;
       const float *x = p.a.data() + i * depth, *y = b.data() + j * depth;
       const double c = sum_of(
           depth, [&](size_t l) { return static_cast<double>(x[l]) * static_cast<double>(y[l]); });
@@ -265,9 +266,9 @@ void product_relevance(const Product& p, const float* relevance, const Values& p
   for (size_t i = 0; i < to_b.size(); i++) to_b[i] *= p.b[i];
 }
 
-Values part_of(const Values& v, size_t at, size_t size) {
-  const auto begin = v.begin() + static_cast<std::ptrdiff_t>(at);
-  return {begin, begin + static_cast<std::ptrdiff_t>(size)};
+Values part_of(Span v, size_t at, size_t size) {
+  const Span part = v.subspan(at, size);
+  return {part.begin(), part.end()};
 }
 
 // scale * Q K^T of every head, to the qkv value. The rule takes the product without the scale.
@@ -323,7 +324,7 @@ void mix(const RuleCall& c, Flow& to_attention, Flow& to_qkv) {
 // S = safe(R, a + b), ra = a S, rb = b S, then scaled so that they carry all of R in the proportion
 // |sum ra| : |sum rb|.
 void add(const RuleCall& c, Flow& to_a, Flow& to_b) {
-  const Values &a = c.in[0]->data, &b = c.in[1]->data;
+  const Span a = c.in[0]->data, b = c.in[1]->data;
   to_a.gradient = std::move(c.flow.gradient);
   for (float& g : to_a.gradient) g *= c.node.alpha;
   to_b.gradient = to_a.gradient;
@@ -375,7 +376,7 @@ void select(const RuleCall& c, Flow& to) {
 
 // R_i = x_i safe(R, mean) / n.
 void mean(const RuleCall& c, Flow& to) {
-  const Values& x = c.in[0]->data;
+  const Span x = c.in[0]->data;
   const size_t cols = static_cast<size_t>(c.node.cols);
   const float n = static_cast<float>(x.size() / cols);
   const Values s = divided(c.flow.relevance, c.out.data.data());

@@ -3,14 +3,35 @@
 // attention scores [windows * heads * tokens, tokens], as the nodes of graph.h say.
 #pragma once
 
+#include <memory>
+#include <span>
+
 #include "models/graph.h"
 
 namespace vitrun {
 
+// Floats whose memory is not set to 0 before it is written.
+template <class T>
+struct Unset : std::allocator<T> {
+  template <class U>
+  struct rebind {
+    using other = Unset<U>;
+  };
+  template <class U>
+  void construct(U* at) noexcept {
+    ::new (static_cast<void*>(at)) U;
+  }
+  template <class U, class... Args>
+  void construct(U* at, Args&&... args) {
+    ::new (static_cast<void*>(at)) U(std::forward<Args>(args)...);
+  }
+};
+using Values = std::vector<float, Unset<float>>;
+
 // What flows backwards through a value, of its shape: its relevance R and its gradient
 // d logit / d value.
 struct Flow {
-  std::vector<float> relevance, gradient;
+  Values relevance, gradient;
 
   bool empty() const { return relevance.empty(); }
 };
@@ -57,7 +78,7 @@ double sum_of(size_t n, const F& f) {
   return total;
 }
 
-inline double sum(const std::vector<float>& v) {
+inline double sum(const Values& v) {
   return sum_of(v.size(), [&](size_t i) { return static_cast<double>(v[i]); });
 }
 

@@ -340,7 +340,8 @@ Tensor Reference::multiply(const Tensor& x, const Node& linear) {
   return y;
 }
 
-Tensor Reference::run(const Tensor& images, const Observer& observe) {
+std::vector<Tensor> Reference::run_nodes(const Tensor& images, const Observer& observe,
+                                         int keep_from) {
   const ModelConfig& config = graph_.config;
   const Dims want = {images.dims.empty() ? 1 : images.dims[0], 3, config.image_height,
                      config.image_width};
@@ -353,12 +354,19 @@ Tensor Reference::run(const Tensor& images, const Observer& observe) {
     values[i] = evaluate(node, images, values);
     if (observe) observe(static_cast<int>(i), values[i]);
     for (int in : node.in)
-      if (in >= 0 && last_use_[static_cast<size_t>(in)] == static_cast<int>(i))
+      if (in >= 0 && in < keep_from && last_use_[static_cast<size_t>(in)] == static_cast<int>(i))
         values[static_cast<size_t>(in)] = {};
   }
-  Tensor logits = std::move(values.back());
-  logits.dims = {images.dims[0], config.num_classes};
-  return logits;
+  values.back().dims = {images.dims[0], config.num_classes};
+  return values;
+}
+
+Tensor Reference::run(const Tensor& images, const Observer& observe) {
+  return std::move(run_nodes(images, observe, static_cast<int>(graph_.nodes.size())).back());
+}
+
+std::vector<Tensor> Reference::run_keeping(const Tensor& images, int first) {
+  return run_nodes(images, {}, first);
 }
 
 }  // namespace vitrun

@@ -23,12 +23,16 @@ class Reference {
   // last use.
   Tensor run(const Tensor& images, const Observer& observe = {});
 
+  // The same, keeping the values of the nodes from `first` on, the logits last; others are empty.
+  std::vector<Tensor> run_keeping(const Tensor& images, int first);
+
   // y = x W^T, x [batch, rows, K] and the Linear's weight W [N, K].
   Tensor multiply(const Tensor& x, const Node& linear);
 
   const Graph& graph() const { return graph_; }
 
  private:
+  std::vector<Tensor> run_nodes(const Tensor& images, const Observer& observe, int keep_from);
   Tensor evaluate(const Node& node, const Tensor& images, const std::vector<Tensor>& values);
 
   const Graph& graph_;

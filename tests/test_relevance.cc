@@ -116,7 +116,7 @@ TEST_CASE("relevance is conserved at every cut, for any class") {
 }
 
 // The directional derivative of the target's logit, the node's value being moved by +- step.
-double finite_difference(Loaded& l, int node, int target, const std::vector<float>& direction) {
+double finite_difference(Loaded& l, int node, int target, std::span<const float> direction) {
   constexpr float kStep = 4e-3f;
   double logit[2];
   for (int side : {0, 1}) {
@@ -136,7 +136,7 @@ TEST_CASE("the gradient of every node kind equals finite differences") {
     Loaded l(name);
     const RelevanceEngine engine(l.model.graph, l.model.weights, 1);
     Reference forward(l.model.graph, l.model.weights, 1);
-    std::map<int, std::vector<float>> gradients;
+    std::map<int, Values> gradients;
     const ImageRelevance r =
         engine.explain(forward, slice(l.images, 0, 1), -1, false,
                        [&](int node, const Flow& flow) { gradients[node] = flow.gradient; });
