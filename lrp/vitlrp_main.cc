@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "lrp/heatmap.h"
+#include "lrp/perturb.h"
 #include "lrp/report.h"
 #include "lrp/scores.h"
 #include "models/status.h"
@@ -27,6 +28,7 @@ struct Work {
   std::function<Tensor(int64_t first, int64_t n)> load;
   std::vector<int> targets;
   std::string target = "predicted";
+  std::vector<int> labels;  // of the list, -1 where it has none; empty: no list
 };
 
 // "i/n": this process takes the images i, i + n, ... of the list.
@@ -78,6 +80,7 @@ Work choose_work(const cxxopts::ParseResult& args, const ModelConfig& config) {
     if (args.count("shard")) samples = shard_of(samples, args["shard"].as<std::string>());
     auto loader = std::make_shared<ImageLoader>(config);
     work.count = std::min(static_cast<int64_t>(samples.size()), limit);
+    for (const Sample& s : samples) work.labels.push_back(s.label);
     work.load = [loader, samples](int64_t first, int64_t n) {
       return loader->load(samples, static_cast<size_t>(first), static_cast<size_t>(n));
     };
@@ -228,11 +231,50 @@ int merge(const cxxopts::ParseResult& args, const std::vector<std::string>& file
   return 0;
 }
 
+// The curves of the perturbation test, a line each step.
+void print_curves(const std::vector<PerturbationCurve>& curves, int64_t images) {
+  std::printf("%jd images\n  removed", static_cast<intmax_t>(images));
+  for (const PerturbationCurve& c : curves) std::printf("  %17s", c.order.c_str());
+  for (size_t step = 0; step < curves[0].accuracy.size(); step++) {
+    std::printf("\n  %5zu %%", 100 * step / curves[0].accuracy.size());
+    for (const PerturbationCurve& c : curves) std::printf("  %15.2f %%", 100 * c.accuracy[step]);
+  }
+  std::printf("\n  area   ");
+  for (const PerturbationCurve& c : curves) std::printf("  %17.4f", c.area);
+  std::printf("\n");
+}
+
+int perturb(const cxxopts::ParseResult& args) {
+  keep_memory();
+  if (!args.count("weights")) throw UsageError("--weights is missing");
+  const FloatModel model =
+      load_float_model(args["weights"].as<std::string>(), args["arch"].as<std::string>());
+  const Work work = choose_work(args, model.config);
+  if (work.labels.empty()) throw UsageError("perturb needs --images with labels");
+  for (int64_t i = 0; i < work.count; i++)
+    if (work.labels[static_cast<size_t>(i)] < 0) fail("image ", i, " of the list has no label");
+  const int threads =
+      args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
+  PerturbationTest test(model.graph, model.weights, threads);
+  ProgressBar bar("perturbing");
+  const int64_t batch = std::max(2 * threads, 4);
+  for (int64_t first = 0; first < work.count; first += batch) {
+    const int64_t n = std::min(batch, work.count - first);
+    test.add(work.load(first, n), {work.labels.begin() + first, work.labels.begin() + first + n});
+    bar.update(static_cast<double>(first + n) / static_cast<double>(work.count));
+  }
+  const auto curves = test.curves();
+  print_curves(curves, work.count);
+  if (args.count("output")) write_curves(curves, work.count, args["output"].as<std::string>());
+  return 0;
+}
+
 int run(const cxxopts::ParseResult& args) {
   if (!args.count("command")) return explain(args);
   std::vector<std::string> words = args["command"].as<std::vector<std::string>>();
+  if (words[0] == "perturb" && words.size() == 1) return perturb(args);
   if (words[0] != "merge")
-    throw UsageError(cat("unknown command '", words[0], "': expected merge, or none"));
+    throw UsageError(cat("unknown command '", words[0], "': expected merge, perturb, or none"));
   words.erase(words.begin());
   return merge(args, words);
 }
@@ -265,14 +307,15 @@ int main(int argc, char** argv) {
       ("t,threads", "threads, each with an image of its own; default: one per CPU",
        cxxopts::value<int>())                                              //
       ("o,output", "SCORES.json to write", cxxopts::value<std::string>())  //
-      ("command", "merge", cxxopts::value<std::vector<std::string>>());
+      ("command", "merge or perturb", cxxopts::value<std::vector<std::string>>());
   options.parse_positional({"command"});
-  options.positional_help("[merge FILE...]");
+  options.positional_help("[merge FILE... | perturb]");
   const std::string examples =
       "  vitlrp --weights vit/model.safetensors --images train/ --limit 256 --until-stable -o "
       "scores.json\n"
       "  vitlrp --weights vit/model.safetensors --images cats/ --class 281 --heatmap cat.png\n"
       "  vitlrp --weights vit.safetensors --images list.txt --shard 0/4 -o part0.json\n"
-      "  vitlrp merge part0.json part1.json part2.json part3.json -o scores.json\n";
+      "  vitlrp merge part0.json part1.json part2.json part3.json -o scores.json\n"
+      "  vitlrp perturb --weights vit/model.safetensors --images val/list.txt -o curves.json\n";
   return vitrun::run_program(options, examples, argc, argv, vitrun::run);
 }
