@@ -11,7 +11,7 @@ configure:
 	@cmake -S . -B $(BUILD) $(CMAKE_FLAGS) > $(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
 	@rm -f $(BUILD).log
 
-test: CMAKE_FLAGS += -DBUILD_TESTING=ON
+test: CMAKE_FLAGS += -DBUILD_TESTING=ON $(if $(shell command -v mpicc),-DVITRUN_MPI=ON)
 test: all
 	ctest --test-dir $(BUILD) --output-on-failure -j$(JOBS)
 

@@ -43,6 +43,8 @@ class RelevanceEngine {
   std::vector<ImageRelevance> run(const Tensor& images, const std::vector<int>& targets,
                                   bool heatmap = false);
 
+  const Graph& graph() const { return graph_; }
+
   // For tests: one image [1, 3, H, W].
   ImageRelevance explain(Reference& forward, const Tensor& image, int target, bool heatmap,
                          const FlowObserver& observe = {}) const;

@@ -1,9 +1,9 @@
 #include "lrp/report.h"
 
 #include <algorithm>
-#include <map>
 
 #include "models/status.h"
+#include "runtime/qmodel.h"
 
 namespace vitrun {
 namespace {
@@ -46,17 +46,19 @@ std::string kind_of(const std::string& unit) {
 struct Bar {
   std::string unit;
   double importance, error;
+  std::string bits;  // empty: not given
 };
 
-// One chart: a bar for each block, with its standard error.
+// One chart: a bar for each block, with its standard error and its bits.
 std::string chart(const std::string& kind, const std::vector<Bar>& bars) {
   constexpr int kStep = 22, kHeight = 90;
+  const int labels = bars[0].bits.empty() ? 22 : 36;
   double top = 0, sum = 0;
   for (const Bar& b : bars) top = std::max(top, b.importance + b.error), sum += b.importance;
   if (top == 0) top = 1;
   std::string svg = cat(
       "<figure><figcaption>", escaped(kind), " <b>", 100 * sum, " %</b></figcaption><svg width=\"",
-      kStep * static_cast<int>(bars.size()) + 8, "\" height=\"", kHeight + 22, "\">");
+      kStep * static_cast<int>(bars.size()) + 8, "\" height=\"", kHeight + labels, "\">");
   for (size_t i = 0; i < bars.size(); i++) {
     const Bar& b = bars[i];
     const double height = kHeight * b.importance / top, error = kHeight * b.error / top;
@@ -66,6 +68,9 @@ std::string chart(const std::string& kind, const std::vector<Bar>& bars) {
                " % +- ", 100 * b.error, "</title></rect><path d=\"M", x + kStep / 2 - 2, " ",
                kHeight - height - error, "v", 2 * error, "\"/><text x=\"", x + kStep / 2 - 2,
                "\" y=\"", kHeight + 14, "\">", i, "</text>");
+    if (!b.bits.empty())
+      svg += cat("<text class=\"bits\" x=\"", x + kStep / 2 - 2, "\" y=\"", kHeight + 29, "\">",
+                 b.bits, "</text>");
   }
   return svg + "</svg></figure>\n";
 }
@@ -80,12 +85,30 @@ constexpr char kStyle[] =
     "border-radius:8px;background:#fcfcff}figcaption{font-size:.9em;margin-bottom:6px;color:#445}"
     "figcaption "
     "b{color:#223;font-weight:600}rect{fill:#5b6ee1}rect:hover{fill:#e07b39}path{stroke:#223;"
-    "stroke-width:1.2}text{font-size:10px;text-anchor:middle;fill:#667}img{display:block;border-"
+    "stroke-width:1.2}text{font-size:10px;text-anchor:middle;fill:#667}.bits{fill:#b4541a;font-"
+    "weight:600}img{display:block;border-"
     "radius:4px}";
 
 }  // namespace
 
-std::string report_page(const Scores& scores, const std::vector<Picture>& pictures) {
+BitLabels bit_labels(const std::string& qbin, const Scores& scores) {
+  const QuantModel model(QbinFile::open(qbin));
+  BitLabels labels;
+  for (size_t i = 0; i < model.sites().size(); i++) {
+    const Site& s = model.sites()[i];
+    const bool linear =
+        model.graph().nodes[static_cast<size_t>(s.consumer)].kind == NodeKind::kLinear;
+    labels[s.unit] =
+        cat(linear ? cat(model.linear(s.consumer).bits, "/") : "", model.site_params()[i].bits);
+  }
+  for (const Scores::Unit& u : scores.units)
+    if (!labels.contains(u.name) || model.config().arch != scores.model)
+      fail(qbin, ": is of another model than the scores, ", scores.model);
+  return labels;
+}
+
+std::string report_page(const Scores& scores, const BitLabels& bits,
+                        const std::vector<Picture>& pictures) {
   const auto importance = scores.importance(), contribution = scores.contribution(),
              error = scores.standard_error();
   std::vector<std::string> kinds;  // in order of appearance
@@ -95,7 +118,9 @@ std::string report_page(const Scores& scores, const std::vector<Picture>& pictur
     const std::string kind = kind_of(unit);
     if (!bars.contains(kind)) kinds.push_back(kind);
     const double share = contribution[u] > 0 ? importance[u] / contribution[u] : 0;
-    bars[kind].push_back({unit, importance[u], error[u] * share});
+    const auto label = bits.find(unit);
+    bars[kind].push_back(
+        {unit, importance[u], error[u] * share, label == bits.end() ? "" : label->second});
   }
   std::string page = cat(
       "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Relevance of ",
@@ -107,7 +132,9 @@ std::string report_page(const Scores& scores, const std::vector<Picture>& pictur
       "chart "
       "has its own scale, the number is the kind's share of all importance. Ranking by gradient "
       "&times; input instead agrees with Kendall &tau; = ",
-      kendall_tau(contribution, scores.gradient_input()), ".</p><div class=\"grid\">\n");
+      kendall_tau(contribution, scores.gradient_input()), ".",
+      bits.empty() ? "" : " Below each block: bits of the weight / of the activation.",
+      "</p><div class=\"grid\">\n");
   for (const std::string& kind : kinds) page += chart(kind, bars[kind]);
   page += "</div>\n";
   if (!pictures.empty()) page += "<h2>Where the model looks</h2><div class=\"grid\">\n";

@@ -5,9 +5,11 @@
 #include <cstdio>
 #include <filesystem>
 #include <numeric>
+#include <optional>
 
 #include "lrp/heatmap.h"
 #include "lrp/perturb.h"
+#include "lrp/ranks.h"
 #include "lrp/report.h"
 #include "lrp/scores.h"
 #include "models/status.h"
@@ -31,17 +33,28 @@ struct Work {
   std::vector<int> labels;  // of the list, -1 where it has none; empty: no list
 };
 
-// "i/n": this process takes the images i, i + n, ... of the list.
-std::vector<Sample> shard_of(const std::vector<Sample>& samples, const std::string& shard) {
+// "i/n": this process takes the images i, i + n, ... of those there are.
+void take_shard(const std::string& shard, Work& work) {
   int index = 0, count = 0;
   char rest = 0;
   if (std::sscanf(shard.c_str(), "%d/%d%c", &index, &count, &rest) != 2 || count < 1 || index < 0 ||
       index >= count)
     throw UsageError(cat("--shard must be I/N with 0 <= I < N, got '", shard, "'"));
-  std::vector<Sample> own;
-  for (size_t i = static_cast<size_t>(index); i < samples.size(); i += static_cast<size_t>(count))
-    own.push_back(samples[i]);
-  return own;
+  std::vector<int> targets;
+  for (int64_t i = index; i < work.count; i += count)
+    targets.push_back(work.targets[static_cast<size_t>(i)]);
+  work.targets = std::move(targets);
+  work.count = static_cast<int64_t>(work.targets.size());
+  if (work.count == 0) fail("--shard ", shard, " has no image");
+  work.load = [load = work.load, index, count](int64_t first, int64_t n) {
+    Tensor all = load(index + first * count, 1);
+    for (int64_t i = 1; i < n; i++) {
+      const Tensor one = load(index + (first + i) * count, 1);
+      all.data.insert(all.data.end(), one.data.begin(), one.data.end());
+    }
+    all.dims[0] = n;
+    return all;
+  };
 }
 
 void choose_targets(const cxxopts::ParseResult& args, const std::vector<Sample>& samples,
@@ -77,7 +90,6 @@ Work choose_work(const cxxopts::ParseResult& args, const ModelConfig& config) {
   } else {
     // With --labels the list of labels is the list of images.
     samples = load_samples(args[args.count("labels") ? "labels" : "images"].as<std::string>());
-    if (args.count("shard")) samples = shard_of(samples, args["shard"].as<std::string>());
     auto loader = std::make_shared<ImageLoader>(config);
     work.count = std::min(static_cast<int64_t>(samples.size()), limit);
     for (const Sample& s : samples) work.labels.push_back(s.label);
@@ -86,25 +98,29 @@ Work choose_work(const cxxopts::ParseResult& args, const ModelConfig& config) {
     };
   }
   choose_targets(args, samples, work);
+  if (args.count("shard")) take_shard(args["shard"].as<std::string>(), work);
   return work;
 }
 
 // Whether the order of importances has settled: compared each time the images have doubled.
 class Stability {
  public:
+  explicit Stability(bool verbose) : verbose_(verbose) {}
+
   bool settled(const Scores& scores) {
     if (scores.images < next_) return false;
     next_ = 2 * scores.images;
     const std::vector<double> now = scores.importance();
     const double tau = last_.empty() ? 0 : kendall_tau(now, last_);
     last_ = now;
-    if (tau > 0)
+    if (tau > 0 && verbose_)
       std::fprintf(stderr, "%jd images: Kendall tau %.3f to half as many\n",
                    static_cast<intmax_t>(scores.images), tau);
     return tau >= 0.98;
   }
 
  private:
+  bool verbose_;
   int64_t next_ = 8;
   std::vector<double> last_;
 };
@@ -138,32 +154,49 @@ Scores start_scores(const cxxopts::ParseResult& args, const Graph& graph, const 
   return scores;
 }
 
-// Adds the images from scores.images on, in batches, until all are done, the order is stable or the
-// user interrupts.
-void accumulate(const cxxopts::ParseResult& args, RelevanceEngine& engine, const Work& work,
-                int64_t batch, Scores& scores) {
-  const bool until_stable = args.count("until-stable") > 0;
-  Stability stability;
+// What accumulate() does beside adding.
+struct Until {
+  bool stable;    // stop once the order of importances has settled
+  int64_t batch;  // images of one rank between two looks at the others
+};
+
+// Adds the images from scores.images on until all are done, the order is stable or the user
+// interrupts. The ranks share each round of images, so that what is done is always the front of the
+// list, and a run may be resumed with another number of ranks.
+void accumulate(const Ranks& ranks, RelevanceEngine& engine, const Work& work, Until until,
+                Scores& scores) {
+  Scores own = scores;  // this rank's part; rank 0's has what was resumed
+  if (ranks.rank() > 0) own = Scores(engine.graph(), scores.target);
+  Stability stability(ranks.rank() == 0);
   double leak = 0;
-  ProgressBar bar("relevance");
+  std::optional<ProgressBar> bar;
+  if (ranks.rank() == 0) bar.emplace("relevance");
   const auto start = std::chrono::steady_clock::now();
   const int64_t before = scores.images;
-  while (scores.images < work.count && !interrupted) {
-    const int64_t first = scores.images, n = std::min(batch, work.count - first);
-    const std::vector<int> targets(work.targets.begin() + first, work.targets.begin() + first + n);
-    for (const ImageRelevance& r : engine.run(work.load(first, n), targets)) {
-      scores.add(r);
-      leak = std::max(leak, r.conservation_error);
-    }
-    bar.update(static_cast<double>(scores.images) / static_cast<double>(work.count));
-    if (until_stable && stability.settled(scores)) break;
+  int64_t done = before;
+  for (bool stop = false; done < work.count && !stop;) {
+    const int64_t round = std::min(until.batch * ranks.count(), work.count - done);
+    const Range r = share(round, ranks.rank(), ranks.count());
+    if (const int64_t first = done + r.begin, n = r.end - r.begin; n > 0)
+      for (const ImageRelevance& image :
+           engine.run(work.load(first, n),
+                      {work.targets.begin() + first, work.targets.begin() + first + n})) {
+        own.add(image);
+        leak = std::max(leak, image.conservation_error);
+      }
+    done += round;
+    if (bar) bar->update(static_cast<double>(done) / static_cast<double>(work.count));
+    stop = ranks.any(interrupted != 0);
+    if (until.stable) stop = stability.settled(ranks.sum(own)) || stop;
   }
+  scores = ranks.sum(own);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  std::fprintf(stderr, "%jd images in %.1f s, %.1f images/s, relevance conserved to %.1e%s\n",
-               static_cast<intmax_t>(scores.images - before), seconds,
-               static_cast<double>(scores.images - before) / seconds, leak,
-               interrupted ? "; interrupted, what was done is kept" : "");
+  if (ranks.rank() == 0)
+    std::fprintf(stderr, "%jd images in %.1f s, %.1f images/s, relevance conserved to %.1e%s\n",
+                 static_cast<intmax_t>(scores.images - before), seconds,
+                 static_cast<double>(scores.images - before) / seconds, leak,
+                 interrupted ? "; interrupted, what was done is kept" : "");
 }
 
 std::vector<Picture> draw_pictures(RelevanceEngine& engine, const Graph& graph, const Work& work,
@@ -191,6 +224,7 @@ void keep_memory() {
 
 int explain(const cxxopts::ParseResult& args) {
   keep_memory();
+  const Ranks ranks;
   if (!args.count("weights")) throw UsageError("--weights is missing");
   const FloatModel model =
       load_float_model(args["weights"].as<std::string>(), args["arch"].as<std::string>());
@@ -200,8 +234,12 @@ int explain(const cxxopts::ParseResult& args) {
   RelevanceEngine engine(model.graph, model.weights, threads);
   Scores scores = start_scores(args, model.graph, work);
   std::signal(SIGINT, [](int) { interrupted = 1; });
-  accumulate(args, engine, work, std::max(2 * threads, 4), scores);
+  accumulate(ranks, engine, work, {args.count("until-stable") > 0, std::max(2 * threads, 4)},
+             scores);
   if (scores.images == 0) return 1;
+  if (ranks.rank() > 0) return 0;
+  BitLabels bits;
+  if (args.count("qbin")) bits = bit_labels(args["qbin"].as<std::string>(), scores);
   if (args.count("output")) write_scores(scores, args["output"].as<std::string>());
   print_scores(scores);
   if (args.count("heatmap"))
@@ -209,7 +247,7 @@ int explain(const cxxopts::ParseResult& args) {
                draw_pictures(engine, model.graph, work, 1)[0].png);
   if (args.count("report"))
     write_file(args["report"].as<std::string>(),
-               report_page(scores, draw_pictures(engine, model.graph, work, 4)));
+               report_page(scores, bits, draw_pictures(engine, model.graph, work, 4)));
   return interrupted ? 1 : 0;
 }
 
@@ -302,6 +340,8 @@ int main(int argc, char** argv) {
       ("resume", "go on with the file that -o names")                                         //
       ("heatmap", "a PNG: the first image and its relevance", cxxopts::value<std::string>())  //
       ("report", "an HTML page: importances and heat maps", cxxopts::value<std::string>())    //
+      ("qbin", "report: show the bits that this file gives each unit",
+       cxxopts::value<std::string>())  //
       ("arch", "a timm architecture, where there is no config.json",
        cxxopts::value<std::string>()->default_value(""))  //
       ("t,threads", "threads, each with an image of its own; default: one per CPU",
@@ -316,6 +356,7 @@ int main(int argc, char** argv) {
       "  vitlrp --weights vit/model.safetensors --images cats/ --class 281 --heatmap cat.png\n"
       "  vitlrp --weights vit.safetensors --images list.txt --shard 0/4 -o part0.json\n"
       "  vitlrp merge part0.json part1.json part2.json part3.json -o scores.json\n"
+      "  mpirun -n 8 vitlrp --weights vit.safetensors --images train/ --threads 1 -o scores.json\n"
       "  vitlrp perturb --weights vit/model.safetensors --images val/list.txt -o curves.json\n";
   return vitrun::run_program(options, examples, argc, argv, vitrun::run);
 }

@@ -92,7 +92,7 @@ struct Outcome {
   std::string out, err;
 };
 
-using Command = std::vector<std::string>;  // a program's name, then its arguments
+using Command = std::vector<std::string>;  // one of our programs or a path, then its arguments
 
 // Runs to the end with an empty standard input. `environment`: further NAME=VALUE. `out`: where
 // stdout goes instead of Outcome::out.
@@ -107,7 +107,8 @@ inline Outcome execute(Command command, const std::vector<std::string>& environm
   posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, out_path.c_str(), flags, 0600);
   posix_spawn_file_actions_addopen(&files, STDERR_FILENO, err_path.c_str(), flags, 0600);
 
-  command.front() = std::string(VITRUN_BIN_DIR) + "/" + command.front();
+  if (!command.front().starts_with("/"))
+    command.front() = std::string(VITRUN_BIN_DIR) + "/" + command.front();
   std::vector<char*> arguments, variables;
   for (std::string& word : command) arguments.push_back(word.data());
   arguments.push_back(nullptr);

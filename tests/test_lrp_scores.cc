@@ -107,6 +107,66 @@ TEST_CASE("cli: resumed and merged scores are those of one run, byte for byte") 
   CHECK(mixed.err.find("class.json") != std::string::npos);
 }
 
+TEST_CASE("cli: a report shows the bits of a .qbin of the same model") {
+  const TempFolder folder;
+  const std::string page = folder / "r.html", qbin = folder / "m.qbin";
+  output_of({"vitquant", "-w", model("swin"), "--calib-raw", input_of("swin"), "--wbits", "5",
+             "--abits", "7", "-o", qbin});
+  scores_of(folder, {"--report", page, "--qbin", qbin});
+  const std::string text = read_bytes(page);
+  CHECK(text.find(">5/7</text>") != std::string::npos);
+  CHECK(text.find(">7</text>") != std::string::npos);  // matmul1: no weight
+  const Outcome other = execute(
+      {"vitlrp", "-w", model("vit"), "--raw", input_of("vit"), "--qbin", qbin, "--report", page});
+  CHECK(other.status == 1);
+  CHECK(other.err.find("another model") != std::string::npos);
+}
+
+TEST_CASE("cli: shards of a raw tensor are its images one by one") {
+  const TempFolder folder;
+  const json whole = scores_of(folder, {}, "whole.json");
+  const json second = scores_of(folder, {"--shard", "1/2"}, "b.json");
+  scores_of(folder, {"--shard", "0/2"}, "a.json");
+  CHECK(second["images"] == 1);
+  output_of({"vitlrp", "merge", folder / "a.json", folder / "b.json", "-o", folder / "sum.json"});
+  CHECK(read_bytes(folder / "sum.json") == read_bytes(folder / "whole.json"));
+}
+
+TEST_CASE("cli: three MPI processes give the bytes of one, also when they resume") {
+#ifdef VITRUN_MPIRUN
+  const TempFolder folder;
+  std::string list;
+  for (int i = 0; i < 23; i++) {
+    folder.file(cat(i, ".bmp"), bmp(20, 18, i + 1));
+    list += cat(i, ".bmp ", i % 10, "\n");
+  }
+  const Command one = {"vitlrp",    "-w", model("vit"), "--images", folder.file("list.txt", list),
+                       "--threads", "1",  "-o",         ""};
+  const auto run = [&](int ranks, const std::string& out, const std::vector<std::string>& more) {
+    Command command = one;
+    command.back() = out;
+    command.insert(command.end(), more.begin(), more.end());
+    if (ranks > 1) {
+      command[0] = std::string(VITRUN_BIN_DIR) + "/vitlrp";
+      const Command start = {VITRUN_MPIRUN, "--oversubscribe", "-n", cat(ranks)};
+      command.insert(command.begin(), start.begin(), start.end());
+    }
+    return output_of(command, {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"});
+  };
+  const std::string whole = folder / "whole.json", shared = folder / "shared.json";
+  const std::string said = run(1, whole, {});
+  CHECK(run(3, shared, {}) == said);
+  CHECK(read_bytes(shared) == read_bytes(whole));
+  const std::string resumed = folder / "resumed.json";
+  run(1, resumed, {"--limit", "5"});
+  run(3, resumed, {"--resume", "--until-stable"});
+  run(2, resumed, {"--resume"});
+  CHECK(read_bytes(resumed) == read_bytes(whole));
+#else
+  MESSAGE("skipped: built without MPI (-DVITRUN_MPI=ON)");
+#endif
+}
+
 TEST_CASE("cli: vitlrp refuses wrong use and bad files") {
   const TempFolder folder;
   const std::string vit = model("vit"), input = input_of("vit");
