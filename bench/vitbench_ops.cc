@@ -65,6 +65,7 @@ void run_softmax(const Kernels& k, Buffers& b) {
   args.score_stride = kTokens;
   args.scale = 1;
   args.bits = 8;
+  args.rate = 2;
   args.table = b.table.data();
   args.hi = b.codes.data();
   args.lo = b.lo.data();

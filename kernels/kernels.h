@@ -106,12 +106,15 @@ struct NormArgs {
   float eps;
 };
 
+constexpr float kMinLogRate = 0.5f, kMaxLogRate = 3.5f;
+
 // Rows of attention probabilities as two 8-bit planes of a 16-bit fixed-point value (method.md
 // § 2). v_j = scores_j + bias_j + (region_j == row_region ? 0 : -100); p = softmax(v); the code is
-// k_j = max(0, round(-2 log2(p_j / s))). It is evaluated without a logarithm per element:
+// k_j = max(0, round(-rate log2(p_j / s))), rate codes an octave: 2 is log sqrt 2, 1 is log2. It is
+// evaluated without a logarithm per element:
 //
-//   c = 2 log2(s sum_j exp(v_j - max)), log2 within 0.52 ulp (vecmath-inl.h)
-//   k_j = round(fma(max - v_j, 2 log2 e, c)) clamped to [0, 2^bits]
+//   c = rate log2(s sum_j exp(v_j - max)), log2 within 0.52 ulp (vecmath-inl.h)
+//   k_j = round(fma(max - v_j, rate log2 e, c)) clamped to [0, 2^bits]
 //   value = table[k_j], hi = value >> 8, lo = value & 255
 struct SoftmaxArgs {
   int32_t m, n;         // rows, and columns of each
@@ -123,8 +126,9 @@ struct SoftmaxArgs {
   const uint8_t* row_region;  // [m] of the rows; null with region
   float scale;                // s
   int32_t bits;               // 3..8
-  // [2^bits + 1]: round(65535 * 2^-ceil(k/2) * (k odd ? sqrt 2 : 1)), last 0. Entries from 63 on
-  // are not read but taken as 0, which they are from 34 on.
+  float rate;                 // codes an octave, kMinLogRate..kMaxLogRate
+  // [2^bits + 1]: round(65535 * 2^(-k / rate)), last 0. Entries from 63 on are not read but taken
+  // as 0, which they are from 17 rate on.
   const uint16_t* table;
   uint8_t* hi;  // [m] rows plane_stride bytes apart, padding up to round_up(n, 32) set to 0
   uint8_t* lo;

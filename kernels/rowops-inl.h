@@ -177,7 +177,7 @@ inline float highest_score(const SoftmaxArgs& args, int64_t i) {
   return max_lanes(top);
 }
 
-// 2 log2(s sum_j exp(v_j - highest)): what turns a distance from the highest score into a code.
+// rate log2(s sum_j exp(v_j - highest)): what turns a distance from the highest score into a code.
 inline float code_offset(const SoftmaxArgs& args, int64_t i, float highest) {
   Floats sum = splat(0.0f);
   for_lanes(
@@ -185,19 +185,20 @@ inline float code_offset(const SoftmaxArgs& args, int64_t i, float highest) {
         const Floats e = exp_nonpositive(masked_scores(args, i, j, count) - splat(highest));
         sum = sum + first_lanes(e, count, splat(0.0f));
       });
-  return 2.0f * log2_one(sum_lanes(sum) * args.scale);
+  return args.rate * log2_one(sum_lanes(sum) * args.scale);
 }
 
 inline void store_planes(const SoftmaxArgs& args, const Table64& table, int64_t i, float highest,
                          float offset) {
   // Entry 63 is 0 whatever the bits, and codes beyond mean 0 as well: the clamp may stop there.
+  const Floats step = splat(args.rate * 0x1.715476p0f);  // rate log2 e
   const Floats limit = splat(args.bits < 6 ? static_cast<float>(1 << args.bits) : 63.0f);
   uint8_t* hi = args.hi + i * args.plane_stride;
   uint8_t* lo = args.lo + i * args.plane_stride;
   for_lanes(
       args.n, VITRUN_LANES(j, count) {
         const Floats distance = splat(highest) - masked_scores(args, i, j, count);
-        const Floats code = fma(distance, splat(0x1.715476p1f), splat(offset));
+        const Floats code = fma(distance, step, splat(offset));
         const Ints index = round_to_int(min(max(code, splat(0.0f)), limit));
         store_lookup(table, first_lanes(index, count, splat(63)), hi + j, lo + j);
       });

@@ -13,8 +13,8 @@ namespace vitrun {
 
 enum class CodeKind {
   kUniform,
-  kLogSqrt2
-};  // method.md section 2; kLogSqrt2 for the softmax output
+  kLog  // the softmax output: so many codes an octave, 2 being log sqrt 2
+};      // method.md section 2
 
 struct Site {
   std::string name;  // the unit, with the operand for products of two activations:
@@ -36,11 +36,10 @@ std::vector<Site> activation_sites(const Graph& graph);
 // too.
 std::vector<std::string> unit_names(const Graph& graph);
 
-// The value of a log sqrt 2 code in 1/65535ths of the scale: round(65535 * 2^-ceil(k/2) * (k odd ?
-// sqrt 2 : 1)). A code of 2^bits or above stands for 0.
-inline int log_code_value(int code) {
-  const double value = std::ldexp(code % 2 ? std::sqrt(2.0) : 1.0, -(code + 1) / 2);
-  return static_cast<int>(std::lround(65535 * value));
+// The value of a log code in 1/65535ths of the scale, `rate` codes an octave: round(65535 *
+// 2^(-code / rate)). A code of 2^bits or above stands for 0.
+inline int log_code_value(int code, float rate) {
+  return static_cast<int>(std::lround(65535 * std::exp2(-code / static_cast<double>(rate))));
 }
 
 }  // namespace vitrun

@@ -22,7 +22,7 @@ void for_each_row(const Site& site, const Tensor& value, const Body& body) {
 
 // Sum of (x - x̂)^2 for each scale, sharing the logarithm between them.
 void add_log_error(std::span<const float> values, const std::vector<UniformRange>& scales,
-                   const std::vector<float>& table, std::vector<double>& error) {
+                   float rate, const std::vector<float>& table, std::vector<double>& error) {
   const int bits = std::countr_zero(table.size() - 1);
   float log_scale[std::size(kPercentiles)];
   for (size_t c = 0; c < scales.size(); c++) log_scale[c] = std::log2(scales[c].scale);
@@ -30,18 +30,18 @@ void add_log_error(std::span<const float> values, const std::vector<UniformRange
     const float log_x = std::log2(x);  // -inf for 0, which falls to the code for 0
     for (size_t c = 0; c < scales.size(); c++) {
       const float k = std::nearbyint(
-          std::clamp(2 * (log_scale[c] - log_x), 0.f, static_cast<float>(1 << bits)));
+          std::clamp(rate * (log_scale[c] - log_x), 0.f, static_cast<float>(1 << bits)));
       const float e = x - scales[c].scale * table[static_cast<size_t>(k)];
       error[c] += static_cast<double>(e * e);
     }
   }
 }
 
-// Values of the codes of a log sqrt 2 quantizer of scale 1; the last stands for "below all codes".
-std::vector<float> log_table(int bits) {
+// Values of the codes of a log quantizer of scale 1; the last stands for "below all codes".
+std::vector<float> log_table(int bits, float rate) {
   std::vector<float> table;
   for (int k = 0; k < 1 << bits; k++)
-    table.push_back(static_cast<float>(log_code_value(k)) / 65535);
+    table.push_back(static_cast<float>(log_code_value(k, rate)) / 65535);
   table.push_back(0);
   return table;
 }
@@ -69,11 +69,12 @@ int residual_add(const Graph& graph, int linear) {
 // add_error() with every image again.
 class Search {
  public:
-  Search(Reference& engine, const Site& site, int bits, Objective objective, int64_t elements)
-      : engine_(&engine), site_(&site), bits_(bits), tails_(elements) {
-    if (site.kind == CodeKind::kLogSqrt2) table_ = log_table(bits);
+  Search(Reference& engine, const Site& site, int bits, const CalibrateOptions& options,
+         int64_t elements)
+      : engine_(&engine), site_(&site), bits_(bits), rate_(options.log_rate), tails_(elements) {
+    if (site.kind == CodeKind::kLog) table_ = log_table(bits, rate_);
     const Node& consumer = engine.graph().nodes[static_cast<size_t>(site.consumer)];
-    if (objective == Objective::kResidual && consumer.kind == NodeKind::kLinear)
+    if (options.objective == Objective::kResidual && consumer.kind == NodeKind::kLinear)
       add_ = residual_add(engine.graph(), site.consumer);
   }
 
@@ -84,7 +85,7 @@ class Search {
   }
 
   void set_candidates() {
-    if (site_->kind == CodeKind::kLogSqrt2)
+    if (site_->kind == CodeKind::kLog)
       for (double p : kPercentiles)
         candidates_.push_back({static_cast<float>(std::max(tails_.high(p), 1e-6)), 0});
     else
@@ -104,7 +105,7 @@ class Search {
 
   SiteRange best() const {
     const auto least = std::min_element(error_.begin(), error_.end()) - error_.begin();
-    return {bits_, candidates_[static_cast<size_t>(least)]};
+    return {bits_, candidates_[static_cast<size_t>(least)], rate_};
   }
 
  private:
@@ -125,8 +126,8 @@ class Search {
 
   void add_own_error(const Tensor& value) {
     for_each_row(*site_, value, [&](std::span<const float> row) {
-      if (site_->kind == CodeKind::kLogSqrt2)
-        return add_log_error(row, candidates_, table_, error_);
+      if (site_->kind == CodeKind::kLog)
+        return add_log_error(row, candidates_, rate_, table_, error_);
       for (size_t c = 0; c < candidates_.size(); c++)
         error_[c] += squared_error(row, candidates_[c], bits_);
     });
@@ -156,6 +157,7 @@ class Search {
   Reference* engine_;
   const Site* site_;
   int bits_;
+  float rate_;
   int add_ = -1;  // the residual add whose value is looked at; -1: the site's own value
   Tensor input_;  // the site's value of the current batch, until the add is reached
   TailObserver tails_;
@@ -179,11 +181,11 @@ ImageSource tensor_source(Tensor images) {
 
 std::vector<SiteRange> calibrate(Reference& engine, const std::vector<Site>& sites,
                                  const std::vector<int>& bits, const ImageSource& images,
-                                 Objective objective, const Progress& progress) {
+                                 const CalibrateOptions& options, const Progress& progress) {
   const Graph& graph = engine.graph();
   std::vector<Search> searches;
   for (size_t i = 0; i < sites.size(); i++)
-    searches.emplace_back(engine, sites[i], bits[i], objective,
+    searches.emplace_back(engine, sites[i], bits[i], options,
                           images.count * elements_per_image(graph, sites[i]));
 
   auto pass = [&](double done, const std::function<void(Search&, int, const Tensor&)>& see) {

@@ -10,10 +10,11 @@
 
 namespace vitrun {
 
-// What a site needs at run time. kLogSqrt2 has no zero point.
+// What a site needs at run time. kLog has no zero point, but `rate` codes an octave.
 struct SiteRange {
   int bits = 8;
   UniformRange range;
+  float rate = 2;
 };
 
 // What the search for a uniform range makes small, and what it tries.
@@ -26,6 +27,11 @@ enum class Objective {
   // after a GELU, 7 elsewhere) may then be clipped, but not below what keeps its direction, and
   // the codes go to the others.
   kResidual,
+};
+
+struct CalibrateOptions {
+  Objective objective = Objective::kResidual;
+  float log_rate = 2;  // codes an octave of the softmax output: 2 is log sqrt 2, 1 log2
 };
 
 // Calibration input: `count` preprocessed images, handed out in batches so that only one batch is
@@ -47,6 +53,6 @@ using Progress = std::function<void(double)>;
 // Memory is bounded by one batch and 0.2 % of the observed values.
 std::vector<SiteRange> calibrate(Reference& engine, const std::vector<Site>& sites,
                                  const std::vector<int>& bits, const ImageSource& images,
-                                 Objective objective, const Progress& progress = {});
+                                 const CalibrateOptions& options, const Progress& progress = {});
 
 }  // namespace vitrun

@@ -86,17 +86,20 @@ void put_sites(QbinWriter& out, const std::vector<Site>& sites,
                const std::vector<SiteRange>& ranges) {
   std::vector<std::string> names;
   std::vector<int64_t> bits, zeros;
-  std::vector<double> scales;
+  std::vector<double> scales, rates;
   for (size_t i = 0; i < sites.size(); i++) {
     names.push_back(sites[i].name);
     bits.push_back(ranges[i].bits);
     scales.push_back(ranges[i].range.scale);
     zeros.push_back(ranges[i].range.zero);
+    rates.push_back(double{ranges[i].rate});
   }
   out.set("site.name", names);
   out.set("site.bits", bits);
   out.set("site.scale", scales);
   out.set("site.zero", zeros);
+  if (std::any_of(rates.begin(), rates.end(), [](double r) { return r != 2; }))
+    out.set("site.rate", rates);  // absent: 2
 }
 
 }  // namespace

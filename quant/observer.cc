@@ -104,6 +104,8 @@ UniformRange channel_range(double low, double high, int bits) {
   return {s, static_cast<int>(std::nearbyint(-low / double{s}))};
 }
 
+constexpr int kLargestExponent = 3;  // FQ-ViT's K
+
 struct Moments {
   double mean, deviation;
 };
@@ -142,13 +144,29 @@ void ChannelObserver::add(std::span<const float> rows) {
   for (size_t i = 0; i < rows.size(); i++) tails_[i % tails_.size()].add(rows.subspan(i, 1));
 }
 
-void ChannelObserver::set_candidates() {
-  for (size_t p = 0; p < std::size(kPercentiles); p++) {
-    for (TailObserver& t : tails_)
-      candidates_[p].ranges.push_back(
-          channel_range(t.low(kPercentiles[p]), t.high(kPercentiles[p]), bits_));
-    candidates_[p].error.assign(tails_.size(), 0);
+ChannelObserver::Candidate ChannelObserver::percentile(double p) {
+  Candidate out;
+  for (TailObserver& t : tails_) out.ranges.push_back(channel_range(t.low(p), t.high(p), bits_));
+  return out;
+}
+
+ChannelObserver::Candidate ChannelObserver::power_of_two(int exponent) {
+  double low = 0, high = 0;
+  for (TailObserver& t : tails_) {
+    low = std::min(low, t.low(1));
+    high = std::max(high, t.high(1));
   }
+  UniformRange range = uniform_range(low, high, bits_);
+  range.scale = std::ldexp(range.scale, exponent - kLargestExponent);
+  return {std::vector<UniformRange>(tails_.size(), range), {}};
+}
+
+void ChannelObserver::set_candidates(ChannelSearch search) {
+  if (search == ChannelSearch::kByPercentile)
+    for (double p : kPercentiles) candidates_.push_back(percentile(p));
+  else
+    for (int a = 0; a <= kLargestExponent; a++) candidates_.push_back(power_of_two(a));
+  for (Candidate& c : candidates_) c.error.assign(tails_.size(), 0);
   tails_.clear();
 }
 
@@ -166,8 +184,8 @@ void ChannelObserver::add_error(std::span<const float> rows) {
 ChannelStatistics ChannelObserver::best() const {
   ChannelStatistics out{bits_, {}, {}};
   for (size_t c = 0; c < candidates_[0].ranges.size(); c++) {
-    const Candidate* least = std::min_element(
-        std::begin(candidates_), std::end(candidates_),
+    const auto least = std::min_element(
+        candidates_.begin(), candidates_.end(),
         [&](const Candidate& a, const Candidate& b) { return a.error[c] < b.error[c]; });
     out.scale.push_back(static_cast<double>(least->ranges[c].scale));
     out.zero.push_back(least->ranges[c].zero);

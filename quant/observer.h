@@ -77,7 +77,14 @@ struct ChannelStatistics {
   UniformRange mean() const;
 };
 
-// The percentile search for every channel of a stream of rows [.., channels] at once: add() all
+// Between which ranges a channel may choose.
+enum class ChannelSearch {
+  kByPercentile,  // its own, by the percentile search
+  kByPowerOfTwo,  // FQ-ViT (2111.13824): 2^a s with a in 0..3, and z, where 8 s and z are the range
+                  // of all channels together
+};
+
+// The least squared error for every channel of a stream of rows [.., channels] at once: add() all
 // rows, then set_candidates(), then add_error() all rows again. Memory as TailObserver, by channel.
 class ChannelObserver {
  public:
@@ -85,7 +92,7 @@ class ChannelObserver {
   ChannelObserver(int channels, int64_t rows, int bits);
 
   void add(std::span<const float> rows);
-  void set_candidates();
+  void set_candidates(ChannelSearch search);
   void add_error(std::span<const float> rows);
   ChannelStatistics best() const;
 
@@ -97,7 +104,10 @@ class ChannelObserver {
 
   int bits_;
   std::vector<TailObserver> tails_;
-  Candidate candidates_[std::size(kPercentiles)];
+  std::vector<Candidate> candidates_;
+
+  Candidate percentile(double p);
+  Candidate power_of_two(int exponent);
 };
 
 }  // namespace vitrun

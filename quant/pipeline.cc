@@ -64,7 +64,7 @@ std::map<std::string, WeightCodes> quantize_weights(const FloatModel& model,
 // The ranges of all sites; those of folded LayerNorms follow from the fold.
 std::vector<SiteRange> site_ranges(Reference& engine, const BitPlan& plan,
                                    const std::map<int, NormFold>& folds, const ImageSource& images,
-                                   Objective objective, const Progress& progress) {
+                                   const CalibrateOptions& options, const Progress& progress) {
   const std::vector<Site> sites = activation_sites(engine.graph());
   const std::vector<int> bits = site_bits(engine.graph(), sites, plan);
   std::vector<Site> searched;
@@ -75,7 +75,7 @@ std::vector<SiteRange> site_ranges(Reference& engine, const BitPlan& plan,
     searched_bits.push_back(bits[i]);
   }
   const std::vector<SiteRange> found =
-      calibrate(engine, searched, searched_bits, images, objective, progress);
+      calibrate(engine, searched, searched_bits, images, options, progress);
   std::vector<SiteRange> ranges;
   for (size_t i = 0, next = 0; i < sites.size(); i++) {
     const auto fold = folds.find(sites[i].node);
@@ -124,7 +124,8 @@ QbinWriter quantize_model(FloatModel model, const ImageSource& calibration,
     folds = fold_norms(model, calibration, {options.method, options.clip_k, bits, options.threads},
                        part(0, kFoldPart));
   Reference engine(model.graph, model.weights, options.threads);
-  const auto ranges = site_ranges(engine, plan, folds, calibration, options.objective,
+  const auto ranges = site_ranges(engine, plan, folds, calibration,
+                                  {options.objective, options.method == Method::kFqVit ? 1.f : 2.f},
                                   part(kFoldPart, kCalibrationPart));
   const auto weights = quantize_weights(model, bits, part(kCalibrationPart, 1));
 

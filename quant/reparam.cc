@@ -160,9 +160,9 @@ void fold_layer_scale(FloatModel& model) {
 }
 
 Method method_called(const std::string& name) {
-  for (Method m : {Method::kLayerwise, Method::kRepq, Method::kCrl})
+  for (Method m : {Method::kLayerwise, Method::kRepq, Method::kCrl, Method::kFqVit})
     if (name == method_name(m)) return m;
-  fail("method '", name, "': expected auto, layerwise, repq or crl");
+  fail("method '", name, "': expected auto, layerwise, repq, crl or fq-vit");
 }
 
 const char* method_name(Method method) {
@@ -173,6 +173,8 @@ const char* method_name(Method method) {
       return "repq";
     case Method::kCrl:
       return "crl";
+    case Method::kFqVit:
+      return "fq-vit";
   }
   return "";
 }
@@ -216,8 +218,10 @@ std::map<int, NormFold> fold_norms(FloatModel& model, const ImageSource& images,
         progress(done + 0.5 * static_cast<double>(first + n) / static_cast<double>(images.count));
     }
   };
+  const ChannelSearch kind = options.method == Method::kFqVit ? ChannelSearch::kByPowerOfTwo
+                                                              : ChannelSearch::kByPercentile;
   pass(0, &NormObserver::observe);
-  for (auto& [norm, search] : searches) search.channels().set_candidates();
+  for (auto& [norm, search] : searches) search.channels().set_candidates(kind);
   pass(0.5, &NormObserver::add_error);
 
   std::map<int, NormFold> folds;

@@ -15,9 +15,13 @@ enum class Method {
   kLayerwise,  // nothing: one scale for the tensor as it is
   kRepq,       // RepQ-ViT (2212.08254): the mean fold of method.md section 3
   kCrl,        // LRP-QViT (2401.11243): the fold with clipped channel statistics
+  // FQ-ViT (2111.13824): one scale times a power of two per channel, and log2 codes after softmax.
+  // The powers are folded into the next weight, where the paper shifts codes at run time, and
+  // LayerNorm and softmax stay float, where the paper computes them in integers. [ours]
+  kFqVit,
 };
 
-// "layerwise", "repq", "crl"; another name fails and lists them.
+// "layerwise", "repq", "crl", "fq-vit"; another name fails and lists them.
 Method method_called(const std::string& name);
 const char* method_name(Method method);
 

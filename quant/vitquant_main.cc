@@ -142,7 +142,9 @@ int main(int argc, char** argv) {
       ("seed", "which of them", cxxopts::value<int>()->default_value("0"))                    //
       ("method",
        "after LayerNorm: repq (per-channel statistics folded away), crl (the same, clipped), "
-       "layerwise (one scale as it is) or auto (repq unless weights have fewer bits)",
+       "layerwise (one scale as it is), fq-vit (powers of two per channel, log2 after softmax) or "
+       "auto "
+       "(repq, or layerwise where weights have fewer bits)",
        cxxopts::value<std::string>()->default_value("auto"))  //
       ("clip-k", "crl: clip at so many standard deviations; 0: chosen per layer by output error",
        cxxopts::value<double>()->default_value("0"))  //

@@ -144,7 +144,7 @@ void Engine::block(const Step& step, const Head& head, int first, int queries, H
       std::copy_n(s.rows + int64_t{i} * d32, d, y + index[i] * out.stride);
 }
 
-// Q K^T in integers, scale, bias, mask, softmax, log sqrt 2 codes as two planes.
+// Q K^T in integers, scale, bias, mask, softmax, log codes as two planes.
 void Engine::attend(const PlannedAttention& p, const Head& head, int first, int queries,
                     const uint8_t* q, int64_t q_stride, HeadScratch& s) {
   const AttentionGeometry& g = *p.geometry;
@@ -181,6 +181,7 @@ void Engine::attend(const PlannedAttention& p, const Head& head, int first, int 
   m.row_region = m.region ? m.region + first : nullptr;
   m.scale = p.probability.scale;
   m.bits = p.probability.bits;
+  m.rate = p.probability.rate;
   m.table = p.table.data();
   m.plane_stride = round_up(t, kDepthAlign);
   m.hi = s.planes;

@@ -351,7 +351,7 @@ class Planner {
     p.in_place = g.windows == 1 && g.head_dim % kDepthAlign == 0 && p.queries <= n.rows;
     for (int t = 0; t < g.tokens; t++) p.in_place &= g.index[static_cast<size_t>(t)] == t;
     for (int k = 0; k < 1 << p.probability.bits; k++)
-      p.table.push_back(static_cast<uint16_t>(log_code_value(k)));
+      p.table.push_back(static_cast<uint16_t>(log_code_value(k, p.probability.rate)));
     p.table.push_back(0);
     if (const std::string& table = node(n.in[0]).weight; !table.empty())
       p.bias = expand_bias(g, model_.params().at(table).data);

@@ -24,11 +24,11 @@ float uniform(float x, const Quantizer& q, float scale) {
   return scale * std::nearbyint(std::clamp(x * q.inv_scale, low, high));
 }
 
-float log_sqrt2(float x, int bits, float scale) {
-  const float k =
-      std::nearbyint(std::clamp(2 * std::log2(scale / x), 0.f, static_cast<float>(1 << bits)));
-  const int code = static_cast<int>(k);
-  return code == 1 << bits ? 0 : scale * static_cast<float>(log_code_value(code)) / 65535;
+float log_coded(float x, const SiteParams& p) {
+  const float last = static_cast<float>(1 << p.bits);
+  const float k = std::nearbyint(std::clamp(p.rate * std::log2(p.scale / x), 0.f, last));
+  if (k == last) return 0;
+  return p.scale * static_cast<float>(log_code_value(static_cast<int>(k), p.rate)) / 65535;
 }
 
 }  // namespace
@@ -54,8 +54,7 @@ void fake_quantize(const Site& site, const SiteParams& params, Tensor& value) {
   for (int64_t row = 0; row < value.dims[0] * value.dims[1]; row++)
     for (int64_t c = row * cols + site.begin; c < row * cols + site.end; c++) {
       float& x = value.data[static_cast<size_t>(c)];
-      x = site.kind == CodeKind::kUniform ? uniform(x, q, params.scale)
-                                          : log_sqrt2(x, params.bits, params.scale);
+      x = site.kind == CodeKind::kUniform ? uniform(x, q, params.scale) : log_coded(x, params);
     }
 }
 

@@ -130,11 +130,13 @@ void QuantModel::read_sites() {
   const auto& scales = file_.get_f64s("site.scale");
   const auto& zeros = file_.get_i64s("site.zero");
   const size_t count = sites_.size();
+  const std::vector<double> rates =
+      file_.has("site.rate") ? file_.get_f64s("site.rate") : std::vector<double>(count, 2);
   if (names.size() != count || bits.size() != count || scales.size() != count ||
-      zeros.size() != count)
-    fail(file_.where(), ": site.name, bits, scale and zero hold ", names.size(), ", ", bits.size(),
-         ", ", scales.size(), " and ", zeros.size(), " values, the model has ", count,
-         " activation sites");
+      zeros.size() != count || rates.size() != count)
+    fail(file_.where(), ": site.name, bits, scale, zero and rate hold ", names.size(), ", ",
+         bits.size(), ", ", scales.size(), ", ", zeros.size(), " and ", rates.size(),
+         " values, the model has ", count, " activation sites");
   for (size_t i = 0; i < count; i++) {
     const std::string at = cat(file_.where(), ": site '", sites_[i].name, "': ");
     const float scale = static_cast<float>(scales[i]);
@@ -145,7 +147,10 @@ void QuantModel::read_sites() {
       fail(at, "scale is ", scales[i], ", expected a positive number");
     if (zeros[i] < kMinZero || zeros[i] > kMaxZero)
       fail(at, "zero point is ", zeros[i], ", expected ", kMinZero, " to ", kMaxZero);
-    site_params_.push_back({static_cast<int>(bits[i]), scale, static_cast<int>(zeros[i])});
+    if (!(rates[i] >= double{kMinLogRate} && rates[i] <= double{kMaxLogRate}))
+      fail(at, "rate is ", rates[i], ", expected ", kMinLogRate, " to ", kMaxLogRate);
+    site_params_.push_back({static_cast<int>(bits[i]), scale, static_cast<int>(zeros[i]),
+                            static_cast<float>(rates[i])});
   }
 }
 

@@ -29,11 +29,13 @@ struct QuantLinear {
   std::vector<int32_t> zero, sum;
 };
 
-// Bits, scale and zero point of an activation site; a kLogSqrt2 site has no zero point.
+// Bits, scale and zero point of an activation site; a kLog site has no zero point,
+// but codes an octave.
 struct SiteParams {
   int bits = 8;
   float scale = 1;
   int zero = 0;
+  float rate = 2;
 
   Quantizer quantizer() const { return {1 / scale, zero, (1 << bits) - 1}; }
 };

@@ -159,6 +159,9 @@ std::vector<Row> qbin_model_rows() {
   const std::string f = "bad.qbin: ";
   const double infinity = std::numeric_limits<double>::infinity();
   const std::string qkv = "blocks.0.attn.qkv.weight";
+  const auto rates = [](std::vector<double> values) {
+    return parts([=](Parts& p) { p.keys["site.rate"] = values; });
+  };
   return {
       {"no model in it", qbin(read_bytes(golden("qbin/v1_0.qbin"))),
        f + "metadata 'model.arch' is missing"},
@@ -181,7 +184,10 @@ std::vector<Row> qbin_model_rows() {
       {"zero point", first("site.zero", I{1} << 40), f + "site 'patch_embed': zero point is 1099"},
       {"site's name", first("site.name", std::string("stem")), f + "site 'patch_embed': the file"},
       {"a site less", parts([](Parts& p) { p.get<std::vector<I>>("site.bits").pop_back(); }),
-       f + "site.name, bits, scale and zero hold 18, 17, 18 and 18 values"},
+       f + "site.name, bits, scale, zero and rate hold 18, 17, 18, 18 and 18 values"},
+      {"a rate of nothing", rates(std::vector<double>(18, 0)),
+       f + "site 'patch_embed': rate is 0, expected 0.5"},
+      {"one rate", rates({2}), f + "site.name, bits"},
       {"missing tensor", parts([&](Parts& p) { p.tensors.erase(qkv); }),
        f + "tensor 'blocks.0.attn.qkv.weight' is missing"},
       {"another layer's", parts([&](Parts& p) { p.tensors[qkv] = p.tensors["head.weight"]; }),

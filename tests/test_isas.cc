@@ -356,10 +356,11 @@ TEST_CASE("softmax codes at every tail and bit width, with bias, mask and wild s
   std::mt19937 random(8);
   for (int n = 1; n <= 70; n++) {
     const int m = 3, bits = 3 + n % 6;
+    const float rate = n % 5 == 0 ? 1 : n % 7 == 0 ? 1.5f : 2;
     std::vector<uint16_t> entries(static_cast<size_t>((1 << bits) + 1), 0);
     for (int k = 0; k < 1 << bits; k++) {
       entries[static_cast<size_t>(k)] =
-          static_cast<uint16_t>(std::lround(65535 * std::exp2(-k / 2.0)));
+          static_cast<uint16_t>(std::lround(65535 * std::exp2(-k / double{rate})));
     }
     const Guarded<uint16_t> table(entries);
     const Guarded<float> scores(random_floats(random, area(m, n), 3));
@@ -374,6 +375,7 @@ TEST_CASE("softmax codes at every tail and bit width, with bias, mask and wild s
     args.score_stride = n;
     args.scale = 0.37f;
     args.bits = bits;
+    args.rate = rate;
     args.table = table.data();
     SoftmaxArgs masked = args, odd = args;
     masked.bias = bias.data();

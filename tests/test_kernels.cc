@@ -276,10 +276,11 @@ TEST_CASE("layernorm and its codes against double") {
   }
 }
 
-std::vector<uint16_t> softmax_table(int bits) {
+std::vector<uint16_t> softmax_table(int bits, double rate = 2) {
   std::vector<uint16_t> table(static_cast<size_t>((1 << bits) + 1), 0);
   for (int k = 0; k < 1 << bits; k++) {
-    table[static_cast<size_t>(k)] = static_cast<uint16_t>(std::lround(65535 * std::exp2(-k / 2.0)));
+    table[static_cast<size_t>(k)] =
+        static_cast<uint16_t>(std::lround(65535 * std::exp2(-k / rate)));
   }
   return table;
 }
@@ -287,18 +288,19 @@ std::vector<uint16_t> softmax_table(int bits) {
 TEST_CASE("softmax codes against double, with bias, mask and tails") {
   for (int bits : {3, 4, 6, 8}) {
     for (int n : {1, 16, 49, 197}) {
+      const float rate = n == 49 ? 1 : n == 16 ? 3.5f : 2;
       std::mt19937 random(static_cast<unsigned>(bits * n));
       const int m = 2, stride = round_up(n, kDepthAlign);
       const std::vector<float> scores = random_floats(random, index(m, n, 0), 2);
       const std::vector<float> bias = random_floats(random, index(m, n, 0), 1);
       std::vector<uint8_t> region = random_ints<uint8_t>(random, static_cast<size_t>(n), 0, 2);
       const uint8_t row_region[] = {region[0], region[0]};
-      const std::vector<uint16_t> table = softmax_table(bits);
+      const std::vector<uint16_t> table = softmax_table(bits, double{rate});
       std::vector<uint8_t> hi(index(m, stride, 0), 9), lo(index(m, stride, 0), 9);
       int32_t hi_sum[2], lo_sum[2];
       const float scale = 1 / 0.7f;
       scalar().softmax_codes({m, n, scores.data(), n, bias.data(), n, region.data(), row_region,
-                              0.7f, bits, table.data(), hi.data(), lo.data(), stride, hi_sum,
+                              0.7f, bits, rate, table.data(), hi.data(), lo.data(), stride, hi_sum,
                               lo_sum});
       for (int i = 0; i < m; i++) {
         std::vector<double> v(static_cast<size_t>(n));
@@ -318,7 +320,8 @@ TEST_CASE("softmax codes against double, with bias, mask and tails") {
             REQUIRE(got == 0);
             continue;
           }
-          const double k = -2 * std::log2(std::exp(v[static_cast<size_t>(j)]) / sum * scale);
+          const double k =
+              -double{rate} * std::log2(std::exp(v[static_cast<size_t>(j)]) / sum * scale);
           if (std::fabs(k - std::floor(k) - 0.5) < 1e-4) continue;  // a tie: either way
           const double code = std::clamp(std::nearbyint(k), 0.0, std::exp2(bits));
           REQUIRE(got == table[static_cast<size_t>(code)]);
@@ -336,8 +339,8 @@ TEST_CASE("softmax codes: infinite and NaN scores stay inside the table") {
   const std::vector<uint16_t> table = softmax_table(8);
   uint8_t hi[32], lo[32];
   int32_t hi_sum, lo_sum;
-  scalar().softmax_codes({1, 5, scores.data(), 5, nullptr, 0, nullptr, nullptr, 1, 8, table.data(),
-                          hi, lo, 32, &hi_sum, &lo_sum});
+  scalar().softmax_codes({1, 5, scores.data(), 5, nullptr, 0, nullptr, nullptr, 1, 8, 2,
+                          table.data(), hi, lo, 32, &hi_sum, &lo_sum});
   for (int j = 5; j < 32; j++) CHECK((hi[j] == 0 && lo[j] == 0));
 }
 

@@ -73,7 +73,7 @@ TEST_CASE("ranges of degenerate tensors are usable") {
 TEST_CASE("log sqrt 2 codes stand for 2^(-k/2), to 16 bits") {
   const Tensor expected = read_npy(kGolden + "log_sqrt2.npy");
   for (int k = 0; k < 256; k++)
-    CHECK(std::fabs(log_code_value(k) -
+    CHECK(std::fabs(log_code_value(k, 2) -
                     65535.0 * static_cast<double>(expected.data[static_cast<size_t>(k)])) <=
           0.5 + 65535e-7);
 }
@@ -115,7 +115,7 @@ TEST_CASE("calibrated ranges cover what the images gave") {
   const std::vector<Site> sites = activation_sites(model.graph);
   Reference engine(model.graph, model.weights, 2);
   const std::vector<int> bits(sites.size(), 8);
-  const auto ranges = calibrate(engine, sites, bits, tensor_source(images), Objective::kTensor);
+  const auto ranges = calibrate(engine, sites, bits, tensor_source(images), {Objective::kTensor});
   engine.run(images, [&](int node, Tensor& value) {
     for (size_t s = 0; s < sites.size(); s++) {
       if (sites[s].node != node || sites[s].kind != CodeKind::kUniform) continue;
@@ -164,44 +164,53 @@ void check_close(std::span<const float> got, std::span<const float> want, double
   CHECK(worst <= tolerance * largest);
 }
 
+Tensor fold_golden(const std::string& name) {
+  return read_npy(std::string(VITRUN_TEST_DIR) + "/golden/quant/fold_" + name + ".npy");
+}
+
+ChannelStatistics observed(const Tensor& x, int bits, ChannelSearch search) {
+  ChannelObserver observer(24, 400, bits);
+  observer.add(std::span(x.data).first(24 * 100));
+  observer.add(std::span(x.data).subspan(24 * 100));
+  observer.set_candidates(search);
+  observer.add_error(x.data);
+  return observer.best();
+}
+
+void check_fold(const ChannelStatistics& statistics, const std::string& name) {
+  CAPTURE(name);
+  Tensor gamma = fold_golden("gamma"), beta = fold_golden("beta"), weight = fold_golden("weight"),
+         bias = fold_golden("bias");
+  fold_channels(statistics, gamma, beta, weight, bias);
+  const Tensor folded = fold_golden(name);
+  const std::span<const float> all = folded.data;
+  check_close(gamma.data, all.subspan(0, 24), 1e-5);
+  check_close(beta.data, all.subspan(24, 24), 1e-5);
+  check_close(weight.data, all.subspan(48, 240), 1e-5);
+  check_close(bias.data, all.subspan(288, 10), 1e-5);
+  CHECK(statistics.mean().scale == doctest::Approx(all[298]).epsilon(1e-5));
+  CHECK(static_cast<float>(statistics.mean().zero) == all[299]);
+}
+
 TEST_CASE("channel statistics and folded parameters equal NumPy's") {
-  const auto load = [](const std::string& name) {
-    return read_npy(std::string(VITRUN_TEST_DIR) + "/golden/quant/fold_" + name + ".npy");
-  };
-  const Tensor x = load("x");
+  const Tensor x = fold_golden("x");
   for (int bits : {4, 8}) {
-    ChannelObserver observer(24, 400, bits);
-    observer.add(std::span(x.data).first(24 * 100));
-    observer.add(std::span(x.data).subspan(24 * 100));
-    observer.set_candidates();
-    observer.add_error(x.data);
-    const ChannelStatistics found = observer.best();
-    const Tensor want = load("statistics_" + std::to_string(bits));
+    const ChannelStatistics found = observed(x, bits, ChannelSearch::kByPercentile);
+    const Tensor want = fold_golden(cat("statistics_", bits));
     for (size_t c = 0; c < 24; c++) {
       CHECK(found.scale[c] == doctest::Approx(want.data[c]).epsilon(1e-5));
       CHECK(found.zero[c] == want.data[24 + c]);
     }
-    for (const auto& [name, k] : {std::pair{"repq_", double{INFINITY}}, std::pair{"crl_", 1.5}}) {
-      Tensor gamma = load("gamma"), beta = load("beta"), weight = load("weight"),
-             bias = load("bias");
-      const ChannelStatistics statistics = found.clipped(k);
-      fold_channels(statistics, gamma, beta, weight, bias);
-      const Tensor folded = load(name + std::to_string(bits));
-      const std::span<const float> all = folded.data;
-      check_close(gamma.data, all.subspan(0, 24), 1e-5);
-      check_close(beta.data, all.subspan(24, 24), 1e-5);
-      check_close(weight.data, all.subspan(48, 240), 1e-5);
-      check_close(bias.data, all.subspan(288, 10), 1e-5);
-      CHECK(statistics.mean().scale == doctest::Approx(all[298]).epsilon(1e-5));
-      CHECK(static_cast<float>(statistics.mean().zero) == all[299]);
-    }
+    check_fold(found, cat("repq_", bits));
+    check_fold(found.clipped(1.5), cat("crl_", bits));
+    check_fold(observed(x, bits, ChannelSearch::kByPowerOfTwo), cat("fq-vit_", bits));
   }
 }
 
 // What a LayerNorm of the golden models feeds its Linear, before and after the fold.
 TEST_CASE("a fold of LayerNorm leaves the logits unchanged") {
   for (const char* name : {"vit", "deit_distilled", "deit3", "swin", "swin_padded"})
-    for (Method method : {Method::kRepq, Method::kCrl}) {
+    for (Method method : {Method::kRepq, Method::kCrl, Method::kFqVit}) {
       const std::string model_name = name;
       CAPTURE(model_name);
       const std::string path = std::string(VITRUN_TEST_DIR) + "/golden/models/" + name;

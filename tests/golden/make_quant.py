@@ -60,6 +60,17 @@ def fold(s, z, gamma, beta, w, b, bits):
     return gamma / r1, (beta + s * r2) / r1, w * r1, b - w @ (s * r2), s_mean, z_mean
 
 
+def power_of_two_statistics(x, bits):
+    """FQ-ViT: one scale and zero point for all channels, times 2^a for each, a by its own error."""
+    x = x.astype(np.float64)
+    top = 2**bits - 1
+    whole = (max(x.max(), 0) - min(x.min(), 0)) / top
+    z = np.clip(np.rint(-min(x.min(), 0) / whole), 0, top)
+    scales = whole / 2**3 * 2.0 ** np.arange(4)
+    errors = [np.sum((x - s * (np.clip(np.rint(x / s) + z, 0, top) - z)) ** 2, 0) for s in scales]
+    return scales[np.argmin(errors, 0)], np.full(x.shape[1], z)
+
+
 def make_folds(rng):
     rows, channels, outputs = 400, 24, 10
     x = (rng.standard_normal((rows, channels)) * np.geomspace(0.2, 8, channels) +
@@ -77,6 +88,8 @@ def make_folds(rng):
             hold = lambda v: np.clip(v, np.mean(v) - k * np.std(v), np.mean(v) + k * np.std(v))
             folded = fold(*((hold(s), hold(z)) if k < np.inf else (s, z)), gamma, beta, w, b, bits)
             values[f"{name}_{bits}"] = np.concatenate([np.ravel(v) for v in folded])
+        s, z = power_of_two_statistics(x, bits)
+        values[f"fq-vit_{bits}"] = np.concatenate([np.ravel(v) for v in fold(s, z, gamma, beta, w, b, bits)])
     for name, value in values.items():
         np.save(OUT / f"fold_{name}.npy", np.asarray(value, np.float32))
 
