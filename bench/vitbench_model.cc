@@ -99,7 +99,7 @@ void quantize_to(const FloatModel& model, const Width& width, const std::string&
                                .weight_bits = width.weight_bits,
                                .activation_bits = width.activation_bits});
   }
-  quantize_model(model, tensor_source(random_images(model.config, 1)), options).write(path);
+  quantize_model(model, tensor_source(random_images(model.config, 1)), options).file.write(path);
 }
 
 // A folder that goes with the object.

@@ -1,7 +1,6 @@
 #include "lrp/scores.h"
 
 #include <cmath>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -141,12 +140,9 @@ void write_scores(const Scores& scores, const std::string& path) {
 }
 
 Scores read_scores(const std::string& path) {
-  std::ifstream in(path);
-  if (!in) throw FileError(cat(path, ": cannot open"));
-  const std::string text((std::istreambuf_iterator<char>(in)), {});
   Scores scores;
   try {
-    const nlohmann::json document = parse_json(text, path, 4);
+    const nlohmann::json document = read_json(path, 4);
     scores.model = document.at("model");
     scores.target = document.at("target");
     scores.images = document.at("images");

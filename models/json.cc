@@ -1,5 +1,6 @@
 #include "models/json.h"
 
+#include <fstream>
 #include <set>
 #include <vector>
 
@@ -26,6 +27,12 @@ nlohmann::json parse_json(std::string_view text, const std::string& where, int m
     // The library quotes the offending token, which may be the whole file.
     fail(where, ": is not valid JSON: ", std::string(e.what()).substr(0, 200));
   }
+}
+
+nlohmann::json read_json(const std::string& path, int max_depth) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw FileError(cat(path, ": cannot open"));
+  return parse_json(std::string((std::istreambuf_iterator<char>(in)), {}), path, max_depth);
 }
 
 }  // namespace vitrun

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -30,9 +29,17 @@ std::string block_prefix(const std::string& name) {
   return name.substr(0, name.find('.', at + 7) + 1);
 }
 
+// The kLinear of a unit; -1 where the unit is a product of two activations.
+int linear_of(const Graph& graph, const std::string& unit) {
+  for (const Site& s : activation_sites(graph))
+    if (s.unit == unit && graph.nodes[static_cast<size_t>(s.consumer)].kind == NodeKind::kLinear)
+      return s.consumer;
+  return -1;
+}
+
 int64_t parameters_of(const Graph& graph, const std::string& unit) {
-  const int node = graph.find(unit);
-  if (node < 0 || graph.nodes[static_cast<size_t>(node)].kind != NodeKind::kLinear) return 0;
+  const int node = linear_of(graph, unit);
+  if (node < 0) return 0;
   const Node& n = graph.nodes[static_cast<size_t>(node)];
   return int64_t{n.cols} * graph.nodes[static_cast<size_t>(n.in[0])].cols;
 }
@@ -91,12 +98,9 @@ void lower(const std::vector<const BlockUnit*>& units, MixedCase mixed_case,
 }  // namespace
 
 Importance read_importance(const std::string& path, const Graph& graph) {
-  std::ifstream in(path);
-  if (!in) fail(path, ": cannot open");
-  const std::string text((std::istreambuf_iterator<char>(in)), {});
   Importance importance;
   try {
-    const nlohmann::json document = parse_json(text, path, 4);
+    const nlohmann::json document = read_json(path, 4);
     for (const auto& unit : document.at("units")) {
       const std::string name = unit.at("name");
       const double value = unit.at("importance");
@@ -141,6 +145,98 @@ BitPlan mixed_plan(const Graph& graph, const Importance& importance, const Mixed
   }
   for (const auto& [kind, pool] : pools)
     lower(pool, options.mixed_case, [&](const BlockUnit& u) { change(u.name, -1); });
+  return plan;
+}
+
+namespace {
+
+// Omega over the mean of its kind. Contributions are means over a unit's output elements, whose
+// sizes and counts differ between kinds.
+Importance within_kinds(const Importance& importance, const OutputErrors& errors) {
+  std::map<std::string, std::pair<double, int>> kinds;  // sum and count
+  const auto kind = [](const std::string& name) { return name.substr(block_prefix(name).size()); };
+  for (const auto& [name, value] : importance)
+    if (errors.contains(name)) {
+      auto& [sum, count] = kinds[kind(name)];
+      sum += value;
+      count++;
+    }
+  Importance relative;
+  for (const auto& [name, value] : importance)
+    if (errors.contains(name)) {
+      const auto& [sum, count] = kinds.at(kind(name));
+      relative[name] = sum > 0 ? value * count / sum : 1;
+    }
+  return relative;
+}
+
+}  // namespace
+
+BitPlan budget_plan(const Graph& graph, const Importance& importance, const OutputErrors& errors,
+                    const UnitBits& base, MixedOperands operands, int64_t weight_bytes) {
+  BitPlan plan;
+  std::vector<std::string> names;
+  std::vector<std::vector<Choice>> units;
+  const Importance relative = within_kinds(importance, errors);
+  for (const std::string& name : unit_names(graph)) {
+    plan[name] = base;
+    const auto found = errors.find(name);
+    if (found == errors.end()) continue;
+    const Node& n = graph.nodes[static_cast<size_t>(linear_of(graph, name))];
+    const int depth = graph.nodes[static_cast<size_t>(n.in[0])].cols;
+    const bool scored = relative.contains(name);
+    names.push_back(name);
+    units.emplace_back();
+    for (int bits = kMinBits; bits <= kMaxBits; bits++)
+      if (scored || bits == base.weight)
+        units.back().push_back(
+            {bits, pack_bytes(n.cols, depth, bits),
+             scored ? relative.at(name) * found->second[static_cast<size_t>(bits - kMinBits)] : 0});
+  }
+  const std::vector<size_t> chosen = choose_within(units, weight_bytes);
+  for (size_t u = 0; u < units.size(); u++) {
+    const int bits = units[u][chosen[u]].bits;
+    plan[names[u]].weight = bits;
+    if (operands == MixedOperands::kBoth && units[u].size() > 1) plan[names[u]].activation = bits;
+  }
+  return plan;
+}
+
+namespace {
+
+UnitBits bits_of(const nlohmann::json& value, const std::string& path, const std::string& name) {
+  const bool pair = value.is_array() && value.size() == 2;
+  const auto checked = [&](const nlohmann::json& number) {
+    if (!number.is_number_integer())
+      fail(path, ": '", name, "': expected bits or [weight bits, activation bits]");
+    if (number < kMinBits || number > kMaxBits)
+      fail(path, ": '", name, "': bits must be ", kMinBits, " to ", kMaxBits, ", got ",
+           number.dump());
+    return number.get<int>();
+  };
+  return {checked(pair ? value[0] : value), checked(pair ? value[1] : value)};
+}
+
+}  // namespace
+
+BitPlan read_bits(const std::string& path, const Graph& graph, const UnitBits& base) {
+  const nlohmann::json document = read_json(path, 2);
+  if (!document.is_object()) fail(path, ": expected an object of units and their bits");
+  BitPlan plan;
+  for (const std::string& unit : unit_names(graph)) plan[unit] = base;
+  std::map<std::string, size_t> longest;  // name that counts so far, by unit
+  for (const auto& [name, value] : document.items()) {
+    const UnitBits bits = bits_of(value, path, name);
+    bool fits = false;
+    for (auto& [unit, current] : plan) {
+      if (unit != name && !unit.starts_with(name + ".")) continue;
+      fits = true;
+      if (name.size() < longest[unit]) continue;
+      longest[unit] = name.size();
+      current = bits;
+    }
+    if (!fits) fail(path, ": the model has no unit '", name, "'");
+  }
   return plan;
 }
 

@@ -144,7 +144,7 @@ class Search {
       Tensor change = input_;
       for (float& x : change.data)
         x = dequantize(quantize(x, candidates_[c], bits_), candidates_[c]) - x;
-      Tensor actual = engine_->multiply(change, linear);
+      Tensor actual = engine_->multiply(change, engine_->weights().at(linear.weight));
       for (size_t i = 0; i < actual.data.size(); i++) actual.data[i] += sum.data[i];
       for (size_t row = 0; row < sum.data.size(); row += static_cast<size_t>(cols))
         normalize(actual.data.data() + row, cols);

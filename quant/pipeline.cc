@@ -2,12 +2,15 @@
 
 #include <algorithm>
 
+#include "kernels/pack.h"
+#include "lrp/scores.h"
 #include "models/status.h"
 
 namespace vitrun {
 namespace {
 
 constexpr double kFoldPart = 0.3, kCalibrationPart = 0.85;  // of the progress
+constexpr double kAllocationPart = 0.4;                     // of all, with a budget
 
 void check_bits(const std::string& what, int bits) {
   if (bits < kMinBits || bits > kMaxBits)
@@ -84,18 +87,82 @@ std::vector<SiteRange> site_ranges(Reference& engine, const BitPlan& plan,
   return ranges;
 }
 
-void put_recipe(std::map<std::string, QbinValue>& recipe, const QuantizeOptions& options,
-                const BitPlan& plan, const Graph& graph, const std::map<int, NormFold>& folds) {
+// The table of the plan, its errors not yet measured.
+UnitTable table_of(const Graph& graph, const BitPlan& plan) {
+  UnitTable table;
+  for (const Site& s : activation_sites(graph)) {
+    if (!table.empty() && table.back().name == s.unit) continue;  // q and k are one unit
+    UnitRow row{s.unit, plan.at(s.unit)};
+    const Node& n = graph.nodes[static_cast<size_t>(s.consumer)];
+    if (n.kind == NodeKind::kLinear) {
+      const int depth = graph.nodes[static_cast<size_t>(n.in[0])].cols;
+      row.parameters = int64_t{n.cols} * depth;
+      row.bytes = pack_bytes(n.cols, depth, row.bits.weight);
+      if (graph.nodes[static_cast<size_t>(n.in[0])].kind == NodeKind::kPatches)
+        row.bits.activation = 8;  // the image
+    }
+    table.push_back(row);
+  }
+  return table;
+}
+
+// The rows of the table that are Linears, with their nodes.
+std::vector<std::pair<UnitRow*, int>> linear_rows(const Graph& graph, UnitTable& table) {
+  std::vector<std::pair<UnitRow*, int>> rows;
+  for (UnitRow& row : table) {
+    if (!row.parameters) continue;
+    for (const Site& s : activation_sites(graph))
+      if (s.unit == row.name) rows.push_back({&row, s.consumer});
+  }
+  return rows;
+}
+
+// What plain layer-wise quantization at these bits would do, for comparison.
+void measure_before(Reference& engine, const InputRows& inputs, UnitTable& table) {
+  for (const auto& [row, node] : linear_rows(engine.graph(), table)) {
+    const Tensor& weight =
+        engine.weights().at(engine.graph().nodes[static_cast<size_t>(node)].weight);
+    const Tensor& rows = inputs.at(node);
+    const int bits = row->bits.activation;
+    row->before = linear_error(engine, weight, quantize_weight(weight, row->bits.weight), rows,
+                               {bits, search_range(rows.data, bits)});
+  }
+}
+
+void measure_after(Reference& engine, const InputRows& inputs,
+                   const std::map<std::string, WeightCodes>& weights,
+                   const std::vector<SiteRange>& ranges, const std::map<int, NormFold>& folds,
+                   UnitTable& table) {
+  const std::vector<Site> sites = activation_sites(engine.graph());
+  std::map<int, const SiteRange*> range_of;  // by kLinear
+  for (size_t i = 0; i < sites.size(); i++) range_of[sites[i].consumer] = &ranges[i];
+  for (const auto& [row, node] : linear_rows(engine.graph(), table)) {
+    const Node& n = engine.graph().nodes[static_cast<size_t>(node)];
+    const SiteRange& input = *range_of.at(node);
+    row->after = linear_error(engine, engine.weights().at(n.weight), weights.at(n.name),
+                              inputs.at(node), input);
+    row->low = dequantize(0, input.range);
+    row->high = dequantize((1 << input.bits) - 1, input.range);
+    if (const auto fold = folds.find(n.in[0]); fold != folds.end()) row->clip_k = fold->second.k;
+  }
+}
+
+std::map<std::string, QbinValue> recipe_of(const QuantizeOptions& options, const Graph& graph,
+                                           const std::map<int, NormFold>& folds,
+                                           const UnitTable& table) {
+  std::map<std::string, QbinValue> recipe = options.provenance;
   recipe["method"] = std::string(method_name(options.method));
   recipe["objective"] =
       std::string(options.objective == Objective::kResidual ? "residual" : "tensor");
   recipe["weight_bits"] = int64_t{options.weight_bits};
   recipe["activation_bits"] = int64_t{options.activation_bits};
-  const bool mixed = std::any_of(plan.begin(), plan.end(), [&](const auto& unit) {
-    return unit.second != UnitBits{options.weight_bits, options.activation_bits};
+  const bool mixed = std::any_of(table.begin(), table.end(), [&](const UnitRow& row) {
+    return row.bits.weight != options.weight_bits ||
+           (row.bits.activation != options.activation_bits && row.name != "patch_embed");
   });
   recipe["mixed"] = int64_t{mixed};
-  if (options.method != Method::kCrl) return;
+  put_units(table, recipe);
+  if (options.method != Method::kCrl) return recipe;
   std::vector<std::string> norms;
   std::vector<double> k;
   for (const auto& [node, fold] : folds) {
@@ -104,35 +171,107 @@ void put_recipe(std::map<std::string, QbinValue>& recipe, const QuantizeOptions&
   }
   recipe["clip_norm"] = norms;
   recipe["clip_k"] = k;
+  return recipe;
+}
+
+std::map<int, NormFold> fold(FloatModel& model, const ImageSource& images,
+                             const QuantizeOptions& options, const BitPlan& plan,
+                             const Progress& progress) {
+  if (options.method == Method::kLayerwise) return {};
+  return fold_norms(
+      model, images,
+      {options.method, options.clip_k, linear_bits(model.graph, plan), options.threads}, progress);
+}
+
+// At most so many bytes of the file are not packed weights: the size of a file of 8-bit codes 0,
+// whose column sums take most room, less its weights.
+int64_t other_bytes(const FloatModel& model, const QuantizeOptions& options,
+                    const std::map<int, NormFold>& folds, const BitPlan& plan) {
+  std::map<std::string, WeightCodes> zeros;
+  int64_t packed = 0;
+  UnitTable table = table_of(model.graph, plan);
+  for (const auto& [row, node] : linear_rows(model.graph, table)) {
+    const Node& n = model.graph.nodes[static_cast<size_t>(node)];
+    const int depth = static_cast<int>(row->parameters / n.cols);
+    zeros[n.name] = {n.cols, depth, 8, std::vector<uint8_t>(static_cast<size_t>(row->parameters)),
+                     std::vector<UniformRange>(static_cast<size_t>(n.cols))};
+    packed += pack_bytes(n.cols, depth, 8);
+  }
+  const std::vector<SiteRange> ranges(activation_sites(model.graph).size(), {8, {}, 1});
+  const auto file =
+      export_model(model, zeros, ranges, recipe_of(options, model.graph, folds, table));
+  return static_cast<int64_t>(file.serialize().size()) - packed;
+}
+
+struct Allocation {
+  BitPlan plan;
+  double ranking;
+};
+
+// Lambda is measured on the model as it would be folded at the base widths.
+Allocation allocate(FloatModel model, const ImageSource& images, const QuantizeOptions& options,
+                    const Progress& progress) {
+  const BitPlan base = complete_plan(model.graph, options);
+  const auto folds = fold(model, images, options, base, progress);
+  Reference engine(model.graph, model.weights, options.threads);
+  const InputRows inputs = keep_inputs(engine, images);
+  OutputErrors errors;
+  std::vector<double> omega, lambda;
+  UnitTable table = table_of(model.graph, base);
+  const Budget& budget = *options.budget;
+  for (const auto& [row, node] : linear_rows(model.graph, table)) {
+    const Node& n = model.graph.nodes[static_cast<size_t>(node)];
+    errors[row->name] =
+        output_errors(engine, model.weights.at(n.weight), inputs.at(node),
+                      budget.operands == MixedOperands::kBoth ? 0 : row->bits.activation);
+    const auto importance = budget.importance.find(row->name);
+    if (importance == budget.importance.end()) continue;
+    omega.push_back(importance->second);
+    lambda.push_back(errors[row->name][static_cast<size_t>(options.weight_bits - kMinBits)]);
+  }
+  const int64_t left = budget.bytes - other_bytes(model, options, folds, base);
+  return {budget_plan(model.graph, budget.importance, errors,
+                      {options.weight_bits, options.activation_bits}, budget.operands, left),
+          kendall_tau(omega, lambda)};
 }
 
 }  // namespace
 
-QbinWriter quantize_model(FloatModel model, const ImageSource& calibration,
-                          const QuantizeOptions& options, const Progress& progress) {
+Quantized quantize_model(FloatModel model, const ImageSource& calibration,
+                         const QuantizeOptions& options, const Progress& progress) {
   if (calibration.count < 1) fail("calibration needs at least one image");
-  const BitPlan plan = complete_plan(model.graph, options);
+  double begun = 0;  // allocation is a first part of all, where there is any
   auto part = [&](double from, double to) {
-    return [&progress, from, to](double done) {
-      if (progress) progress(from + (to - from) * done);
+    return [&progress, begun, from, to](double done) {
+      if (progress) progress(begun + (1 - begun) * (from + (to - from) * done));
     };
   };
+  Quantized result;
+  BitPlan plan = complete_plan(model.graph, options);
   fold_layer_scale(model);
-  const std::map<int, UnitBits> bits = linear_bits(model.graph, plan);
-  std::map<int, NormFold> folds;
-  if (options.method != Method::kLayerwise)
-    folds = fold_norms(model, calibration, {options.method, options.clip_k, bits, options.threads},
-                       part(0, kFoldPart));
+  if (options.budget) {
+    Allocation found = allocate(model, calibration, options, part(0, kAllocationPart));
+    begun = kAllocationPart;
+    plan = std::move(found.plan);
+    result.ranking = found.ranking;
+  }
+  result.units = table_of(model.graph, plan);
+  {
+    Reference engine(model.graph, model.weights, options.threads);
+    measure_before(engine, keep_inputs(engine, calibration), result.units);
+  }
+  const auto folds = fold(model, calibration, options, plan, part(0, kFoldPart));
   Reference engine(model.graph, model.weights, options.threads);
   const auto ranges = site_ranges(engine, plan, folds, calibration,
                                   {options.objective, options.method == Method::kFqVit ? 1.f : 2.f},
                                   part(kFoldPart, kCalibrationPart));
-  const auto weights = quantize_weights(model, bits, part(kCalibrationPart, 1));
-
-  std::map<std::string, QbinValue> recipe = options.provenance;
-  put_recipe(recipe, options, plan, model.graph, folds);
+  const auto weights =
+      quantize_weights(model, linear_bits(model.graph, plan), part(kCalibrationPart, 1));
+  measure_after(engine, keep_inputs(engine, calibration), weights, ranges, folds, result.units);
+  result.file =
+      export_model(model, weights, ranges, recipe_of(options, model.graph, folds, result.units));
   if (progress) progress(1);
-  return export_model(model, weights, ranges, recipe);
+  return result;
 }
 
 }  // namespace vitrun

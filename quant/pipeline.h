@@ -1,12 +1,20 @@
 // From a float model to a .qbin, the steps one call each, top to bottom.
 #pragma once
 
-#include "quant/bit_plan.h"
+#include "quant/allocate.h"
 #include "quant/calibrate.h"
 #include "quant/export.h"
 #include "quant/reparam.h"
+#include "quant/unit_table.h"
 
 namespace vitrun {
+
+// A limit on the file and what to spend it on: allocate.h, budget_plan().
+struct Budget {
+  int64_t bytes = 0;
+  Importance importance;
+  MixedOperands operands = MixedOperands::kWeights;
+};
 
 struct QuantizeOptions {
   Method method = Method::kRepq;
@@ -14,15 +22,22 @@ struct QuantizeOptions {
   int weight_bits = 8;      // 3..8, of units that `bits` does not name
   int activation_bits = 8;  // 3..8; the patch embedding's input is always 8 (method.md section 2)
   BitPlan bits = {};
+  std::optional<Budget> budget = {};  // instead of `bits`
   Objective objective = Objective::kResidual;
   int threads = 1;
   std::map<std::string, QbinValue> provenance =
       {};  // calibration images, seed: recorded in the file
 };
 
+struct Quantized {
+  QbinWriter file;
+  UnitTable units;
+  std::optional<double> ranking;  // with a budget: Kendall's tau of importance and Lambda
+};
+
 // Quantizes every Linear and activation site of `model`, whose weights it consumes. Fails on widths
-// out of range and on names in `bits` that are no unit of the model.
-QbinWriter quantize_model(FloatModel model, const ImageSource& calibration,
-                          const QuantizeOptions& options, const Progress& progress = {});
+// out of range, on names in `bits` that are no unit of the model, and on budgets too small.
+Quantized quantize_model(FloatModel model, const ImageSource& calibration,
+                         const QuantizeOptions& options, const Progress& progress = {});
 
 }  // namespace vitrun

@@ -107,19 +107,15 @@ Tensor folded_codes(const Tensor& original, const ChannelStatistics& statistics)
 
 // Squared error of a Linear's output when the fold of `statistics` is quantized, over kept rows of
 // the LayerNorm's output (method.md section 3: k by the output error).
-double fold_error(Reference& engine, FloatModel& model, int norm, const NormObserver& search,
+double fold_error(Reference& engine, const FloatModel& model, int norm, const NormObserver& search,
                   const ChannelStatistics& statistics, int weight_bits) {
   NormAndLinear p = parameters(model, norm, search.linear());
-  const Node& linear = model.graph.nodes[static_cast<size_t>(search.linear())];
   Tensor original = search.kept();
   original.dims.insert(original.dims.begin(), 1);
-  const Tensor want = engine.multiply(original, linear), bias = p.bias;
+  const Tensor want = engine.multiply(original, p.weight), bias = p.bias;
   fold_channels(statistics, p.gamma, p.beta, p.weight, p.bias);
-  Tensor rounded = dequantize_weight(quantize_weight(p.weight, weight_bits));
-  Tensor& weight = model.weights.at(linear.weight);  // the engine's
-  std::swap(weight, rounded);
-  const Tensor got = engine.multiply(folded_codes(search.kept(), statistics), linear);
-  std::swap(weight, rounded);
+  const Tensor got = engine.multiply(folded_codes(search.kept(), statistics),
+                                     dequantize_weight(quantize_weight(p.weight, weight_bits)));
   double error = 0;
   for (size_t i = 0; i < got.data.size(); i++) {
     const size_t n = i % bias.data.size();
@@ -130,7 +126,7 @@ double fold_error(Reference& engine, FloatModel& model, int norm, const NormObse
   return error;
 }
 
-double choose_k(Reference& engine, FloatModel& model, int norm, const NormObserver& search,
+double choose_k(Reference& engine, const FloatModel& model, int norm, const NormObserver& search,
                 const ChannelStatistics& statistics, int weight_bits) {
   double best = INFINITY, least = INFINITY;
   for (double k : {1.0, 1.5, 2.0, 2.5, 3.0, double{INFINITY}}) {

@@ -1,128 +1,66 @@
 // vitquant: a .safetensors into a .qbin.
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 
 #include "models/status.h"
-#include "quant/allocate.h"
-#include "quant/pipeline.h"
+#include "quant/job.h"
+#include "runtime/atomic_file.h"
 #include "runtime/cli.h"
-#include "runtime/npy.h"
 #include "runtime/predictor.h"
 
 namespace vitrun {
 namespace {
 
-ImageSource from_files(const std::vector<Sample>& samples, const ModelConfig& config) {
-  auto loader = std::make_shared<ImageLoader>(config);
-  return {static_cast<int64_t>(samples.size()), [=](int64_t first, int64_t n) {
-            return loader->load(samples, static_cast<size_t>(first), static_cast<size_t>(n));
-          }};
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// A bad value on the command line is wrong use. "auto" [ours]: a fold lets activations keep their
-// codes and costs the weights theirs, so it pays where weights are no narrower than activations
-// (bench/results/accuracy_methods.md).
-Method choose_method(const std::string& name, const QuantizeOptions& bits) {
-  if (name == "auto")
-    return bits.weight_bits >= bits.activation_bits ? Method::kRepq : Method::kLayerwise;
-  try {
-    return method_called(name);
-  } catch (const Error& e) {
-    throw UsageError(cat("--", e.what()));
+// Milliseconds an image on one thread, the least of a few runs.
+double measure_speed(const std::string& qbin, const Tensor& image) {
+  const auto model = open_predictor(qbin, {});
+  double best = INFINITY;
+  for (int run = 0; run < 6; run++) {
+    const auto start = Clock::now();
+    model->run(image);
+    best = std::min(best, 1000 * seconds_since(start));
   }
-}
-
-Objective choose_objective(const std::string& name) {
-  if (name == "residual") return Objective::kResidual;
-  if (name == "tensor") return Objective::kTensor;
-  throw UsageError(cat("--objective must be residual or tensor, got '", name, "'"));
-}
-
-ImageSource choose_calibration(const cxxopts::ParseResult& args, const ModelConfig& config,
-                               QuantizeOptions& options) {
-  if (args.count("calib") + args.count("calib-raw") != 1)
-    throw UsageError("give --calib or --calib-raw");
-  if (args.count("calib-raw")) {
-    options.provenance["calibration"] = std::string("raw tensor");
-    return tensor_source(read_raw_images(args["calib-raw"].as<std::string>(), config));
-  }
-  const std::string from = args["calib"].as<std::string>();
-  const int seed = int_option(args, "seed", 0, 1 << 30);
-  const auto samples = draw_samples(
-      load_samples(from), static_cast<size_t>(int_option(args, "calib-count", 1, 1 << 20)),
-      static_cast<uint64_t>(seed));
-  options.provenance["calibration"] =
-      std::filesystem::path(from).lexically_normal().filename().string();
-  options.provenance["seed"] = int64_t{seed};
-  return from_files(samples, config);
-}
-
-MixedOptions mixed_options(const cxxopts::ParseResult& args, const QuantizeOptions& base) {
-  const std::string mp = args["mp-case"].as<std::string>(),
-                    operands = args["mixed-operands"].as<std::string>();
-  if (mp != "by-unit" && mp != "by-block")
-    throw UsageError(cat("--mp-case must be by-unit or by-block, got '", mp, "'"));
-  if (operands != "wa" && operands != "w")
-    throw UsageError(cat("--mixed-operands must be wa or w, got '", operands, "'"));
-  return {mp == "by-unit" ? MixedCase::kByUnit : MixedCase::kByBlock,
-          operands == "wa" ? MixedOperands::kBoth : MixedOperands::kWeights, base.weight_bits,
-          base.activation_bits};
-}
-
-// The bits of each unit as --mixed says; empty: the same for all.
-BitPlan choose_bits(const cxxopts::ParseResult& args, const FloatModel& model,
-                    const QuantizeOptions& base) {
-  const std::string mixed = args["mixed"].as<std::string>();
-  if (mixed == "none") return {};
-  if (mixed != "lrp") throw UsageError(cat("--mixed must be none or lrp, got '", mixed, "'"));
-  if (!args.count("importance"))
-    throw UsageError("--mixed lrp needs --importance SCORES.json, which vitlrp writes");
-  const MixedOptions options = mixed_options(args, base);
-  return mixed_plan(model.graph, read_importance(args["importance"].as<std::string>(), model.graph),
-                    options);
-}
-
-// The units whose bits are not the base's.
-void print_plan(const BitPlan& plan, const QuantizeOptions& base) {
-  for (const auto& [unit, bits] : plan)
-    if (bits != UnitBits{base.weight_bits, base.activation_bits})
-      std::printf("  %-32s W%d/A%d\n", unit.c_str(), bits.weight, bits.activation);
+  return best;
 }
 
 int run(const cxxopts::ParseResult& args) {
-  for (const char* needed : {"weights", "output"})
-    if (!args.count(needed)) throw UsageError(cat("--", needed, " is missing"));
-  QuantizeOptions options;
-  options.clip_k = args["clip-k"].as<double>();
-  if (!(options.clip_k >= 0)) throw UsageError("--clip-k must be a positive number");
-  options.objective = choose_objective(args["objective"].as<std::string>());
-  options.weight_bits = int_option(args, "wbits", 3, 8);
-  options.activation_bits = int_option(args, "abits", 3, 8);
-  options.method = choose_method(args["method"].as<std::string>(), options);
-  options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
-  const std::string weights = args["weights"].as<std::string>(),
-                    out = args["output"].as<std::string>();
-  FloatModel model = load_float_model(weights, args["arch"].as<std::string>());
-  if (args.count("labels"))
-    model.config.labels = read_labels(args["labels"].as<std::string>(), model.config.num_classes);
-  options.bits = choose_bits(args, model, options);
-  const ImageSource calibration = choose_calibration(args, model.config, options);
-  options.provenance["calibration_images"] = calibration.count;
-  options.provenance["weights"] = std::filesystem::path(weights).filename().string();
-
-  const auto start = std::chrono::steady_clock::now();
+  if (!args.count("output")) throw UsageError("--output is missing");
+  const std::string out = args["output"].as<std::string>();
+  QuantizeJob job = read_job(args);
+  const QuantizeOptions& options = job.options;
+  const std::string arch = job.model.config.arch;
+  const auto start = Clock::now();
+  std::optional<Quantized> result;
   {
     ProgressBar bar("quantizing");
-    quantize_model(std::move(model), calibration, options, [&](double done) {
-      bar.update(done);
-    }).write(out);
+    result = quantize_model(std::move(job.model), job.calibration, options,
+                            [&](double done) { bar.update(done); });
+    result->file.write(out);
   }
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  std::printf("%s: %ju bytes, W%d/A%d, %jd calibration images, %.1f s\n", out.c_str(),
-              static_cast<uintmax_t>(std::filesystem::file_size(out)), options.weight_bits,
-              options.activation_bits, static_cast<intmax_t>(calibration.count), seconds);
-  print_plan(options.bits, options);
+  const auto bytes = static_cast<int64_t>(std::filesystem::file_size(out));
+  const std::string recipe =
+      cat(method_name(options.method), ", W", options.weight_bits, "/A", options.activation_bits,
+          options.budget || !options.bits.empty() ? " and as below" : "", ", ",
+          job.calibration.count, " calibration images");
+  std::printf("%s: %jd bytes, %.2f bits a weight, %s, %.1f s\n", out.c_str(),
+              static_cast<intmax_t>(bytes), mean_weight_bits(result->units), recipe.c_str(),
+              seconds_since(start));
+  if (result->ranking)
+    std::printf("rankings by relevance and by measured error agree with Kendall tau %.2f\n",
+                *result->ranking);
+  std::fputs(unit_text(result->units).c_str(), stdout);
+  if (args.count("report"))
+    write_file(args["report"].as<std::string>(),
+               quantization_page({arch + ", quantized", recipe, bytes,
+                                  measure_speed(out, job.calibration.load(0, 1)), result->ranking},
+                                 result->units));
   return 0;
 }
 
@@ -131,47 +69,19 @@ int run(const cxxopts::ParseResult& args) {
 
 int main(int argc, char** argv) {
   cxxopts::Options options("vitquant", "Quantizes a ViT, DeiT or Swin to a .qbin for vitrun.");
+  vitrun::add_quantize_options(options);
   options.add_options()  //
-      ("w,weights", "a .safetensors with timm or transformers names",
+      ("report", "also write an HTML page: bits, ranges and errors of each unit, size, speed",
        cxxopts::value<std::string>())  //
-      ("calib", "calibration images: a folder, or a list of `path label` lines",
-       cxxopts::value<std::string>())  //
-      ("calib-raw", "or a .npy of float32 [N, 3, H, W], already normalised",
-       cxxopts::value<std::string>())                                                         //
-      ("calib-count", "how many of them to use", cxxopts::value<int>()->default_value("32"))  //
-      ("seed", "which of them", cxxopts::value<int>()->default_value("0"))                    //
-      ("method",
-       "after LayerNorm: repq (per-channel statistics folded away), crl (the same, clipped), "
-       "layerwise (one scale as it is), fq-vit (powers of two per channel, log2 after softmax) or "
-       "auto "
-       "(repq, or layerwise where weights have fewer bits)",
-       cxxopts::value<std::string>()->default_value("auto"))  //
-      ("clip-k", "crl: clip at so many standard deviations; 0: chosen per layer by output error",
-       cxxopts::value<double>()->default_value("0"))  //
-      ("objective",
-       "what activation ranges minimise: residual (for proj and fc2 the normalised residual "
-       "stream) or tensor (the "
-       "paper's)",
-       cxxopts::value<std::string>()->default_value("residual"))                           //
-      ("wbits", "bits of a weight, 3..8", cxxopts::value<int>()->default_value("8"))       //
-      ("abits", "bits of an activation, 3..8", cxxopts::value<int>()->default_value("8"))  //
-      ("mixed", "bits per unit: none, or lrp (by relevance, around --wbits and --abits)",
-       cxxopts::value<std::string>()->default_value("none"))                                  //
-      ("importance", "lrp: SCORES.json, which vitlrp writes", cxxopts::value<std::string>())  //
-      ("mp-case", "lrp: lower by-unit or by-block",
-       cxxopts::value<std::string>()->default_value("by-unit"))  //
-      ("mixed-operands", "lrp: wa mixes weights and activations, w weights alone",
-       cxxopts::value<std::string>()->default_value("wa"))                                        //
-      ("labels", "class names, one a line, to put into the file", cxxopts::value<std::string>())  //
-      ("arch", "a timm architecture, where there is no config.json",
-       cxxopts::value<std::string>()->default_value(""))                     //
-      ("t,threads", "threads; default: one per CPU", cxxopts::value<int>())  //
       ("o,output", "the .qbin to write", cxxopts::value<std::string>());
   const std::string examples =
       "  vitquant --weights deit_s/model.safetensors --calib train/ --wbits 4 -o deit_s.qbin\n"
       "  vitquant --weights vit.safetensors --calib list.txt --calib-count 64 --labels names.txt "
       "-o vit.qbin\n"
       "  vitquant --weights vit.safetensors --calib list.txt --wbits 4 --abits 4 --method crl \\\n"
-      "           --mixed lrp --importance scores.json -o vit_mp4.qbin\n";
+      "           --mixed lrp --importance scores.json -o vit_mp4.qbin\n"
+      "  vitquant --weights vit.safetensors --calib list.txt --wbits 4 --mixed budget --size "
+      "3000000 \\\n"
+      "           --mixed-operands w --importance scores.json -o vit.qbin --report vit.html\n";
   return vitrun::run_program(options, examples, argc, argv, vitrun::run);
 }

@@ -39,15 +39,34 @@ Json recipe_json(const QbinFile& file) {
   Json j = Json::object();
   const std::string prefix = "recipe.";
   for (const auto& [key, value] : file.metadata())
-    if (key.starts_with(prefix))
+    if (key.starts_with(prefix) && !key.starts_with(prefix + "unit_"))  // in the table of units
       std::visit([&](const auto& v) { j[key.substr(prefix.size())] = v; }, value);
   return j;
+}
+
+// A list of the metadata, empty where it is not there.
+template <class T>
+std::vector<T> list_of(const QbinFile& file, const std::string& key) {
+  const auto found = file.metadata().find(key);
+  if (found == file.metadata().end()) return {};
+  const auto* list = std::get_if<std::vector<T>>(&found->second);
+  return list ? *list : std::vector<T>();
+}
+
+// Signal-to-noise ratio of the units' outputs as measured by vitquant, by name.
+std::map<std::string, double> output_db(const QbinFile& file) {
+  const auto names = list_of<std::string>(file, "recipe.unit_name");
+  const auto values = list_of<double>(file, "recipe.unit_output_db");
+  std::map<std::string, double> db;
+  for (size_t i = 0; i < std::min(names.size(), values.size()); i++) db[names[i]] = values[i];
+  return db;
 }
 
 // Weight bits and input bits of every unit. A product of two activations has operands instead of a
 // weight.
 Json units_json(const QuantModel& model) {
   Json units = Json::array();
+  const auto db = output_db(model.file());
   for (size_t i = 0; i < model.sites().size(); i++) {
     const Site& s = model.sites()[i];
     const SiteParams& p = model.site_params()[i];
@@ -57,6 +76,7 @@ Json units_json(const QuantModel& model) {
       const QuantLinear& w = model.linear(s.consumer);
       unit["weight_bits"] = w.bits;
       unit["shape"] = {w.n, w.k};
+      if (const auto found = db.find(s.unit); found != db.end()) unit["output_db"] = found->second;
     }
     units.push_back(std::move(unit));
   }
@@ -98,12 +118,15 @@ void print_table(const Json& j) {
                   v.is_string() ? v.get<std::string>().c_str() : v.dump().c_str());
   }
   if (!j.contains("units")) return;
-  std::printf("%-40s %7s %7s  %s\n", "unit", "weight", "input", "shape");
-  for (const Json& u : j["units"])
-    std::printf("%-40s %7s %7d  %s\n", u["name"].get<std::string>().c_str(),
+  std::printf("%-40s %7s %7s %9s  %s\n", "unit", "weight", "input", "output dB", "shape");
+  for (const Json& u : j["units"]) {
+    char db[16] = "-";
+    if (u.contains("output_db")) std::snprintf(db, sizeof db, "%.1f", u["output_db"].get<double>());
+    std::printf("%-40s %7s %7d %9s  %s\n", u["name"].get<std::string>().c_str(),
                 u.contains("weight_bits") ? u["weight_bits"].dump().c_str() : "-",
-                u["activation_bits"].get<int>(),
+                u["activation_bits"].get<int>(), db,
                 u.contains("shape") ? u["shape"].dump().c_str() : "");
+  }
 }
 
 }  // namespace

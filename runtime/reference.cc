@@ -330,10 +330,10 @@ Tensor Reference::evaluate(const Node& node, const Tensor& images,
   return y;
 }
 
-Tensor Reference::multiply(const Tensor& x, const Node& linear) {
-  Tensor y({x.dims[0], x.dims[1], linear.cols});
-  const int k = static_cast<int>(cols_of(x)), n = linear.cols;
-  const float* w = weights_.at(linear.weight).data.data();
+Tensor Reference::multiply(const Tensor& x, const Tensor& weight) {
+  const int k = static_cast<int>(cols_of(x)), n = static_cast<int>(weight.dims[0]);
+  Tensor y({x.dims[0], x.dims[1], n});
+  const float* w = weight.data.data();
   parallel(pool_, rows_of(x), [&](int64_t begin, int64_t end) {
     affine(x.data.data() + begin * k, w, nullptr, end - begin, n, k, y.data.data() + begin * n);
   });

@@ -26,10 +26,11 @@ class Reference {
   // The same, keeping the values of the nodes from `first` on, the logits last; others are empty.
   std::vector<Tensor> run_keeping(const Tensor& images, int first);
 
-  // y = x W^T, x [batch, rows, K] and the Linear's weight W [N, K].
-  Tensor multiply(const Tensor& x, const Node& linear);
+  // y = x W^T, x [batch, rows, K] and W [N, ...] of N * K numbers.
+  Tensor multiply(const Tensor& x, const Tensor& weight);
 
   const Graph& graph() const { return graph_; }
+  const Weights& weights() const { return weights_; }
 
  private:
   std::vector<Tensor> run_nodes(const Tensor& images, const Observer& observe, int keep_from);

@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "kernels/pack.h"
 #include "models/sites.h"
 #include "models/status.h"
 #include "quant/allocate.h"
@@ -139,6 +140,108 @@ TEST_CASE("the knapsack finds what trying everything finds") {
   }
 }
 
+// The second word of the line that begins with a unit's name.
+std::string bits_in(const std::string& table, const std::string& unit) {
+  const size_t at = table.find("\n" + unit + " ");
+  if (at == std::string::npos) return "none";
+  const size_t from = table.find_first_not_of(' ', at + 1 + unit.size());
+  return table.substr(from, table.find_first_of(" \n", from) - from);
+}
+
+TEST_CASE("a budget buys the least sum of importance times error, and no more than it has") {
+  const Graph graph = build_graph(config_from_arch("deit_tiny_patch16_224"));
+  Importance importance = importance_of(graph, [](int block, const std::string&) {
+    return block == 5 ? 100.0 : 1.0;  // one block matters
+  });
+  OutputErrors errors;
+  for (const std::string& name : unit_names(graph)) {
+    const bool product = name.find("matmul") != name.npos || name.ends_with("attn.attn");
+    if (!product) errors[name] = {1.0 / 64, 1.0 / 256, 1.0 / 1024, 1.0 / 4096, 1.0 / 16384, 1e-5};
+  }
+  int64_t uniform = 0;  // packed bytes of all weights at 4 bits
+  for (const Node& n : graph.nodes)
+    if (n.kind == NodeKind::kLinear)
+      uniform += pack_bytes(n.cols, graph.nodes[static_cast<size_t>(n.in[0])].cols, 4);
+  for (auto operands : {MixedOperands::kBoth, MixedOperands::kWeights}) {
+    const BitPlan plan = budget_plan(graph, importance, errors, {4, 8}, operands, uniform);
+    int64_t bytes = 0;
+    for (const auto& [unit, bits] : plan) {
+      CAPTURE(unit);
+      const bool scored = errors.contains(unit) && importance.contains(unit);
+      CHECK(bits.activation == (scored && operands == MixedOperands::kBoth ? bits.weight : 8));
+      if (!scored) CHECK(bits.weight == 4);
+      if (scored && unit.starts_with("blocks.5.")) CHECK(bits.weight > 5);
+      if (scored && !unit.starts_with("blocks.5.")) CHECK(bits.weight <= 5);
+      const int node = graph.find(unit == "patch_embed" ? "patch_embed.proj" : unit);
+      if (node < 0 || graph.nodes[static_cast<size_t>(node)].kind != NodeKind::kLinear) continue;
+      const Node& n = graph.nodes[static_cast<size_t>(node)];
+      bytes += pack_bytes(n.cols, graph.nodes[static_cast<size_t>(n.in[0])].cols, bits.weight);
+    }
+    CHECK(bytes <= uniform);
+    CHECK(bytes > uniform * 99 / 100);  // nearly all of it is spent
+  }
+  CHECK_THROWS_AS(
+      budget_plan(graph, importance, errors, {4, 8}, MixedOperands::kWeights, uniform / 2), Error);
+}
+
+TEST_CASE("cli: a file made to a size is no larger, and says what each unit got") {
+  const TempFolder folder;
+  const std::string scores = folder / "s.json", qbin = folder / "m.qbin", page = folder / "m.html";
+  output_of({"vitlrp", "-w", model("vit"), "--raw", input_of("vit"), "-o", scores});
+  const auto quantize = [&](const std::string& size) {
+    return execute({"vitquant", "-w", model("vit"), "--calib-raw", input_of("vit"), "--wbits", "4",
+                    "--mixed", "budget", "--importance", scores, "--size", size, "-o", qbin,
+                    "--report", page});
+  };
+  output_of(
+      {"vitquant", "-w", model("vit"), "--calib-raw", input_of("vit"), "--wbits", "5", "-o", qbin});
+  const auto size = std::filesystem::file_size(qbin);
+  const Outcome done = quantize(std::to_string(size));
+  CAPTURE(done.err);
+  REQUIRE(done.status == 0);
+  CHECK(std::filesystem::file_size(qbin) <= size);
+  CHECK(std::filesystem::file_size(qbin) > size * 8 / 10);
+  CHECK(bits_in(done.out, "patch_embed") == "4/8");
+  const std::string html = read_bytes(page);
+  CHECK(html.find("<td>blocks.1.mlp.fc2</td>") != html.npos);
+  CHECK(html.find("http") == html.npos);  // self-contained
+  output_of({"vitrun", "--model", qbin, "--raw", input_of("vit")});
+  const Outcome small = quantize("9000");
+  CHECK(small.status == 1);
+  CHECK(small.err.find("no choice of bits fits") != small.err.npos);
+}
+
+TEST_CASE("cli: bits by hand, the longest name counts; refusals") {
+  const TempFolder folder;
+  const auto run = [&](const std::string& bits) {
+    return execute({"vitquant", "-w", model("vit"), "--calib-raw", input_of("vit"), "--wbits", "4",
+                    "--bits-file", folder.file("bits.json", bits), "-o", folder / "m.qbin"});
+  };
+  const Outcome done = run(R"({"blocks.1.mlp.fc1": 6, "blocks.1": [5, 7], "head": 3})");
+  CHECK(done.status == 0);
+  CHECK(bits_in(done.out, "blocks.0.mlp.fc1") == "4/8");
+  CHECK(bits_in(done.out, "blocks.1.mlp.fc1") == "6/6");
+  CHECK(bits_in(done.out, "blocks.1.mlp.fc2") == "5/7");
+  CHECK(bits_in(done.out, "blocks.1.attn.matmul1") == "7");
+  CHECK(bits_in(done.out, "head") == "3/3");
+  const std::pair<const char*, const char*> bad[] = {
+      {"{", "not valid JSON"},
+      {"[4]", "expected an object"},
+      {R"({"blocks": {"0": 4}})", "expected bits or [weight bits, activation bits]"},
+      {R"({"blocks.1": 4.5})", "expected bits or"},
+      {R"({"blocks.1": [4, 9]})", "bits must be 3 to 8, got 9"},
+      {R"({"blocks.1": 4294967300})", "bits must be 3 to 8"},
+      {R"({"block.1": 4})", "the model has no unit 'block.1'"},
+      {R"({"blocks.1.mlp": 4, "blocks.1.mlp": 5})", "appears twice"}};
+  for (const auto& [text, message] : bad) {
+    const Outcome o = run(text);
+    CAPTURE(o.err);
+    CHECK(o.status == 1);
+    CHECK(o.err.find(folder / "bits.json: ") != o.err.npos);
+    CHECK(o.err.find(message) != o.err.npos);
+  }
+}
+
 TEST_CASE("cli: relevance to mixed precision, end to end, and its refusals") {
   const TempFolder folder;
   const std::string scores = folder / "s.json", qbin = folder / "m.qbin";
@@ -153,10 +256,14 @@ TEST_CASE("cli: relevance to mixed precision, end to end, and its refusals") {
   };
   const Outcome done = with({"--mixed", "lrp", "--importance", scores, "--method", "crl"});
   CHECK(done.status == 0);
-  CHECK(done.out.find("layers.0.blocks.0.attn.qkv       W5/A5") != std::string::npos);
+  CHECK(bits_in(done.out, "layers.0.blocks.0.attn.qkv") == "5/5");
   output_of({"vitrun", "--model", qbin, "--raw", input_of("swin")});
 
   CHECK(with({"--mixed", "lrp"}).status == 2);
+  CHECK(with({"--mixed", "budget"}).status == 2);
+  CHECK(with({"--mixed", "budget", "--size", "9000"}).status == 2);
+  CHECK(with({"--size", "9000"}).status == 2);
+  CHECK(with({"--mixed", "lrp", "--importance", scores, "--bits-file", "x"}).status == 2);
   CHECK(with({"--mixed", "lrp", "--importance", scores, "--mp-case", "odd"}).status == 2);
   const std::string text = read_bytes(scores);
   const auto refused = [&](const std::string& content, const char* says) {

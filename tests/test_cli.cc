@@ -113,7 +113,7 @@ TEST_CASE("cli: --help names every option") {
         "--raw", "--info", "--demo", "--version", "IMAGE..."}},
       {"vitquant",
        {"--weights", "--calib", "--calib-raw", "--calib-count", "--seed", "--method", "--wbits",
-        "--abits", "--mixed", "-o, --output", "--version"}},
+        "--abits", "--mixed", "--size", "--bits-file", "--report", "-o, --output", "--version"}},
       {"viteval", {"--model", "--images", "--reference", "--json", "--limit", "--version"}},
   };
   for (const auto& [program, options] : programs) {
@@ -145,7 +145,7 @@ TEST_CASE("cli: wrong use is status 2, a message on stderr and nothing on stdout
       {{"vitrun", "--model", vit, "--raw", raw, "--topk", "many"}, "many"},
       {{"vitrun", "--model", vit, "--raw", raw, "--batch", "0"}, "--batch must be 1 to 1024"},
       {{"vitrun", "--model", vit, "--raw", raw, "--threads", "257"}, "--threads must be 1 to 256"},
-      {{"vitquant"}, "--weights is missing"},
+      {{"vitquant", "-o", "x"}, "--weights is missing"},
       {{"vitquant", "--weights", vit}, "--output is missing"},
       {{"vitquant", "--weights", vit, "-o", "/dev/null"}, "give --calib or --calib-raw"},
       {{"vitquant", "-w", vit, "-o", "x", "--wbits", "2"}, "--wbits must be 3 to 8, got 2"},
@@ -303,14 +303,16 @@ TEST_CASE("cli: --info of a .qbin and of float weights") {
                                  {"scale", info["units"][0]["scale"]},
                                  {"zero", info["units"][0]["zero"]},
                                  {"weight_bits", 5},
+                                 {"output_db", info["units"][0]["output_db"]},
                                  {"shape", {16, 48}}});
+  CHECK(info["units"][0]["output_db"].get<double>() == doctest::Approx(25).epsilon(0.3));
   CHECK(info["units"][1]["name"] == "blocks.0.attn.qkv");
   CHECK(info["units"][1]["activation_bits"] == 5);
 
   const std::string table = output_of({"vitrun", "--model", qbin, "--info"});
   CHECK(contains(table, "\nformat           qbin\n"));
   CHECK(contains(table, "\n  input          [3,16,16]\n"));
-  CHECK(contains(table, "blocks.1.attn.proj                             5       5  [16,16]\n"));
+  CHECK(contains(table, "blocks.1.attn.proj                             5       5 "));
 
   const json weights =
       json::parse(output_of({"vitrun", "--model", model("vit"), "--info", "--json"}));

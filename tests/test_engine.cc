@@ -34,7 +34,7 @@ struct Fixture {
     bytes = std::make_unique<Aligned>(
         quantize_model(load_float_model(kModels + name + ".safetensors", ""), tensor_source(images),
                        options)
-            .serialize());
+            .file.serialize());
     model = std::make_unique<QuantModel>(QbinFile::from_memory(bytes->bytes(), name));
   }
 

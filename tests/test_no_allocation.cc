@@ -57,7 +57,7 @@ TEST_CASE("a run allocates nothing, the first one included") {
     const Tensor images = read_npy(stem + ".input.npy");
     const Aligned file(
         quantize_model(load_float_model(stem + ".safetensors", ""), tensor_source(images), {})
-            .serialize());
+            .file.serialize());
     const QuantModel model(QbinFile::from_memory(file.bytes(), name));
     std::vector<float> logits(static_cast<size_t>(2 * model.config().num_classes));
     for (int threads : {1, 2}) {

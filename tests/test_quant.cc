@@ -135,10 +135,10 @@ TEST_CASE("calibrated ranges cover what the images gave") {
 TEST_CASE("calibration does not depend on threads") {
   const FloatModel model = load_float_model(kModels + "vit.safetensors", "");
   const Tensor images = read_npy(kModels + "vit.input.npy");
-  const auto one =
-      quantize_model(model, tensor_source(images), {.weight_bits = 4, .threads = 1}).serialize();
-  const auto three =
-      quantize_model(model, tensor_source(images), {.weight_bits = 4, .threads = 3}).serialize();
+  const auto one = quantize_model(model, tensor_source(images), {.weight_bits = 4, .threads = 1})
+                       .file.serialize();
+  const auto three = quantize_model(model, tensor_source(images), {.weight_bits = 4, .threads = 3})
+                         .file.serialize();
   CHECK(one == three);
 }
 

@@ -1,0 +1,164 @@
+#include "quant/job.h"
+
+#include <filesystem>
+
+#include "models/status.h"
+#include "runtime/cli.h"
+#include "runtime/npy.h"
+#include "runtime/predictor.h"
+
+namespace vitrun {
+namespace {
+
+ImageSource from_files(const std::vector<Sample>& samples, const ModelConfig& config) {
+  auto loader = std::make_shared<ImageLoader>(config);
+  return {static_cast<int64_t>(samples.size()), [=](int64_t first, int64_t n) {
+            return loader->load(samples, static_cast<size_t>(first), static_cast<size_t>(n));
+          }};
+}
+
+// A bad value on the command line is wrong use. "auto" [ours]: a fold lets activations keep their
+// codes and costs the weights theirs, so it pays where weights are no narrower than activations
+// (bench/results/accuracy_methods.md).
+Method choose_method(const std::string& name, const QuantizeOptions& bits) {
+  if (name == "auto")
+    return bits.weight_bits >= bits.activation_bits ? Method::kRepq : Method::kLayerwise;
+  try {
+    return method_called(name);
+  } catch (const Error& e) {
+    throw UsageError(cat("--", e.what()));
+  }
+}
+
+Objective choose_objective(const std::string& name) {
+  if (name == "residual") return Objective::kResidual;
+  if (name == "tensor") return Objective::kTensor;
+  throw UsageError(cat("--objective must be residual or tensor, got '", name, "'"));
+}
+
+ImageSource choose_calibration(const cxxopts::ParseResult& args, const ModelConfig& config,
+                               QuantizeOptions& options) {
+  if (args.count("calib") + args.count("calib-raw") != 1)
+    throw UsageError("give --calib or --calib-raw");
+  if (args.count("calib-raw")) {
+    options.provenance["calibration"] = std::string("raw tensor");
+    return tensor_source(read_raw_images(args["calib-raw"].as<std::string>(), config));
+  }
+  const std::string from = args["calib"].as<std::string>();
+  const int seed = int_option(args, "seed", 0, 1 << 30);
+  const auto samples = draw_samples(
+      load_samples(from), static_cast<size_t>(int_option(args, "calib-count", 1, 1 << 20)),
+      static_cast<uint64_t>(seed));
+  options.provenance["calibration"] =
+      std::filesystem::path(from).lexically_normal().filename().string();
+  options.provenance["seed"] = int64_t{seed};
+  return from_files(samples, config);
+}
+
+MixedOptions mixed_options(const cxxopts::ParseResult& args, const QuantizeOptions& base) {
+  const std::string mp = args["mp-case"].as<std::string>(),
+                    operands = args["mixed-operands"].as<std::string>();
+  if (mp != "by-unit" && mp != "by-block")
+    throw UsageError(cat("--mp-case must be by-unit or by-block, got '", mp, "'"));
+  if (operands != "wa" && operands != "w")
+    throw UsageError(cat("--mixed-operands must be wa or w, got '", operands, "'"));
+  return {mp == "by-unit" ? MixedCase::kByUnit : MixedCase::kByBlock,
+          operands == "wa" ? MixedOperands::kBoth : MixedOperands::kWeights, base.weight_bits,
+          base.activation_bits};
+}
+
+// Sets the bits of each unit as --mixed and --bits-file say.
+void choose_bits(const cxxopts::ParseResult& args, const FloatModel& model,
+                 QuantizeOptions& options) {
+  const std::string mixed = args["mixed"].as<std::string>();
+  if (mixed != "none" && mixed != "lrp" && mixed != "budget")
+    throw UsageError(cat("--mixed must be none, lrp or budget, got '", mixed, "'"));
+  if (args.count("size") != (mixed == "budget"))
+    throw UsageError("--mixed budget and --size BYTES need each other");
+  if (args.count("bits-file")) {
+    if (mixed != "none") throw UsageError("give --mixed or --bits-file");
+    options.bits = read_bits(args["bits-file"].as<std::string>(), model.graph,
+                             {options.weight_bits, options.activation_bits});
+  }
+  if (mixed == "none") return;
+  if (!args.count("importance"))
+    throw UsageError(
+        cat("--mixed ", mixed, " needs --importance SCORES.json, which vitlrp writes"));
+  const MixedOptions rule = mixed_options(args, options);
+  Importance importance = read_importance(args["importance"].as<std::string>(), model.graph);
+  if (mixed == "lrp")
+    options.bits = mixed_plan(model.graph, importance, rule);
+  else
+    options.budget = {args["size"].as<int64_t>(), std::move(importance), rule.operands};
+}
+
+}  // namespace
+
+QuantizeJob read_job(const cxxopts::ParseResult& args) {
+  if (!args.count("weights")) throw UsageError("--weights is missing");
+  QuantizeOptions options;
+  options.clip_k = args["clip-k"].as<double>();
+  if (!(options.clip_k >= 0)) throw UsageError("--clip-k must be a positive number");
+  options.objective = choose_objective(args["objective"].as<std::string>());
+  options.weight_bits = int_option(args, "wbits", 3, 8);
+  options.activation_bits = int_option(args, "abits", 3, 8);
+  options.method = choose_method(args["method"].as<std::string>(), options);
+  options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
+  const std::string weights = args["weights"].as<std::string>();
+  FloatModel model = load_float_model(weights, args["arch"].as<std::string>());
+  if (args.count("labels"))
+    model.config.labels = read_labels(args["labels"].as<std::string>(), model.config.num_classes);
+  choose_bits(args, model, options);
+  ImageSource calibration = choose_calibration(args, model.config, options);
+  options.provenance["calibration_images"] = calibration.count;
+  options.provenance["weights"] = std::filesystem::path(weights).filename().string();
+  return {std::move(model), std::move(calibration), std::move(options)};
+}
+
+void add_quantize_options(cxxopts::Options& options) {
+  options.add_options()  //
+      ("w,weights", "a .safetensors with timm or transformers names",
+       cxxopts::value<std::string>())  //
+      ("calib", "calibration images: a folder, or a list of `path label` lines",
+       cxxopts::value<std::string>())  //
+      ("calib-raw", "or a .npy of float32 [N, 3, H, W], already normalised",
+       cxxopts::value<std::string>())                                                         //
+      ("calib-count", "how many of them to use", cxxopts::value<int>()->default_value("32"))  //
+      ("seed", "which of them", cxxopts::value<int>()->default_value("0"))                    //
+      ("method",
+       "after LayerNorm: repq (per-channel statistics folded away), crl (the same, clipped), "
+       "layerwise (one scale as it is), fq-vit (powers of two per channel, log2 after softmax) or "
+       "auto "
+       "(repq, or layerwise where weights have fewer bits)",
+       cxxopts::value<std::string>()->default_value("auto"))  //
+      ("clip-k", "crl: clip at so many standard deviations; 0: chosen per layer by output error",
+       cxxopts::value<double>()->default_value("0"))  //
+      ("objective",
+       "what activation ranges minimise: residual (for proj and fc2 the normalised residual "
+       "stream) or tensor (the "
+       "paper's)",
+       cxxopts::value<std::string>()->default_value("residual"))                           //
+      ("wbits", "bits of a weight, 3..8", cxxopts::value<int>()->default_value("8"))       //
+      ("abits", "bits of an activation, 3..8", cxxopts::value<int>()->default_value("8"))  //
+      ("mixed",
+       "bits per unit: none, lrp (by relevance, around --wbits and --abits) or budget (the least "
+       "relevance times measured error within --size)",
+       cxxopts::value<std::string>()->default_value("none"))  //
+      ("importance", "lrp, budget: SCORES.json, which vitlrp writes",
+       cxxopts::value<std::string>())                                         //
+      ("size", "budget: most bytes of the .qbin", cxxopts::value<int64_t>())  //
+      ("bits-file",
+       "or by hand: JSON, {\"blocks.0\": 5, \"blocks.1.attn.qkv\": [4, 8], ...}, names of units or "
+       "blocks and bits or [weight, activation]; the others get --wbits and --abits",
+       cxxopts::value<std::string>())  //
+      ("mp-case", "lrp: lower by-unit or by-block",
+       cxxopts::value<std::string>()->default_value("by-unit"))  //
+      ("mixed-operands", "lrp, budget: wa mixes weights and activations, w weights alone",
+       cxxopts::value<std::string>()->default_value("wa"))                                        //
+      ("labels", "class names, one a line, to put into the file", cxxopts::value<std::string>())  //
+      ("arch", "a timm architecture, where there is no config.json",
+       cxxopts::value<std::string>()->default_value(""))  //
+      ("t,threads", "threads; default: one per CPU", cxxopts::value<int>());
+}
+
+}  // namespace vitrun
