@@ -30,6 +30,15 @@ Method choose_method(const std::string& name, const QuantizeOptions& bits) {
   }
 }
 
+// Whether weights are compensated. The published methods round to the nearest.
+bool choose_rounding(const cxxopts::ParseResult& args) {
+  const std::string rounding = args["rounding"].as<std::string>();
+  if (rounding == "auto") return args["method"].as<std::string>() == "auto";
+  if (rounding != "nearest" && rounding != "compensated")
+    throw UsageError(cat("--rounding must be nearest, compensated or auto, got '", rounding, "'"));
+  return rounding == "compensated";
+}
+
 Objective choose_objective(const std::string& name) {
   if (name == "residual") return Objective::kResidual;
   if (name == "tensor") return Objective::kTensor;
@@ -102,6 +111,7 @@ QuantizeJob read_job(const cxxopts::ParseResult& args) {
   options.objective = choose_objective(args["objective"].as<std::string>());
   options.weight_bits = int_option(args, "wbits", 3, 8);
   options.activation_bits = int_option(args, "abits", 3, 8);
+  options.compensate = choose_rounding(args);
   options.method = choose_method(args["method"].as<std::string>(), options);
   options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
   const std::string weights = args["weights"].as<std::string>();
@@ -130,6 +140,10 @@ void add_quantize_options(cxxopts::Options& options) {
        "layerwise (one scale as it is), fq-vit (powers of two per channel, log2 after softmax) or "
        "auto "
        "(repq, or layerwise where weights have fewer bits)",
+       cxxopts::value<std::string>()->default_value("auto"))  //
+      ("rounding",
+       "of weights: nearest, compensated (errors made up for by columns not yet rounded) or auto "
+       "(compensated with --method auto)",
        cxxopts::value<std::string>()->default_value("auto"))  //
       ("clip-k", "crl: clip at so many standard deviations; 0: chosen per layer by output error",
        cxxopts::value<double>()->default_value("0"))  //

@@ -5,6 +5,7 @@
 #include "kernels/pack.h"
 #include "lrp/scores.h"
 #include "models/status.h"
+#include "quant/compensate.h"
 
 namespace vitrun {
 namespace {
@@ -154,6 +155,7 @@ std::map<std::string, QbinValue> recipe_of(const QuantizeOptions& options, const
   recipe["method"] = std::string(method_name(options.method));
   recipe["objective"] =
       std::string(options.objective == Objective::kResidual ? "residual" : "tensor");
+  recipe["rounding"] = std::string(options.compensate ? "compensated" : "nearest");
   recipe["weight_bits"] = int64_t{options.weight_bits};
   recipe["activation_bits"] = int64_t{options.activation_bits};
   const bool mixed = std::any_of(table.begin(), table.end(), [&](const UnitRow& row) {
@@ -265,8 +267,11 @@ Quantized quantize_model(FloatModel model, const ImageSource& calibration,
   const auto ranges = site_ranges(engine, plan, folds, calibration,
                                   {options.objective, options.method == Method::kFqVit ? 1.f : 2.f},
                                   part(kFoldPart, kCalibrationPart));
-  const auto weights =
-      quantize_weights(model, linear_bits(model.graph, plan), part(kCalibrationPart, 1));
+  const auto bits = linear_bits(model.graph, plan);
+  const auto weights = options.compensate
+                           ? compensate_weights(model, ranges, bits, calibration, options.threads,
+                                                part(kCalibrationPart, 1))
+                           : quantize_weights(model, bits, part(kCalibrationPart, 1));
   measure_after(engine, keep_inputs(engine, calibration), weights, ranges, folds, result.units);
   result.file =
       export_model(model, weights, ranges, recipe_of(options, model.graph, folds, result.units));

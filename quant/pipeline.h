@@ -24,6 +24,7 @@ struct QuantizeOptions {
   BitPlan bits = {};
   std::optional<Budget> budget = {};  // instead of `bits`
   Objective objective = Objective::kResidual;
+  bool compensate = false;  // weights by quant/compensate.h instead of to the nearest
   int threads = 1;
   std::map<std::string, QbinValue> provenance =
       {};  // calibration images, seed: recorded in the file

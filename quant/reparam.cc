@@ -71,15 +71,6 @@ std::map<int, int> foldable_norms(const Graph& graph) {
   return found;
 }
 
-// Gives a Linear without bias one of zeros.
-void ensure_bias(FloatModel& model, int linear) {
-  Node& n = model.graph.nodes[static_cast<size_t>(linear)];
-  if (!n.bias.empty()) return;
-  n.bias = n.name + ".bias";
-  model.graph.params.push_back({n.bias, {n.cols}});
-  model.weights[n.bias] = Tensor({n.cols});
-}
-
 // Copies of what a fold changes.
 struct NormAndLinear {
   Tensor gamma, beta, weight, bias;
@@ -141,6 +132,14 @@ double choose_k(Reference& engine, const FloatModel& model, int norm, const Norm
 }
 
 }  // namespace
+
+void ensure_bias(FloatModel& model, int linear) {
+  Node& n = model.graph.nodes[static_cast<size_t>(linear)];
+  if (!n.bias.empty()) return;
+  n.bias = n.name + ".bias";
+  model.graph.params.push_back({n.bias, {n.cols}});
+  model.weights[n.bias] = Tensor({n.cols});
+}
 
 void fold_layer_scale(FloatModel& model) {
   if (!model.config.layer_scale) return;

@@ -10,6 +10,9 @@ namespace vitrun {
 // DeiT-III: gamma * (W x + b) = (gamma W) x + gamma b, so LayerScale disappears into proj and fc2.
 void fold_layer_scale(FloatModel& model);
 
+// Gives a Linear without bias one of zeros.
+void ensure_bias(FloatModel& model, int linear);
+
 // What becomes of a LayerNorm whose output feeds one Linear (qkv, fc1, Swin's reduction).
 enum class Method {
   kLayerwise,  // nothing: one scale for the tensor as it is

@@ -4,10 +4,12 @@
 #include <cmath>
 
 #include "models/status.h"
+#include "quant/compensate.h"
 #include "quant/pipeline.h"
 #include "quant/reparam.h"
 #include "runtime/fake_quant.h"
 #include "runtime/npy.h"
+#include "tests/qbin_testing.h"
 
 namespace vitrun {
 namespace {
@@ -140,6 +142,58 @@ TEST_CASE("calibration does not depend on threads") {
   const auto three = quantize_model(model, tensor_source(images), {.weight_bits = 4, .threads = 3})
                          .file.serialize();
   CHECK(one == three);
+}
+
+TEST_CASE("rounding with feedback gives the codes of GPTQ's inverse Hessian") {
+  const auto file = [](const char* name) {
+    return read_npy(kGolden + "feedback_" + name + ".npy");
+  };
+  const Tensor weight = file("weight"), factor = file("factor"), order = file("columns"),
+               expected = file("codes"), ranges = file("ranges");
+  const std::vector<int> columns(order.data.begin(), order.data.end());
+  const WeightCodes got = round_with_feedback(weight, factor.data, columns, 4);
+  int different = 0;  // float rounding may move a code over an edge, and with it those after
+  for (size_t i = 0; i < got.codes.size(); i++)
+    different += got.codes[i] != static_cast<int>(expected.data[i]);
+  CHECK(different <= 2);
+  for (size_t row = 0; row < got.ranges.size(); row++) {
+    CHECK(got.ranges[row].scale == doctest::Approx(ranges.data[2 * row]).epsilon(1e-5));
+    CHECK(got.ranges[row].zero == static_cast<int>(ranges.data[2 * row + 1]));
+  }
+}
+
+TEST_CASE("compensated weights answer nearer to the float model, the same on any threads") {
+  double nearest = 0, compensated = 0;
+  for (const char* name : {"vit", "deit_distilled", "swin", "swin_padded"}) {
+    const FloatModel model = load_float_model(kModels + name + ".safetensors", "");
+    const Tensor images = read_npy(kModels + name + ".input.npy");
+    const Tensor want = Reference(model.graph, model.weights, 1).run(images);
+    const auto quantized = [&](bool compensate, int threads) {
+      QuantizeOptions options;
+      options.method = Method::kLayerwise;
+      options.weight_bits = 3;
+      options.compensate = compensate;
+      options.threads = threads;
+      return quantize_model(model, tensor_source(images), options).file.serialize();
+    };
+    const auto error = [&](const std::vector<uint8_t>& bytes) {
+      const Aligned file(bytes);
+      const QuantModel q(QbinFile::from_memory(file.bytes(), name));
+      const Weights weights = dequantize_weights(q);
+      const Tensor got = Reference(q.graph(), weights, 1).run(images, fake_quantizer(q));
+      double sum = 0, energy = 0;
+      for (size_t i = 0; i < got.data.size(); i++) {
+        sum += std::pow(double{got.data[i]} - double{want.data[i]}, 2);
+        energy += std::pow(double{want.data[i]}, 2);
+      }
+      return sum / energy;
+    };
+    const auto once = quantized(true, 1);
+    CHECK(once == quantized(true, 3));
+    nearest += error(quantized(false, 1));
+    compensated += error(once);
+  }
+  CHECK(compensated < 0.7 * nearest);
 }
 
 TEST_CASE("bits outside 3..8 and empty calibration are refused") {

@@ -94,6 +94,43 @@ def make_folds(rng):
         np.save(OUT / f"fold_{name}.npy", np.asarray(value, np.float32))
 
 
+def weighted_search(row, importance, bits):
+    """The part of the row's extremes, 1 down to a half, with the least weighted squared error."""
+    best = None
+    for step in range(21):
+        part = 1 - 0.025 * step
+        scale, zero = uniform_range(part * row.min(), part * row.max(), bits)
+        error = np.sum(importance * (row - scale * (codes(row, scale, zero, bits) - zero)) ** 2)
+        if best is None or error < best[0] * (1 - 1e-9):
+            best = (error, scale, zero)
+    return best[1:]
+
+
+def make_feedback(rng):
+    """Optimal brain quantization as GPTQ (2210.17323) has it, with the inverse Hessian: after each
+    column the others are moved to where they make up best for its error. H has known factors."""
+    outputs, depth, bits = 7, 100, 4
+    x = rng.standard_normal((300, depth)) @ rng.standard_normal((depth, depth)) * 0.1
+    hessian = x.T @ x + 0.1 * np.eye(depth)
+    columns = np.argsort(np.diag(hessian), kind="stable")
+    weight = rng.standard_normal((outputs, depth)).astype(np.float32)
+    result, ranges = np.zeros((outputs, depth)), []
+    for n in range(outputs):
+        scale, zero = weighted_search(weight[n].astype(np.float64), np.diag(hessian), bits)
+        ranges.append((scale, zero))
+        w, inverse = weight[n].astype(np.float64), np.linalg.inv(hessian)
+        for j in columns[::-1]:
+            result[n, j] = codes(w[j : j + 1], scale, zero, bits)[0]
+            error = w[j] - scale * (result[n, j] - zero)
+            w = w - error / inverse[j, j] * inverse[j]
+            inverse = inverse - np.outer(inverse[:, j], inverse[j]) / inverse[j, j]
+            inverse[j, j] = 1  # done; its row and column are 0
+    factor = np.linalg.cholesky(hessian[np.ix_(columns, columns)])
+    for name, value in {"weight": weight, "factor": factor, "columns": columns[None], "codes": result,
+                        "ranges": np.array(ranges)}.items():
+        np.save(OUT / f"feedback_{name}.npy", np.asarray(value, np.float32))
+
+
 def main():
     OUT.mkdir(exist_ok=True)
     rng = np.random.default_rng(7)
@@ -116,6 +153,7 @@ def main():
     values = 2.0 ** -np.ceil(k / 2) * np.where(k % 2, np.sqrt(2), 1)
     np.save(OUT / "log_sqrt2.npy", values.astype(np.float32))
     make_folds(rng)
+    make_feedback(rng)
 
 
 if __name__ == "__main__":
