@@ -25,6 +25,13 @@ check:
 	$(MAKE) test BUILD=build-asan CMAKE_FLAGS="-DVITRUN_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo"
 	tests/check_sources
 
+# Static programs and the library for 64-bit ARM, into build-aarch64; needs g++-aarch64-linux-gnu.
+aarch64:
+	cmake -S . -B build-aarch64 --toolchain runtime/aarch64.cmake -DVITRUN_TOOLS=OFF -DBUILD_TESTING=OFF > /dev/null
+	cmake --build build-aarch64 -j$(JOBS)
+	cmake --install build-aarch64 --strip --prefix build-aarch64/install > /dev/null
+	@ls -l build-aarch64/install/bin build-aarch64/install/lib*/libvitrun.*
+
 # One logits hash on every machine at hand; ARM needs qemu-user and g++-aarch64-linux-gnu.
 determinism: test
 	tests/check_determinism $(CURDIR) $(BUILD)
@@ -33,6 +40,6 @@ install: all
 	cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean:
-	rm -rf $(BUILD) build-asan
+	rm -rf $(BUILD) build-asan build-aarch64
 
-.PHONY: all configure test demo check determinism install clean
+.PHONY: all configure test demo check aarch64 determinism install clean

@@ -12,18 +12,18 @@
 #include "models/sites.h"
 #include "models/status.h"
 #include "quant/allocate.h"
-#include "quant/pipeline.h"
+#include "quant/export.h"
 #include "runtime/engine.h"
 #include "runtime/npy.h"
-#include "runtime/reference.h"
+#include "runtime/predictor.h"
 
 namespace vitrun {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Weights of the size training gives, so that activations stay in range; the time does not depend
-// on them.
+// Weights of the size training gives, so that activations stay in range; the time depends neither
+// on them nor on how they are quantized.
 FloatModel random_model(const std::string& arch) {
   FloatModel m;
   m.config = config_from_arch(arch);
@@ -64,7 +64,7 @@ struct Candidate {
   int threads;
   size_t file_bytes = 0;
   FirstAnswer first = {};
-  std::unique_ptr<Reference> reference = nullptr;
+  std::unique_ptr<Predictor> reference = nullptr;
   std::unique_ptr<Engine> engine = nullptr;
   std::vector<double> milliseconds = {}, round_trips = {};
 
@@ -83,23 +83,29 @@ struct Candidate {
   }
 };
 
-// Writes the model at a width as a .qbin.
+// Writes the model at a width as a .qbin, with ranges that were not calibrated.
 void quantize_to(const FloatModel& model, const Width& width, const std::string& path) {
-  QuantizeOptions options;
-  options.method = Method::kLayerwise;
-  options.weight_bits = width.weight_bits;
-  options.activation_bits = width.activation_bits;
-  options.objective = Objective::kTensor;
-  options.threads = 2;
-  if (width.mixed) {
-    Importance equal;
-    for (const std::string& unit : unit_names(model.graph)) equal[unit] = 1;
-    options.bits = mixed_plan(model.graph, equal,
-                              {.operands = MixedOperands::kWeights,
-                               .weight_bits = width.weight_bits,
-                               .activation_bits = width.activation_bits});
+  BitPlan plan;
+  Importance equal;
+  for (const std::string& unit : unit_names(model.graph)) {
+    plan[unit] = {width.weight_bits, width.activation_bits};
+    equal[unit] = 1;
   }
-  quantize_model(model, tensor_source(random_images(model.config, 1)), options).file.write(path);
+  if (width.mixed)
+    plan = mixed_plan(model.graph, equal,
+                      {.operands = MixedOperands::kWeights,
+                       .weight_bits = width.weight_bits,
+                       .activation_bits = width.activation_bits});
+  std::map<std::string, WeightCodes> weights;
+  std::vector<SiteRange> ranges;
+  for (const Site& s : activation_sites(model.graph)) {
+    const int bits = plan.at(s.unit).activation;
+    ranges.push_back({bits, uniform_range(-4, 4, bits)});
+    const Node& n = model.graph.nodes[static_cast<size_t>(s.consumer)];
+    if (n.kind == NodeKind::kLinear)
+      weights[n.name] = quantize_weight(model.weights.at(n.weight), plan.at(s.unit).weight);
+  }
+  export_model(model, weights, ranges, {}).write(path);
 }
 
 // A folder that goes with the object.
@@ -238,11 +244,12 @@ void bench_arch(const BenchOptions& options, const std::string& arch) {
   std::map<std::string, std::unique_ptr<QuantModel>> models;
   std::vector<Candidate> candidates;
   for (const Width& w : kWidths) {
+    if (!w.weight_bits && !has_float_engine()) continue;
     if (!w.weight_bits) {
       for (int threads : options.threads) {
         Candidate c{w.name, threads};
         c.file_bytes = static_cast<size_t>(parameters) * 4;
-        c.reference = std::make_unique<Reference>(model.graph, model.weights, threads);
+        c.reference = float_predictor(model, threads);
         candidates.push_back(std::move(c));
       }
       continue;

@@ -9,26 +9,9 @@
 #include "runtime/image.h"
 #include "runtime/model_file.h"
 #include "runtime/preprocess.h"
-#include "runtime/reference.h"
 
 namespace vitrun {
 namespace {
-
-class FloatPredictor : public Predictor {
- public:
-  FloatPredictor(const std::string& path, const PredictorOptions& o)
-      : model_(load_float_model(path, o.arch)), engine_(model_.graph, model_.weights, o.threads) {
-    if (!o.isa.empty()) fail("--isa chooses integer kernels, ", path, " is a float model");
-  }
-
-  const ModelConfig& config() const override { return model_.config; }
-  Tensor run(const Tensor& images) override { return engine_.run(images); }
-  std::string engine() const override { return "float32, OpenBLAS"; }
-
- private:
-  FloatModel model_;
-  Reference engine_;
-};
 
 class IntegerPredictor : public Predictor {
  public:
@@ -65,7 +48,10 @@ bool is_qbin(const std::string& path) {
 
 std::unique_ptr<Predictor> open_predictor(const std::string& path,
                                           const PredictorOptions& options) {
-  if (!path.empty() && !is_qbin(path)) return std::make_unique<FloatPredictor>(path, options);
+  if (!path.empty() && !is_qbin(path)) {
+    if (!options.isa.empty()) fail("--isa chooses integer kernels, ", path, " is a float model");
+    return float_predictor(load_float_model(path, options.arch), options.threads);
+  }
   QbinFile file = path.empty() ? QbinFile::from_memory(embedded_model(), "the embedded model")
                                : QbinFile::open(path);
   if (options.verify) file.verify();

@@ -6,6 +6,7 @@
 
 #include "models/config.h"
 #include "runtime/dataset.h"
+#include "runtime/model_file.h"
 
 namespace vitrun {
 
@@ -34,6 +35,10 @@ bool is_qbin(const std::string& path);
 // `path`: a .qbin (integers), a .safetensors (float), or empty for the embedded model. Told apart
 // by content.
 std::unique_ptr<Predictor> open_predictor(const std::string& path, const PredictorOptions& options);
+
+// False in builds for boards, without OpenBLAS: float_predictor() then fails.
+bool has_float_engine();
+std::unique_ptr<Predictor> float_predictor(FloatModel model, int threads);
 
 // Decodes and preprocesses images into one tensor [n, 3, H, W]. Not thread-safe.
 class ImageLoader {
