@@ -25,6 +25,13 @@ check:
 	$(MAKE) test BUILD=build-asan CMAKE_FLAGS="-DVITRUN_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo"
 	tests/check_sources
 
+# Debian packages vitrun, libvitrun0 and libvitrun-dev, into build-deb; needs dpkg-dev.
+deb:
+	cmake -S . -B build-deb -DCMAKE_INSTALL_PREFIX=/usr -DBUILD_TESTING=OFF $(CMAKE_FLAGS) > /dev/null
+	cmake --build build-deb -j$(JOBS)
+	cd build-deb && cpack
+	@ls -l build-deb/*.deb
+
 # Static programs and the library for 64-bit ARM, into build-aarch64; needs g++-aarch64-linux-gnu.
 aarch64:
 	cmake -S . -B build-aarch64 --toolchain runtime/aarch64.cmake -DVITRUN_TOOLS=OFF -DBUILD_TESTING=OFF > /dev/null
@@ -40,6 +47,6 @@ install: all
 	cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean:
-	rm -rf $(BUILD) build-asan build-aarch64
+	rm -rf $(BUILD) build-asan build-aarch64 build-deb
 
-.PHONY: all configure test demo check aarch64 determinism install clean
+.PHONY: all configure test demo check aarch64 deb determinism install clean

@@ -26,10 +26,12 @@ add_custom_target(vitrun_archive ALL DEPENDS ${archive})
 file(RELATIVE_PATH VITRUN_PC_PREFIX /p/${CMAKE_INSTALL_LIBDIR}/pkgconfig /p)
 configure_file(runtime/vitrun.pc.in vitrun.pc @ONLY)
 configure_file(runtime/vitrunConfig.cmake.in vitrunConfig.cmake COPYONLY)
-install(TARGETS vitrun_shared EXPORT vitrun LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(FILES ${archive} DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(FILES runtime/vitrun.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-install(FILES ${CMAKE_BINARY_DIR}/vitrun.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(TARGETS vitrun_shared EXPORT vitrun LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT library
+  NAMELINK_COMPONENT development)
+install(FILES ${archive} DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development)
+install(FILES runtime/vitrun.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development)
+install(FILES ${CMAKE_BINARY_DIR}/vitrun.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT development)
 install(EXPORT vitrun NAMESPACE vitrun:: FILE vitrunTargets.cmake
-  DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/vitrun)
-install(FILES ${CMAKE_BINARY_DIR}/vitrunConfig.cmake DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/vitrun)
+  DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/vitrun COMPONENT development)
+install(FILES ${CMAKE_BINARY_DIR}/vitrunConfig.cmake DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/vitrun
+  COMPONENT development)
