@@ -90,11 +90,12 @@ void choose_bits(const cxxopts::ParseResult& args, const FloatModel& model,
                              {options.weight_bits, options.activation_bits});
   }
   if (mixed == "none") return;
-  if (!args.count("importance"))
-    throw UsageError(
-        cat("--mixed ", mixed, " needs --importance SCORES.json, which vitlrp writes"));
+  if (!args.count("importance") && mixed == "lrp")
+    throw UsageError("--mixed lrp needs --importance SCORES.json, which vitlrp writes");
   const MixedOptions rule = mixed_options(args, options);
-  Importance importance = read_importance(args["importance"].as<std::string>(), model.graph);
+  Importance importance;
+  if (args.count("importance"))
+    importance = read_importance(args["importance"].as<std::string>(), model.graph);
   if (mixed == "lrp")
     options.bits = mixed_plan(model.graph, importance, rule);
   else
@@ -156,7 +157,8 @@ void add_quantize_options(cxxopts::Options& options) {
       ("abits", "bits of an activation, 3..8", cxxopts::value<int>()->default_value("8"))  //
       ("mixed",
        "bits per unit: none, lrp (by relevance, around --wbits and --abits) or budget (the least "
-       "relevance times measured error within --size)",
+       "relevance times measured error within --size; without --importance the least error of the "
+       "logits)",
        cxxopts::value<std::string>()->default_value("none"))  //
       ("importance", "lrp, budget: SCORES.json, which vitlrp writes",
        cxxopts::value<std::string>())                                         //

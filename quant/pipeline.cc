@@ -207,20 +207,35 @@ int64_t other_bytes(const FloatModel& model, const QuantizeOptions& options,
 
 struct Allocation {
   BitPlan plan;
-  double ranking;
+  std::optional<double> ranking;
 };
 
 // Lambda is measured on the model as it would be folded at the base widths.
 Allocation allocate(FloatModel model, const ImageSource& images, const QuantizeOptions& options,
                     const Progress& progress) {
   const BitPlan base = complete_plan(model.graph, options);
-  const auto folds = fold(model, images, options, base, progress);
+  const Budget& budget = *options.budget;
+  const auto folds =
+      fold(model, images, options, base, [&](double done) { progress(kFoldPart * done); });
+  OutputErrors errors;
+  UnitTable table = table_of(model.graph, base);
+  const int64_t left = budget.bytes - other_bytes(model, options, folds, base);
+  if (budget.importance.empty()) {
+    const auto by_node = logits_errors(model, images, options.threads, [&](double done) {
+      progress(kFoldPart + (1 - kFoldPart) * done);
+    });
+    Importance equal;
+    for (const auto& [row, node] : linear_rows(model.graph, table)) {
+      errors[row->name] = by_node.at(node);
+      equal[row->name] = 1;
+    }
+    return {budget_plan(model.graph, equal, errors, {options.weight_bits, options.activation_bits},
+                        budget.operands, left),
+            std::nullopt};
+  }
   Reference engine(model.graph, model.weights, options.threads);
   const InputRows inputs = keep_inputs(engine, images);
-  OutputErrors errors;
   std::vector<double> omega, lambda;
-  UnitTable table = table_of(model.graph, base);
-  const Budget& budget = *options.budget;
   for (const auto& [row, node] : linear_rows(model.graph, table)) {
     const Node& n = model.graph.nodes[static_cast<size_t>(node)];
     errors[row->name] =
@@ -231,7 +246,6 @@ Allocation allocate(FloatModel model, const ImageSource& images, const QuantizeO
     omega.push_back(importance->second);
     lambda.push_back(errors[row->name][static_cast<size_t>(options.weight_bits - kMinBits)]);
   }
-  const int64_t left = budget.bytes - other_bytes(model, options, folds, base);
   return {budget_plan(model.graph, budget.importance, errors,
                       {options.weight_bits, options.activation_bits}, budget.operands, left),
           kendall_tau(omega, lambda)};

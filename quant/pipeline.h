@@ -12,7 +12,7 @@ namespace vitrun {
 // A limit on the file and what to spend it on: allocate.h, budget_plan().
 struct Budget {
   int64_t bytes = 0;
-  Importance importance;
+  Importance importance;  // empty: each Linear by what its error alone does to the logits
   MixedOperands operands = MixedOperands::kWeights;
 };
 

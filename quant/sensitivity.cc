@@ -88,6 +88,33 @@ std::vector<double> output_errors(Reference& engine, const Tensor& weight, const
   return errors;
 }
 
+std::map<int, std::vector<double>> logits_errors(FloatModel& model, const ImageSource& images,
+                                                 int threads, const Progress& progress) {
+  constexpr int kMeasured = 5;
+  const Tensor x = images.load(0, std::min(kImages, images.count));
+  Reference engine(model.graph, model.weights, threads);
+  const Tensor exact = engine.run(x);
+  std::map<int, std::vector<double>> errors;
+  const auto& nodes = model.graph.nodes;
+  for (size_t i = 0; i < nodes.size(); i++) {
+    if (progress) progress(static_cast<double>(i) / static_cast<double>(nodes.size()));
+    if (nodes[i].kind != NodeKind::kLinear) continue;
+    Tensor& weight = model.weights.at(nodes[i].weight);  // the engine's
+    std::vector<double>& of_bits = errors[static_cast<int>(i)];
+    for (int bits = kMinBits; bits <= kMaxBits; bits++) {
+      if (bits > kMeasured) {
+        of_bits.push_back(of_bits.back() / 4);
+        continue;
+      }
+      Tensor other = dequantize_weight(quantize_weight(weight, bits));
+      std::swap(weight, other);
+      of_bits.push_back(relative(squared_difference(exact, engine.run(x)), squares(exact)));
+      std::swap(weight, other);
+    }
+  }
+  return errors;
+}
+
 double decibels(double error) {
   return std::min(99.0, -10 * std::log10(std::max(error, 1e-12)));
 }

@@ -188,10 +188,12 @@ TEST_CASE("cli: a file made to a size is no larger, and says what each unit got"
   const TempFolder folder;
   const std::string scores = folder / "s.json", qbin = folder / "m.qbin", page = folder / "m.html";
   output_of({"vitlrp", "-w", model("vit"), "--raw", input_of("vit"), "-o", scores});
-  const auto quantize = [&](const std::string& size) {
-    return execute({"vitquant", "-w", model("vit"), "--calib-raw", input_of("vit"), "--wbits", "4",
-                    "--mixed", "budget", "--importance", scores, "--size", size, "-o", qbin,
-                    "--report", page});
+  const auto quantize = [&](const std::string& size, bool by_relevance = true) {
+    Command command = {"vitquant", "-w", model("vit"), "--calib-raw", input_of("vit"),
+                       "--wbits",  "4",  "--mixed",    "budget",      "--size",
+                       size,       "-o", qbin,         "--report",    page};
+    if (by_relevance) command.insert(command.end(), {"--importance", scores});
+    return execute(command);
   };
   output_of(
       {"vitquant", "-w", model("vit"), "--calib-raw", input_of("vit"), "--wbits", "5", "-o", qbin});
@@ -206,6 +208,11 @@ TEST_CASE("cli: a file made to a size is no larger, and says what each unit got"
   CHECK(html.find("<td>blocks.1.mlp.fc2</td>") != html.npos);
   CHECK(html.find("http") == html.npos);  // self-contained
   output_of({"vitrun", "--model", qbin, "--raw", input_of("vit")});
+  // Without relevance every Linear, the head too, counts by what its error does to the logits.
+  const Outcome by_logits = quantize(std::to_string(size), false);
+  CHECK(by_logits.status == 0);
+  CHECK(std::filesystem::file_size(qbin) <= size);
+  CHECK(by_logits.out.find("rankings") == by_logits.out.npos);
   const Outcome small = quantize("9000");
   CHECK(small.status == 1);
   CHECK(small.err.find("no choice of bits fits") != small.err.npos);
@@ -261,7 +268,6 @@ TEST_CASE("cli: relevance to mixed precision, end to end, and its refusals") {
 
   CHECK(with({"--mixed", "lrp"}).status == 2);
   CHECK(with({"--mixed", "budget"}).status == 2);
-  CHECK(with({"--mixed", "budget", "--size", "9000"}).status == 2);
   CHECK(with({"--size", "9000"}).status == 2);
   CHECK(with({"--mixed", "lrp", "--importance", scores, "--bits-file", "x"}).status == 2);
   CHECK(with({"--mixed", "lrp", "--importance", scores, "--mp-case", "odd"}).status == 2);
