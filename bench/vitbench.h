@@ -31,6 +31,10 @@ int bench_model(const BenchOptions& options);
 // The 48 Linears of DeiT-S in a row (chain.h).
 int bench_chain(const BenchOptions& options);
 
+// One page about the machine: CPU, clock, memory, ISAs, then DeiT-T, DeiT-S and Swin-T at all
+// widths.
+int bench_page(const BenchOptions& options);
+
 // The tables of options.isas, or every supported one but scalar, which is slow and serves as the
 // check.
 std::vector<const Kernels*> selected_isas(const BenchOptions& options);

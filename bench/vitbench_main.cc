@@ -13,8 +13,9 @@ namespace {
 
 cxxopts::Options describe_options() {
   cxxopts::Options options("vitbench", "Times the kernels. Results on stdout.");
-  options.add_options()("command", "gemm, chain, ops, model or all",
-                        cxxopts::value<std::string>()->default_value("all"))(
+  options.add_options()(
+      "command", "gemm, chain, ops, model, page (this machine and whole models on it) or all",
+      cxxopts::value<std::string>()->default_value("all"))(
       "isa", "ISAs to time, separated by commas, or all",
       cxxopts::value<std::vector<std::string>>()->default_value("all"))(
       "arch", "model: what to time, separated by commas",
@@ -29,7 +30,7 @@ cxxopts::Options describe_options() {
       "json", "one JSON object a line")("peers", "chain: oneDNN and OpenBLAS beside ours")(
       "help", "this text");
   options.parse_positional({"command"});
-  options.positional_help("[gemm|chain|ops|model|all]");
+  options.positional_help("[gemm|chain|ops|model|page|all]");
   return options;
 }
 
@@ -63,13 +64,14 @@ constexpr struct {
     {"gemm", bench_gemm}, {"chain", bench_chain}, {"ops", bench_ops}, {"model", bench_model}};
 
 int run_bench(const std::string& command, const BenchOptions& options) {
+  if (command == "page") return bench_page(options);
   bool known = false;
   for (const auto& c : kCommands) {
     if (command != "all" && command != c.name) continue;
     known = true;
     if (const int status = c.run(options)) return status;
   }
-  if (!known) fail("command '", command, "': expected gemm, chain, ops, model or all");
+  if (!known) fail("command '", command, "': expected gemm, chain, ops, model, page or all");
   return 0;
 }
 
