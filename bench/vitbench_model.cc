@@ -144,7 +144,7 @@ const char* op_name(Op op) {
     case Op::kNormCodes:
       return "layernorm";
     case Op::kQuantize:
-    case Op::kSums:
+    case Op::kFinish:
       return "quantize";
     case Op::kAttention:
       return "attention";

@@ -157,6 +157,11 @@ struct Kernels {
   // sum[m] = the sum of row m of codes [m, k], padding included.
   void (*sum_rows)(const uint8_t* codes, int64_t stride, int32_t m, int32_t k, int32_t* sum);
 
+  // Replaces codes [m, k] by table[code] (256 entries), sets their padding up to round_up(k, 32) to
+  // 0 and sums each row: sum[m].
+  void (*map_rows)(const uint8_t* table, int32_t m, int32_t k, uint8_t* codes, int64_t stride,
+                   int32_t* sum);
+
   // K's codes [n, k] (n tokens, k = head_dim), of `bits` bits, as signed codes in 8-bit panels of a
   // [n, k] weight; column_sum[n] = the sum over k of the signed codes. Panels and sums are padded
   // with 0; the codes need no padding here. `panels` has pack_bytes(n, k, 8) bytes.

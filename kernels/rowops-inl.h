@@ -229,6 +229,18 @@ void sum_code_rows(const uint8_t* codes, int64_t stride, int32_t m, int32_t k, i
   for (int32_t i = 0; i < m; i++) sum[i] = sum_bytes(codes + i * stride, round_up(k, kDepthAlign));
 }
 
+void map_code_rows(const uint8_t* table, int32_t m, int32_t k, uint8_t* codes, int64_t stride,
+                   int32_t* sum) {
+  const ByteTable bytes = load_byte_table(table);
+  const int padded = round_up(k, kDepthAlign);
+  for (int32_t i = 0; i < m; i++) {
+    uint8_t* row = codes + i * stride;
+    map_bytes(bytes, row, padded);
+    std::memset(row + k, 0, static_cast<size_t>(padded - k));
+    sum[i] = sum_bytes(row, padded);
+  }
+}
+
 // In an 8-bit panel the four bytes of column c at depths 4r .. 4r+3 stand at 64 r + 4 c (pack.h).
 void pack_row_panels(const uint8_t* codes, int64_t stride, int32_t n, int32_t k, int32_t bits,
                      uint8_t* panels, int32_t* column_sum) {
@@ -325,6 +337,7 @@ constexpr Kernels make_kernels(const char* name, void (*gemm)(const GemmArgs&)) 
           quantize_rows,
           softmax_codes_rows,
           sum_code_rows,
+          map_code_rows,
           pack_row_panels,
           pack_column_panels,
           combine_plane_rows,

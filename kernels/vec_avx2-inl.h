@@ -104,6 +104,30 @@ inline int32_t sum_bytes(const uint8_t* p, int count) {
   return _mm_cvtsi128_si32(half) + _mm_extract_epi32(half, 2);
 }
 
+// Sixteen tables of 16 bytes, each in both halves.
+struct ByteTable {
+  __m256i part[16];
+};
+inline ByteTable load_byte_table(const uint8_t* table) {
+  ByteTable out;
+  for (int i = 0; i < 16; i++)
+    out.part[i] = _mm256_broadcastsi128_si256(
+        _mm_loadu_si128(reinterpret_cast<const __m128i*>(table + 16 * i)));
+  return out;
+}
+inline void map_bytes(const ByteTable& table, uint8_t* p, int count) {
+  for (int i = 0; i < count; i += 32) {
+    // Less 16 a part, what is below 16 stays below 128 when 112 are added; the others give 0.
+    __m256i index = load_ints(p + i), mapped = _mm256_setzero_si256();
+    for (int part = 0; part < 16; part++) {
+      const __m256i low = _mm256_adds_epu8(index, _mm256_set1_epi8(112));
+      mapped = _mm256_or_si256(mapped, _mm256_shuffle_epi8(table.part[part], low));
+      index = _mm256_sub_epi8(index, _mm256_set1_epi8(16));
+    }
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + i), mapped);
+  }
+}
+
 inline Floats first_lanes(Floats x, int count, Floats rest) {
   if (count == kLanes) return x;
   const Ints mask = first_mask(count);

@@ -74,6 +74,38 @@ inline int32_t sum_bytes(const uint8_t* p, int count) {
   return _mm_cvtsi128_si32(half) + _mm_extract_epi32(half, 2);
 }
 
+// Sixteen tables of 16 bytes, each in all quarters.
+struct ByteTable {
+  __m512i part[16];
+};
+inline ByteTable load_byte_table(const uint8_t* table) {
+  ByteTable out;
+  for (int i = 0; i < 16; i++)
+    out.part[i] =
+        _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table + 16 * i)));
+  return out;
+}
+inline __m512i map_vector(const ByteTable& table, __m512i code) {
+  const __m512i high = _mm512_and_si512(code, _mm512_set1_epi8(static_cast<char>(0xf0)));
+  const __m512i low = _mm512_and_si512(code, _mm512_set1_epi8(0x0f));
+  __m512i mapped = _mm512_shuffle_epi8(table.part[0], low);
+  for (int part = 1; part < 16; part++) {
+    const __mmask64 here =
+        _mm512_cmpeq_epi8_mask(high, _mm512_set1_epi8(static_cast<char>(16 * part)));
+    mapped = _mm512_mask_shuffle_epi8(mapped, here, table.part[part], low);
+  }
+  return mapped;
+}
+inline void map_bytes(const ByteTable& table, uint8_t* p, int count) {
+  int i = 0;
+  for (; i + 64 <= count; i += 64)
+    _mm512_storeu_si512(p + i, map_vector(table, _mm512_loadu_si512(p + i)));
+  if (i == count) return;
+  const __m256i last = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + i));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + i),
+                      _mm512_castsi512_si256(map_vector(table, _mm512_castsi256_si512(last))));
+}
+
 inline Floats first_lanes(Floats x, int count, Floats rest) {
   return count == kLanes ? x : Floats{_mm512_mask_mov_ps(rest.v, first_mask(count), x.v)};
 }

@@ -100,6 +100,26 @@ inline int32_t sum_bytes(const uint8_t* p, int count) {
   return static_cast<int32_t>(vaddvq_u32(sum));
 }
 
+// Four tables of 64 bytes.
+struct ByteTable {
+  uint8x16x4_t part[4];
+};
+inline ByteTable load_byte_table(const uint8_t* table) {
+  return {{vld1q_u8_x4(table), vld1q_u8_x4(table + 64), vld1q_u8_x4(table + 128),
+           vld1q_u8_x4(table + 192)}};
+}
+inline void map_bytes(const ByteTable& table, uint8_t* p, int count) {
+  for (int i = 0; i < count; i += 16) {
+    // Beyond 63, vqtbl gives 0 and vqtbx what there was.
+    const uint8x16_t code = vld1q_u8(p + i);
+    uint8x16_t mapped = vqtbl4q_u8(table.part[0], code);
+    for (int part = 1; part < 4; part++)
+      mapped = vqtbx4q_u8(mapped, table.part[part],
+                          vsubq_u8(code, vdupq_n_u8(static_cast<uint8_t>(64 * part))));
+    vst1q_u8(p + i, mapped);
+  }
+}
+
 // All ones in the lanes of part i below `count`.
 inline uint32x4_t first_mask(int i, int count) {
   constexpr int32_t kIndex[] = {0, 1, 2, 3};

@@ -64,6 +64,17 @@ inline int32_t sum_bytes(const uint8_t* p, int count) {
   return sum;
 }
 
+// A table of 256 bytes, and `count` bytes, a multiple of 32, replaced by their entries.
+struct ByteTable {
+  const uint8_t* entry;
+};
+inline ByteTable load_byte_table(const uint8_t* table) {
+  return {table};
+}
+inline void map_bytes(const ByteTable& table, uint8_t* p, int count) {
+  for (int i = 0; i < count; i++) p[i] = table.entry[p[i]];
+}
+
 // The first `count` lanes of x, the others from `rest`.
 inline Floats first_lanes(Floats x, int count, Floats rest) {
   return each_lane<Floats>([&](int i) { return i < count ? x.v[i] : rest.v[i]; });

@@ -10,6 +10,7 @@
 #include "models/json.h"
 #include "models/sites.h"
 #include "models/status.h"
+#include "runtime/qbin.h"
 
 namespace vitrun {
 namespace {
@@ -173,7 +174,12 @@ Importance within_kinds(const Importance& importance, const OutputErrors& errors
 }  // namespace
 
 BitPlan budget_plan(const Graph& graph, const Importance& importance, const OutputErrors& errors,
-                    const UnitBits& base, MixedOperands operands, int64_t weight_bytes) {
+                    const UnitBits& base, MixedOperands operands, int64_t bytes, bool levels) {
+  const auto level_bytes = [&](int bits) {
+    const int of_input = operands == MixedOperands::kBoth ? bits : base.activation;
+    return levels && of_input < kMaxBits ? round_up(2 << of_input, static_cast<int>(kQbinAlign))
+                                         : 0;
+  };
   BitPlan plan;
   std::vector<std::string> names;
   std::vector<std::vector<Choice>> units;
@@ -190,10 +196,10 @@ BitPlan budget_plan(const Graph& graph, const Importance& importance, const Outp
     for (int bits = kMinBits; bits <= kMaxBits; bits++)
       if (scored || bits == base.weight)
         units.back().push_back(
-            {bits, pack_bytes(n.cols, depth, bits),
+            {bits, pack_bytes(n.cols, depth, bits) + level_bytes(bits),
              scored ? relative.at(name) * found->second[static_cast<size_t>(bits - kMinBits)] : 0});
   }
-  const std::vector<size_t> chosen = choose_within(units, weight_bytes);
+  const std::vector<size_t> chosen = choose_within(units, bytes);
   for (size_t u = 0; u < units.size(); u++) {
     const int bits = units[u][chosen[u]].bits;
     plan[names[u]].weight = bits;

@@ -38,12 +38,14 @@ BitPlan mixed_plan(const Graph& graph, const Importance& importance, const Mixed
 // Lambda of method.md section 5, kMinBits .. kMaxBits, by unit (quant/sensitivity.h).
 using OutputErrors = std::map<std::string, std::vector<double>>;
 
-// The bits with the least sum of Omega Lambda over the Linears such that all weights together take
-// at most `weight_bytes`, packed. Units without an importance (patch embedding, heads) and products
-// of two activations stay at the base; with MixedOperands::kBoth inputs get as many bits as their
-// weights, else the base's. Fails where 3 bits everywhere are too many.
+// The bits with the least sum of Omega Lambda over the Linears such that all weights, packed, and
+// with `levels` those of their inputs (SiteParams) together take at most `bytes`. Units without an
+// importance (patch embedding, heads) and products of two activations stay at the base; with
+// MixedOperands::kBoth inputs get as many bits as their weights, else the base's. Fails where 3
+// bits everywhere are too many.
 BitPlan budget_plan(const Graph& graph, const Importance& importance, const OutputErrors& errors,
-                    const UnitBits& base, MixedOperands operands, int64_t weight_bytes);
+                    const UnitBits& base, MixedOperands operands, int64_t bytes,
+                    bool levels = false);
 
 // From a JSON object {"blocks.0": 5, "blocks.1.attn.qkv": [4, 8], ...}: a unit or the front of unit
 // names up to a dot, and the bits of both operands or [weight, activation]. The longest name that

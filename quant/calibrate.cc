@@ -5,6 +5,8 @@
 #include <cmath>
 #include <memory>
 
+#include "quant/levels.h"
+
 namespace vitrun {
 namespace {
 
@@ -46,14 +48,23 @@ std::vector<float> log_table(int bits, float rate) {
   return table;
 }
 
-// (v - mean) / standard deviation of a row.
-void normalize(float* v, int64_t n) {
+// (v - mean) / standard deviation of a row; returns the variance.
+double normalize(float* v, int64_t n) {
   double sum = 0, squares = 0;
   for (int64_t i = 0; i < n; i++) sum += v[i];
   const float mean = static_cast<float>(sum / static_cast<double>(n));
   for (int64_t i = 0; i < n; i++) squares += std::pow(static_cast<double>(v[i] -= mean), 2);
-  const float scale = static_cast<float>(1 / std::sqrt(squares / static_cast<double>(n) + 1e-12));
+  const double variance = squares / static_cast<double>(n) + 1e-12;
+  const float scale = static_cast<float>(1 / std::sqrt(variance));
   for (int64_t i = 0; i < n; i++) v[i] *= scale;
+  return variance;
+}
+
+// Sum over n of W[n, k]^2: how much an error of column k of the input does to the output.
+std::vector<float> column_energy(const Tensor& weight, size_t k) {
+  std::vector<float> energy(k);
+  for (size_t i = 0; i < weight.data.size(); i++) energy[i % k] += weight.data[i] * weight.data[i];
+  return energy;
 }
 
 // The residual add that a Linear ends in; -1 if it does not.
@@ -76,6 +87,9 @@ class Search {
     const Node& consumer = engine.graph().nodes[static_cast<size_t>(site.consumer)];
     if (options.objective == Objective::kResidual && consumer.kind == NodeKind::kLinear)
       add_ = residual_add(engine.graph(), site.consumer);
+    if (!options.levels || bits == 8 || consumer.kind != NodeKind::kLinear) return;
+    const int cols = engine.graph().nodes[static_cast<size_t>(site.node)].cols;
+    energy_ = column_energy(engine.weights().at(consumer.weight), static_cast<size_t>(cols));
   }
 
   int node() const { return site_->node; }
@@ -91,11 +105,16 @@ class Search {
     else
       set_uniform_candidates();
     error_.resize(candidates_.size());
+    if (!energy_.empty())
+      for (UniformRange range : candidates_) histograms_.emplace_back(range);
   }
 
   // Sees the values of all nodes in order and takes those it needs.
   void add_error(int node, const Tensor& value) {
-    if (node == add_) add_residual_error(value);
+    if (node == add_) {
+      energy_.empty() ? add_residual_error(value) : add_to_histograms(input_, &value);
+      input_ = {};
+    }
     if (node != site_->node) return;
     if (add_ >= 0)
       input_ = value;
@@ -104,11 +123,43 @@ class Search {
   }
 
   SiteRange best() const {
+    if (!energy_.empty()) return best_levels();
     const auto least = std::min_element(error_.begin(), error_.end()) - error_.begin();
     return {bits_, candidates_[static_cast<size_t>(least)], rate_};
   }
 
  private:
+  int code_bits() const { return energy_.empty() ? bits_ : 8; }
+
+  SiteRange best_levels() const {
+    SiteRange best;
+    double least = INFINITY;
+    for (const LevelHistogram& h : histograms_) {
+      LevelHistogram::Levels levels = h.best(bits_);
+      if (levels.error >= least) continue;
+      least = levels.error;
+      best = {bits_, h.range(), rate_, std::move(levels.runs)};
+    }
+    return best;
+  }
+
+  // Rows count by what their error does to the residual stream once normalised, if that is given.
+  void add_to_histograms(const Tensor& value, const Tensor* sum) {
+    const auto cols = static_cast<size_t>(value.dims[2]);
+    for (size_t row = 0; row < value.data.size() / cols; row++) {
+      double weight = 1;
+      if (sum) {
+        const auto width = static_cast<size_t>(sum->dims[2]);
+        std::vector<float> stream(
+            sum->data.begin() + static_cast<std::ptrdiff_t>(row * width),
+            sum->data.begin() + static_cast<std::ptrdiff_t>((row + 1) * width));
+        weight = 1 / normalize(stream.data(), sum->dims[2]);
+      }
+      for (LevelHistogram& h : histograms_)
+        h.add(std::span(value.data).subspan(row * cols, cols), energy_, weight);
+    }
+  }
+
   void set_uniform_candidates() {
     std::vector<double> percentiles(std::begin(kPercentiles), std::end(kPercentiles));
     if (add_ >= 0) percentiles.push_back(1);
@@ -117,14 +168,16 @@ class Search {
       const double low = tails_.low(p), high = tails_.high(p);
       if (add_ >= 0 && p != percentiles[0])
         candidates_.push_back(uniform_range(-std::sqrt(std::max(low * last_low, 0.0)),
-                                            std::sqrt(std::max(high * last_high, 0.0)), bits_));
-      candidates_.push_back(uniform_range(low, high, bits_));
+                                            std::sqrt(std::max(high * last_high, 0.0)),
+                                            code_bits()));
+      candidates_.push_back(uniform_range(low, high, code_bits()));
       last_low = low;
       last_high = high;
     }
   }
 
   void add_own_error(const Tensor& value) {
+    if (!energy_.empty()) return add_to_histograms(value, nullptr);
     for_each_row(*site_, value, [&](std::span<const float> row) {
       if (site_->kind == CodeKind::kLog)
         return add_log_error(row, candidates_, rate_, table_, error_);
@@ -151,7 +204,6 @@ class Search {
       for (size_t i = 0; i < actual.data.size(); i++)
         error_[c] += std::pow(static_cast<double>(actual.data[i] - expected.data[i]), 2);
     }
-    input_ = {};
   }
 
   Reference* engine_;
@@ -164,6 +216,8 @@ class Search {
   std::vector<float> table_;
   std::vector<UniformRange> candidates_;
   std::vector<double> error_;
+  std::vector<float> energy_;  // column_energy() of the consumer, if levels are searched
+  std::vector<LevelHistogram> histograms_;  // of the candidates
 };
 
 int64_t elements_per_image(const Graph& graph, const Site& site) {

@@ -6,15 +6,20 @@
 
 #include "models/sites.h"
 #include "quant/observer.h"
+#include "runtime/qmodel.h"
 #include "runtime/reference.h"
 
 namespace vitrun {
 
-// What a site needs at run time. kLog has no zero point, but `rate` codes an octave.
+// What a site needs at run time, SiteParams of qmodel.h. kLog has no zero point, but `rate` codes
+// an octave; with levels the range is that of 8-bit codes.
 struct SiteRange {
   int bits = 8;
   UniformRange range;
   float rate = 2;
+  std::vector<LevelRun> levels = {};
+
+  SiteParams params() const { return {bits, range.scale, range.zero, rate, levels}; }
 };
 
 // What the search for a uniform range makes small, and what it tries.
@@ -31,7 +36,8 @@ enum class Objective {
 
 struct CalibrateOptions {
   Objective objective = Objective::kResidual;
-  float log_rate = 2;  // codes an octave of the softmax output: 2 is log sqrt 2, 1 log2
+  float log_rate = 2;   // codes an octave of the softmax output: 2 is log sqrt 2, 1 log2
+  bool levels = false;  // inputs of Linears of fewer than 8 bits get levels (levels.h)
 };
 
 // Calibration input: `count` preprocessed images, handed out in batches so that only one batch is

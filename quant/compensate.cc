@@ -318,8 +318,7 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
     if (n.kind == NodeKind::kLinear) replace_linear(n, node, value);
     for (size_t i = 0; i < sites.size(); i++) {
       if (sites[i].node != node) continue;
-      const SiteRange& r = ranges[i];
-      fake_quantize(sites[i], {r.bits, r.range.scale, r.range.zero, r.rate}, value);
+      fake_quantize(sites[i], ranges[i].params(), value);
     }
     if (last_reader.contains(node)) inputs[node] = value;
   });

@@ -52,6 +52,15 @@ void add_weight(QbinWriter& out, const std::string& node, const WeightCodes& w) 
     out.add(node + ".weight_sum", DType::kI32, 0, {w.n}, bytes_of(sums));
 }
 
+// Which of the 8-bit codes each Linear's input has, where it does not have all.
+void add_levels(QbinWriter& out, const Graph& graph, const std::vector<SiteRange>& ranges) {
+  const std::vector<Site> sites = activation_sites(graph);
+  for (size_t i = 0; i < sites.size(); i++)
+    if (const auto& levels = ranges[i].levels; !levels.empty())
+      out.add(graph.nodes[static_cast<size_t>(sites[i].consumer)].name + ".input_levels",
+              DType::kU8, 0, {static_cast<int64_t>(levels.size()), 2}, bytes_of(levels));
+}
+
 void put_config(QbinWriter& out, const ModelConfig& c) {
   auto flag = [](bool b) { return int64_t{b}; };
   out.set("model.arch", c.arch);
@@ -125,6 +134,7 @@ QbinWriter export_model(const FloatModel& model, const std::map<std::string, Wei
     else
       add_f16(out, p.name, t);
   }
+  add_levels(out, model.graph, ranges);
   return out;
 }
 

@@ -39,6 +39,15 @@ bool choose_rounding(const cxxopts::ParseResult& args) {
   return rounding == "compensated";
 }
 
+// Whether inputs of Linears have levels. The published methods have evenly spaced codes.
+bool choose_codes(const cxxopts::ParseResult& args) {
+  const std::string codes = args["codes"].as<std::string>();
+  if (codes == "auto") return args["method"].as<std::string>() == "auto";
+  if (codes != "uniform" && codes != "levels")
+    throw UsageError(cat("--codes must be uniform, levels or auto, got '", codes, "'"));
+  return codes == "levels";
+}
+
 Objective choose_objective(const std::string& name) {
   if (name == "residual") return Objective::kResidual;
   if (name == "tensor") return Objective::kTensor;
@@ -113,6 +122,7 @@ QuantizeJob read_job(const cxxopts::ParseResult& args) {
   options.weight_bits = int_option(args, "wbits", 3, 8);
   options.activation_bits = int_option(args, "abits", 3, 8);
   options.compensate = choose_rounding(args);
+  options.levels = choose_codes(args);
   options.method = choose_method(args["method"].as<std::string>(), options);
   options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
   const std::string weights = args["weights"].as<std::string>();
@@ -145,6 +155,10 @@ void add_quantize_options(cxxopts::Options& options) {
       ("rounding",
        "of weights: nearest, compensated (errors made up for by columns not yet rounded) or auto "
        "(compensated with --method auto)",
+       cxxopts::value<std::string>()->default_value("auto"))  //
+      ("codes",
+       "of activations that feed Linears: uniform (evenly spaced), levels (at --abits, the best of "
+       "the 256 codes of 8 bits) or auto (levels with --method auto)",
        cxxopts::value<std::string>()->default_value("auto"))  //
       ("clip-k", "crl: clip at so many standard deviations; 0: chosen per layer by output error",
        cxxopts::value<double>()->default_value("0"))  //

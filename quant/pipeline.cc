@@ -11,6 +11,7 @@ namespace vitrun {
 namespace {
 
 constexpr double kFoldPart = 0.3, kCalibrationPart = 0.85;  // of the progress
+constexpr size_t kMostLevels = 128;                         // 8 bits have none
 constexpr double kAllocationPart = 0.4;                     // of all, with a budget
 
 void check_bits(const std::string& what, int bits) {
@@ -65,26 +66,29 @@ std::map<std::string, WeightCodes> quantize_weights(const FloatModel& model,
   return out;
 }
 
-// The ranges of all sites; those of folded LayerNorms follow from the fold.
+// The ranges of all sites; those of folded LayerNorms follow from the fold, unless levels are
+// searched for them.
 std::vector<SiteRange> site_ranges(Reference& engine, const BitPlan& plan,
                                    const std::map<int, NormFold>& folds, const ImageSource& images,
                                    const CalibrateOptions& options, const Progress& progress) {
   const std::vector<Site> sites = activation_sites(engine.graph());
   const std::vector<int> bits = site_bits(engine.graph(), sites, plan);
+  const auto by_fold = [&](size_t i) {
+    return folds.contains(sites[i].node) && !(options.levels && bits[i] < 8);
+  };
   std::vector<Site> searched;
   std::vector<int> searched_bits;
   for (size_t i = 0; i < sites.size(); i++) {
-    if (folds.contains(sites[i].node)) continue;
+    if (by_fold(i)) continue;
     searched.push_back(sites[i]);
     searched_bits.push_back(bits[i]);
   }
   const std::vector<SiteRange> found =
       calibrate(engine, searched, searched_bits, images, options, progress);
   std::vector<SiteRange> ranges;
-  for (size_t i = 0, next = 0; i < sites.size(); i++) {
-    const auto fold = folds.find(sites[i].node);
-    ranges.push_back(fold == folds.end() ? found[next++] : SiteRange{bits[i], fold->second.range});
-  }
+  for (size_t i = 0, next = 0; i < sites.size(); i++)
+    ranges.push_back(by_fold(i) ? SiteRange{bits[i], folds.at(sites[i].node).range}
+                                : found[next++]);
   return ranges;
 }
 
@@ -143,7 +147,7 @@ void measure_after(Reference& engine, const InputRows& inputs,
     row->after = linear_error(engine, engine.weights().at(n.weight), weights.at(n.name),
                               inputs.at(node), input);
     row->low = dequantize(0, input.range);
-    row->high = dequantize((1 << input.bits) - 1, input.range);
+    row->high = dequantize(input.params().quantizer().max_code, input.range);
     if (const auto fold = folds.find(n.in[0]); fold != folds.end()) row->clip_k = fold->second.k;
   }
 }
@@ -155,6 +159,7 @@ std::map<std::string, QbinValue> recipe_of(const QuantizeOptions& options, const
   recipe["method"] = std::string(method_name(options.method));
   recipe["objective"] =
       std::string(options.objective == Objective::kResidual ? "residual" : "tensor");
+  recipe["activation_codes"] = std::string(options.levels ? "levels" : "uniform");
   recipe["rounding"] = std::string(options.compensate ? "compensated" : "nearest");
   recipe["weight_bits"] = int64_t{options.weight_bits};
   recipe["activation_bits"] = int64_t{options.activation_bits};
@@ -185,8 +190,8 @@ std::map<int, NormFold> fold(FloatModel& model, const ImageSource& images,
       {options.method, options.clip_k, linear_bits(model.graph, plan), options.threads}, progress);
 }
 
-// At most so many bytes of the file are not packed weights: the size of a file of 8-bit codes 0,
-// whose column sums take most room, less its weights.
+// At most so many bytes of the file are neither packed weights nor levels: the size of a file of
+// 8-bit codes 0, whose column sums take most room, less its weights.
 int64_t other_bytes(const FloatModel& model, const QuantizeOptions& options,
                     const std::map<int, NormFold>& folds, const BitPlan& plan) {
   std::map<std::string, WeightCodes> zeros;
@@ -199,7 +204,13 @@ int64_t other_bytes(const FloatModel& model, const QuantizeOptions& options,
                      std::vector<UniformRange>(static_cast<size_t>(n.cols))};
     packed += pack_bytes(n.cols, depth, 8);
   }
-  const std::vector<SiteRange> ranges(activation_sites(model.graph).size(), {8, {}, 1});
+  std::vector<SiteRange> ranges;
+  for (const Site& s : activation_sites(model.graph)) {
+    ranges.push_back({8, {}, 1});
+    if (options.levels &&
+        model.graph.nodes[static_cast<size_t>(s.consumer)].kind == NodeKind::kLinear)
+      ranges.back().levels = {{0, 0}};
+  }
   const auto file =
       export_model(model, zeros, ranges, recipe_of(options, model.graph, folds, table));
   return static_cast<int64_t>(file.serialize().size()) - packed;
@@ -230,7 +241,7 @@ Allocation allocate(FloatModel model, const ImageSource& images, const QuantizeO
       equal[row->name] = 1;
     }
     return {budget_plan(model.graph, equal, errors, {options.weight_bits, options.activation_bits},
-                        budget.operands, left),
+                        budget.operands, left, options.levels),
             std::nullopt};
   }
   Reference engine(model.graph, model.weights, options.threads);
@@ -247,7 +258,8 @@ Allocation allocate(FloatModel model, const ImageSource& images, const QuantizeO
     lambda.push_back(errors[row->name][static_cast<size_t>(options.weight_bits - kMinBits)]);
   }
   return {budget_plan(model.graph, budget.importance, errors,
-                      {options.weight_bits, options.activation_bits}, budget.operands, left),
+                      {options.weight_bits, options.activation_bits}, budget.operands, left,
+                      options.levels),
           kendall_tau(omega, lambda)};
 }
 
@@ -278,9 +290,10 @@ Quantized quantize_model(FloatModel model, const ImageSource& calibration,
   }
   const auto folds = fold(model, calibration, options, plan, part(0, kFoldPart));
   Reference engine(model.graph, model.weights, options.threads);
-  const auto ranges = site_ranges(engine, plan, folds, calibration,
-                                  {options.objective, options.method == Method::kFqVit ? 1.f : 2.f},
-                                  part(kFoldPart, kCalibrationPart));
+  const auto ranges =
+      site_ranges(engine, plan, folds, calibration,
+                  {options.objective, options.method == Method::kFqVit ? 1.f : 2.f, options.levels},
+                  part(kFoldPart, kCalibrationPart));
   const auto bits = linear_bits(model.graph, plan);
   const auto weights = options.compensate
                            ? compensate_weights(model, ranges, bits, calibration, options.threads,

@@ -25,6 +25,7 @@ struct QuantizeOptions {
   std::optional<Budget> budget = {};  // instead of `bits`
   Objective objective = Objective::kResidual;
   bool compensate = false;  // weights by quant/compensate.h instead of to the nearest
+  bool levels = false;      // activations by quant/levels.h instead of evenly spaced
   int threads = 1;
   std::map<std::string, QbinValue> provenance =
       {};  // calibration images, seed: recorded in the file

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/pack.h"
+#include "runtime/fake_quant.h"
 
 namespace vitrun {
 namespace {
@@ -48,7 +49,8 @@ double variation(const Tensor& value) {
 
 Tensor rounded(const Tensor& rows, const SiteRange& range) {
   Tensor out = rows;
-  for (float& x : out.data) x = dequantize(quantize(x, range.range, range.bits), range.range);
+  const UniformRounding round(range.params());
+  for (float& x : out.data) x = round(x);
   return out;
 }
 

@@ -114,8 +114,8 @@ void Engine::run_step(const Step& step, int thread) {
       return quantize(step, thread);
     case Op::kAttention:
       return attention(step, thread);
-    case Op::kSums:
-      return sum_rows(step, thread);
+    case Op::kFinish:
+      return finish(step, thread);
     case Op::kMerge:
       return merge(step, thread);
     case Op::kSelect:
@@ -260,13 +260,16 @@ void Engine::quantize(const Step& step, int thread) {
   });
 }
 
-void Engine::sum_rows(const Step& step, int thread) {
+void Engine::finish(const Step& step, int thread) {
   const Value& v = value(step.out);
   for_rows(step, rows_of(step, thread), [&](const Segment& s) {
     uint8_t* const first = codes(step.out, s.first(v));
+    int32_t* const sum = sums(step.out, s.first(v));
+    if (!step.levels.empty())
+      return kernels_.map_rows(step.levels.data(), s.m, v.cols, first, v.stride, sum);
     for (int i = 0; v.cols < v.stride && i < s.m; i++)
       std::fill(first + i * v.stride + v.cols, first + (i + 1) * v.stride, uint8_t{0});
-    kernels_.sum_rows(first, v.stride, s.m, v.cols, sums(step.out, s.first(v)));
+    kernels_.sum_rows(first, v.stride, s.m, v.cols, sum);
   });
 }
 

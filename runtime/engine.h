@@ -65,7 +65,7 @@ class Engine {
   void norm(const Step& step, int thread);
   void quantize(const Step& step, int thread);
   void attention(const Step& step, int thread);
-  void sum_rows(const Step& step, int thread);
+  void finish(const Step& step, int thread);
   void merge(const Step& step, int thread);
   void select(const Step& step, int thread);
   void mean(const Step& step, int thread);

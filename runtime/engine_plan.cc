@@ -135,8 +135,7 @@ class Planner {
     const Node& n = node(i);
     switch (n.kind) {
       case NodeKind::kPatches:
-        emit_codes(Op::kPatches, i, -1, i, consumers_[static_cast<size_t>(i)][0]);
-        return;
+        return lower_patches(i);
       case NodeKind::kLinear:
         return lower_linear(i);
       case NodeKind::kLayerNorm:
@@ -161,6 +160,21 @@ class Planner {
     }
   }
 
+  void lower_patches(int i) {
+    const int linear = consumers_[static_cast<size_t>(i)][0];
+    emit_codes(Op::kPatches, i, -1, i, linear);
+    finish_codes(i, linear);
+  }
+
+  // Codes that a step wrote for `linear`: to their levels, and sums where the step gave none.
+  void finish_codes(int of_node, int linear, bool has_sums = true) {
+    const SiteParams& site = model_.site(linear);
+    if (has_sums && site.levels.empty()) return;
+    Step& s = emit(Op::kFinish, of_node, -1, codes(of_node), need(of_node));
+    s.site = site;
+    if (!site.levels.empty()) s.levels = level_table(site.levels);
+  }
+
   void lower_plain(Op op, int i) {
     const Node& n = node(i);
     floats(i) = new_value(i, false);
@@ -176,11 +190,15 @@ class Planner {
                           : emit(Op::kNorm, i, in, floats(i), need(i));
     s.gamma = model_.params().at(node(i).weight).data.data();
     s.beta = model_.params().at(node(i).bias).data.data();
+    if (linear >= 0) finish_codes(i, linear);
   }
 
   void lower_linear(int i) {
     const Node& n = node(i);
-    if (codes(n.in[0]) < 0) emit_codes(Op::kQuantize, n.in[0], floats(n.in[0]), n.in[0], i);
+    if (codes(n.in[0]) < 0) {
+      emit_codes(Op::kQuantize, n.in[0], floats(n.in[0]), n.in[0], i);
+      finish_codes(n.in[0], i);
+    }
     const int in = codes(n.in[0]);
     const int linear = plan_linear(i);
     const int gelu = sole_consumer(i, NodeKind::kGelu);
@@ -267,13 +285,8 @@ class Planner {
     s.epilogue = Epilogue::kGeluCodes;
     s.result = gelu;
     s.site = model_.site(consumer);
-    if (s.by_columns) sums(gelu, s.site);  // each thread knows the sums of its columns only
-  }
-
-  Step& sums(int of_node, SiteParams site) {
-    Step& s = emit(Op::kSums, of_node, -1, codes(of_node), need(of_node));
-    s.site = site;
-    return s;
+    finish_codes(gelu, consumer,
+                 !s.by_columns);  // else a thread knows the sums of its columns only
   }
 
   // The patch embedding: adds the position embedding and puts the patches behind the prefix rows.
@@ -326,7 +339,7 @@ class Planner {
     const SiteParams& a = model_.site(i);
     PlannedLinear p;
     p.weight = &w;
-    p.a_bits = a.bits;
+    p.a_bits = a.code_bits();
     p.scale.resize(w.scale.size());
     p.offset.resize(w.scale.size());
     for (size_t c = 0; c < w.scale.size(); c++) {
@@ -362,7 +375,7 @@ class Planner {
     if (proj < 0) fail("node '", n.name, "' has no integer form in this place");
     Step& s = emit_codes(Op::kAttention, i, codes(n.in[1]), i, proj);
     s.attention = static_cast<int>(plan_.attentions.size()) - 1;
-    sums(i, s.site);
+    finish_codes(i, proj, false);
   }
 
   // So many queries that their scores take about 32 KB: a multiple of 16, or all of them.

@@ -20,7 +20,7 @@ enum class Op {
   kNormCodes,  // float -> codes
   kQuantize,   // float -> codes
   kAttention,  // codes of q, k, v -> codes, some queries of a head
-  kSums,       // of the rows of codes; clears their padding
+  kFinish,     // codes to their levels, where they have any; their sums; padding cleared
   kMerge,      // 2x2 neighbours side by side
   kSelect,     // one token of each image
   kMean,       // over tokens
@@ -52,6 +52,7 @@ struct Step {
   bool sync = false;                     // wait for all threads before it
   Epilogue epilogue = Epilogue::kFloat;
   SiteParams site;                                // quantizer of the codes it writes
+  std::vector<uint8_t> levels;                    // kFinish: level_table(), or empty
   const float *gamma = nullptr, *beta = nullptr;  // kNorm, kNormCodes
   int linear = -1;     // kGemm, and constant rows of a qkv: index into Plan::linears
   int attention = -1;  // kAttention: index into Plan::attentions

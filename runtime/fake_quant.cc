@@ -19,11 +19,6 @@ Tensor dequantize(const QuantLinear& w, const Dims& dims) {
   return out;
 }
 
-float uniform(float x, const Quantizer& q, float scale) {
-  const float low = static_cast<float>(-q.zero), high = static_cast<float>(q.max_code - q.zero);
-  return scale * std::nearbyint(std::clamp(x * q.inv_scale, low, high));
-}
-
 float log_coded(float x, const SiteParams& p) {
   const float last = static_cast<float>(1 << p.bits);
   const float k = std::nearbyint(std::clamp(p.rate * std::log2(p.scale / x), 0.f, last));
@@ -32,6 +27,22 @@ float log_coded(float x, const SiteParams& p) {
 }
 
 }  // namespace
+
+UniformRounding::UniformRounding(const SiteParams& params)
+    : quantizer_(params.quantizer()), scale_(params.scale) {
+  if (params.levels.empty()) return;
+  for (uint8_t level : level_table(params.levels))
+    levels_.push_back(static_cast<float>(level - params.zero));
+}
+
+float UniformRounding::operator()(float x) const {
+  const Quantizer& q = quantizer_;
+  const float low = static_cast<float>(-q.zero), high = static_cast<float>(q.max_code - q.zero);
+  const float v = x * q.inv_scale;
+  const float code = v > low ? std::nearbyint(std::min(v, high)) : low;
+  if (levels_.empty()) return scale_ * code;
+  return scale_ * levels_[static_cast<size_t>(static_cast<int>(code) + q.zero)];
+}
 
 Weights dequantize_weights(const QuantModel& model) {
   Weights weights = model.params();
@@ -49,12 +60,12 @@ Weights dequantize_weights(const QuantModel& model) {
 }
 
 void fake_quantize(const Site& site, const SiteParams& params, Tensor& value) {
-  const Quantizer q = params.quantizer();
+  const UniformRounding uniform(params);
   const int64_t cols = value.dims[2];
   for (int64_t row = 0; row < value.dims[0] * value.dims[1]; row++)
     for (int64_t c = row * cols + site.begin; c < row * cols + site.end; c++) {
       float& x = value.data[static_cast<size_t>(c)];
-      x = site.kind == CodeKind::kUniform ? uniform(x, q, params.scale) : log_coded(x, params);
+      x = site.kind == CodeKind::kUniform ? uniform(x) : log_coded(x, params);
     }
 }
 

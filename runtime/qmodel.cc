@@ -54,6 +54,13 @@ std::vector<To> padded(std::span<const From> v, size_t size) {
 
 }  // namespace
 
+std::vector<uint8_t> level_table(const std::vector<LevelRun>& levels) {
+  std::vector<uint8_t> table;
+  for (size_t i = 0; i < levels.size(); i++)
+    table.resize(i + 1 < levels.size() ? levels[i + 1].first : 256, levels[i].level);
+  return table;
+}
+
 ModelConfig get_config(const QbinFile& file) {
   ModelConfig c;
   c.arch = file.get_string("model.arch");
@@ -150,8 +157,28 @@ void QuantModel::read_sites() {
     if (!(rates[i] >= double{kMinLogRate} && rates[i] <= double{kMaxLogRate}))
       fail(at, "rate is ", rates[i], ", expected ", kMinLogRate, " to ", kMaxLogRate);
     site_params_.push_back({static_cast<int>(bits[i]), scale, static_cast<int>(zeros[i]),
-                            static_cast<float>(rates[i])});
+                            static_cast<float>(rates[i]),
+                            read_levels(sites_[i], static_cast<int>(bits[i]))});
   }
+}
+
+std::vector<LevelRun> QuantModel::read_levels(const Site& site, int bits) const {
+  const Node& reader = graph_.nodes[static_cast<size_t>(site.consumer)];
+  if (reader.kind != NodeKind::kLinear) return {};
+  const QbinTensor* t = file_.find(reader.name + ".input_levels");
+  if (!t) return {};
+  const std::string at = cat(file_.where(), ": tensor '", t->name, "' ");
+  if (t->dtype != DType::kU8 || t->dims.size() != 2 || t->dims[1] != 2)
+    fail(at, "has the wrong type or shape, expected U8 [levels, 2]");
+  if (t->dims[0] > int64_t{1} << bits)
+    fail(at, "holds ", t->dims[0], " levels, ", bits, " bits tell ", 1 << bits, " apart");
+  std::vector<LevelRun> levels;
+  for (size_t i = 0; i < t->bytes.size(); i += 2) {
+    levels.push_back({t->bytes[i], t->bytes[i + 1]});
+    if (i ? t->bytes[i] <= t->bytes[i - 2] || t->bytes[i + 1] <= t->bytes[i - 1] : t->bytes[i] != 0)
+      fail(at, "does not ascend from code 0 at run ", i / 2);
+  }
+  return levels;
 }
 
 void QuantModel::read_linear(int index, Node& node) {

@@ -9,6 +9,8 @@
 //   U.weight_zero   kI8 [N]    z_w' = z_w - 2^(b-1)
 //   U.weight_sum    kI16 or kI32 [N]   sum over K of q'
 //   U.bias          kF16 or kF32 [N], where it has one (folds may give a bias to a Linear without)
+//   U.input_levels  kU8 [1..2^bits, 2]   first code and level of each run (SiteParams), if it has
+//   any
 // and every other parameter of the graph under its own name as kF32 or kF16.
 #pragma once
 
@@ -29,16 +31,27 @@ struct QuantLinear {
   std::vector<int32_t> zero, sum;
 };
 
-// Bits, scale and zero point of an activation site; a kLog site has no zero point,
-// but codes an octave.
+// The 8-bit codes from `first` up to the next run's first are replaced by `level`.
+struct LevelRun {
+  uint8_t first, level;
+};
+
+// Bits, scale and zero point of an activation site; a kLog site has no zero point, but codes an
+// octave. Where there are levels, scale and zero point are those of 8-bit codes, which only take
+// the levels' values: a code of `bits` bits says which.
 struct SiteParams {
   int bits = 8;
   float scale = 1;
   int zero = 0;
   float rate = 2;
+  std::vector<LevelRun> levels = {};  // from code 0, ascending in both; empty: as they are
 
-  Quantizer quantizer() const { return {1 / scale, zero, (1 << bits) - 1}; }
+  int code_bits() const { return levels.empty() ? bits : 8; }
+  Quantizer quantizer() const { return {1 / scale, zero, (1 << code_bits()) - 1}; }
 };
+
+// The level of each of the 256 codes.
+std::vector<uint8_t> level_table(const std::vector<LevelRun>& levels);
 
 // Immutable after construction; may be shared by threads.
 class QuantModel {
@@ -63,6 +76,7 @@ class QuantModel {
 
  private:
   void read_sites();
+  std::vector<LevelRun> read_levels(const Site& site, int bits) const;
   void read_linear(int index, Node& node);
   Tensor read_floats(const std::string& name, const Dims& dims) const;
 

@@ -162,6 +162,13 @@ std::vector<Row> qbin_model_rows() {
   const auto rates = [](std::vector<double> values) {
     return parts([=](Parts& p) { p.keys["site.rate"] = values; });
   };
+  const auto levels = [](DType type, std::vector<uint8_t> bytes) {
+    return parts([=](Parts& p) {
+      p.get<std::vector<I>>("site.bits")[0] = 3;
+      p.tensors["patch_embed.proj.input_levels"] = {
+          type, 0, {static_cast<I>(bytes.size()) / 2, 2}, bytes};
+    });
+  };
   return {
       {"no model in it", qbin(read_bytes(golden("qbin/v1_0.qbin"))),
        f + "metadata 'model.arch' is missing"},
@@ -188,6 +195,14 @@ std::vector<Row> qbin_model_rows() {
       {"a rate of nothing", rates(std::vector<double>(18, 0)),
        f + "site 'patch_embed': rate is 0, expected 0.5"},
       {"one rate", rates({2}), f + "site.name, bits"},
+      {"levels that fall", levels(DType::kU8, {0, 9, 4, 9}),
+       f + "tensor 'patch_embed.proj.input_levels' does not ascend"},
+      {"levels from code 1", levels(DType::kU8, {1, 9, 4, 10}),
+       f + "tensor 'patch_embed.proj.input_levels' does not ascend"},
+      {"levels of a wrong type", levels(DType::kI8, {0, 9}),
+       f + "tensor 'patch_embed.proj.input_levels' has the wrong type or shape"},
+      {"too many levels", levels(DType::kU8, std::vector<uint8_t>(18)),
+       f + "tensor 'patch_embed.proj.input_levels' holds 9 levels, 3 bits tell 8 apart"},
       {"missing tensor", parts([&](Parts& p) { p.tensors.erase(qkv); }),
        f + "tensor 'blocks.0.attn.qkv.weight' is missing"},
       {"another layer's", parts([&](Parts& p) { p.tensors[qkv] = p.tensors["head.weight"]; }),

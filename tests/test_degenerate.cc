@@ -87,6 +87,7 @@ TEST_CASE("degenerate models and images give finite scales and sane answers") {
         QuantizeOptions options;
         options.method = method;
         options.weight_bits = options.activation_bits = bits;
+        options.levels = method == Method::kCrl;
         const Quantized quantized = quantize_model(c.model, tensor_source(c.images), options);
         for (const UnitRow& row : quantized.units) {
           CAPTURE(row.name);

@@ -25,12 +25,14 @@ struct Fixture {
   std::unique_ptr<Aligned> bytes;
   std::unique_ptr<QuantModel> model;
 
-  Fixture(const std::string& name, int wbits, int abits, Method method = Method::kRepq)
+  Fixture(const std::string& name, int wbits, int abits, Method method = Method::kRepq,
+          bool levels = false)
       : images(read_npy(kModels + name + ".input.npy")) {
     QuantizeOptions options;
     options.method = method;
     options.weight_bits = wbits;
     options.activation_bits = abits;
+    options.levels = levels;
     bytes = std::make_unique<Aligned>(
         quantize_model(load_float_model(kModels + name + ".safetensors", ""), tensor_source(images),
                        options)
@@ -100,12 +102,13 @@ struct Comparison {
 TEST_CASE("the integer engine equals fake-quantized float of the same codes") {
   for (const char* name : kNames)
     for (int wbits : {8, 4, 3})
-      for (int abits : {8, 4, 6}) {
+      for (int abits : {8, 4, 6, -4}) {
         const std::string model_name = name;
         CAPTURE(model_name);
         CAPTURE(wbits);
         CAPTURE(abits);
-        Fixture f(name, wbits, abits);
+        const bool levels = abits < 0;
+        Fixture f(name, wbits, std::abs(abits), Method::kRepq, levels);
         Comparison c{*f.model, {}};
         Engine engine(*f.model,
                       {.max_batch = 2, .all_rows = true, .kernels = find_kernels("scalar")});
@@ -127,7 +130,8 @@ TEST_CASE("one result for every ISA, thread count and batch") {
   for (const char* name : kNames) {
     const std::string model_name = name;
     CAPTURE(model_name);
-    Fixture f(name, 4, 8);
+    const bool levels = model_name == "vit" || model_name == "swin_padded";
+    Fixture f(name, 4, levels ? 5 : 8, Method::kRepq, levels);
     const std::vector<float> expected =
         f.run({.threads = 1, .max_batch = 1, .kernels = find_kernels("scalar")});
     for (const Kernels* k : compiled_kernels()) {

@@ -392,7 +392,7 @@ TEST_CASE("softmax codes at every tail and bit width, with bias, mask and wild s
   }
 }
 
-TEST_CASE("pack_rows, pack_columns, combine_planes and sum_rows at every tail") {
+TEST_CASE("pack_rows, pack_columns, combine_planes, sum_rows and map_rows at every tail") {
   std::mt19937 random(9);
   for (int tokens : {1, 2, 15, 16, 17, 33, 49, 64, 65}) {
     for (int width : {1, 8, 16, 31, 32, 33, 64}) {
@@ -431,8 +431,23 @@ TEST_CASE("pack_rows, pack_columns, combine_planes and sum_rows at every tail") 
         CHECK(sums.canary_intact());
         return sums.values();
       };
+      uint8_t table[256];
+      for (uint8_t& entry : table) entry = static_cast<uint8_t>(random());
+      const auto mapped = [&](const Kernels& k) {
+        const int stride = round_up(width, kDepthAlign);
+        Guarded<uint8_t> y(area(tokens, stride));
+        for (size_t i = 0; i < area(tokens, stride); i++) y[i] = static_cast<uint8_t>(37 * i);
+        Guarded<int32_t> sums(static_cast<size_t>(tokens), -1);
+        k.map_rows(table, tokens, width, y.data(), stride, sums.data());
+        CHECK((y.canary_intact() && sums.canary_intact()));
+        const std::vector<uint8_t> bytes = y.values();
+        std::vector<int> all(bytes.begin(), bytes.end());
+        for (int32_t sum : sums.values()) all.push_back(sum);
+        return all;
+      };
       for (const Kernels* isa : isas_under_test()) {
         CAPTURE(isa->name);
+        CHECK(mapped(*isa) == mapped(scalar()));
         CHECK(pack(*isa, true) == pack(scalar(), true));
         CHECK(pack(*isa, false) == pack(scalar(), false));
         CHECK(combine(*isa) == combine(scalar()));

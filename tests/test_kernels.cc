@@ -389,6 +389,24 @@ TEST_CASE("sum_rows") {
   CHECK(sums[3] == 42);
 }
 
+TEST_CASE("map_rows") {
+  uint8_t table[256], codes[2 * 70];
+  for (int i = 0; i < 256; i++) table[i] = static_cast<uint8_t>(255 - i);
+  for (int i = 0; i < 140; i++) codes[i] = static_cast<uint8_t>(i + 60);
+  int32_t sums[3] = {-1, -1, 42};
+  scalar().map_rows(table, 2, 50, codes, 70, sums);
+  for (int row = 0; row < 2; row++) {
+    int sum = 0;
+    for (int j = 0; j < 70; j++) {
+      const int before = 70 * row + j + 60, code = codes[70 * row + j];
+      CHECK(code == (j < 50 ? 255 - before : j < 64 ? 0 : before));
+      if (j < 50) sum += code;
+    }
+    CHECK(sums[row] == sum);
+  }
+  CHECK(sums[2] == 42);
+}
+
 TEST_CASE("combine_planes") {
   const int32_t hi[] = {1000, -3, 0}, lo[] = {-70000, 5, 255}, hi_sum[] = {9}, lo_sum[] = {800};
   const Quantizer q = {.inv_scale = 0.0078125f, .zero = 7, .max_code = 255};

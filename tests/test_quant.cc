@@ -1,10 +1,13 @@
 // Quantizers and calibration against NumPy (tests/golden/make_quant.py) and against the formulas.
 #include <doctest/doctest.h>
 
+#include <bit>
 #include <cmath>
+#include <random>
 
 #include "models/status.h"
 #include "quant/compensate.h"
+#include "quant/levels.h"
 #include "quant/pipeline.h"
 #include "quant/reparam.h"
 #include "runtime/fake_quant.h"
@@ -58,6 +61,59 @@ TEST_CASE("a weight comes back within half a step, or at the end of its range") 
       if (!clipped) CHECK(std::fabs(back.data[i] - weight.data[i]) <= r.scale * 0.50001f);
     }
   }
+}
+
+TEST_CASE("levels are the best codes there are") {
+  std::mt19937 random(3);
+  constexpr int kUsed = 12, kLevels = 8;
+  for (int trial = 0; trial < 5; trial++) {
+    // Values up to code 11, some below the range, so that all choices of levels can be tried.
+    const UniformRange range = {0.5f, 2};
+    std::vector<float> x(90), w(x.size());
+    for (float& v : x) v = static_cast<float>(random() % 1000) * 0.006f - 1.3f;
+    for (float& v : w) v = static_cast<float>(random() % 9);
+    LevelHistogram histogram(range);
+    histogram.add(x, w, 0.25);
+    const auto error_of = [&](size_t i, int code) {
+      return 0.25 * double{w[i]} * std::pow(double{x[i]} - double{dequantize(code, range)}, 2);
+    };
+    double cost[kUsed][kUsed] = {};  // of all values of a code, by the level they get
+    for (size_t i = 0; i < x.size(); i++)
+      for (int level = 0; level < kUsed; level++)
+        cost[quantize(x[i], range, 8)][level] += error_of(i, level);
+    double least = INFINITY;
+    for (unsigned chosen = 0; chosen < 1u << kUsed; chosen++) {
+      if (std::popcount(chosen) != kLevels) continue;
+      double error = 0;
+      for (const auto& of_code : cost) {
+        double nearest = INFINITY;
+        for (int level = 0; level < kUsed; level++)
+          if (chosen >> level & 1) nearest = std::min(nearest, of_code[level]);
+        error += nearest;
+      }
+      least = std::min(least, error);
+    }
+    const LevelHistogram::Levels best = histogram.best(3);
+    CHECK(best.runs.size() == kLevels);
+    CHECK(best.error == doctest::Approx(least).epsilon(1e-5));
+    double error = 0;
+    const std::vector<uint8_t> table = level_table(best.runs);
+    for (size_t i = 0; i < x.size(); i++)
+      error += error_of(i, table[static_cast<size_t>(quantize(x[i], range, 8))]);
+    CHECK(error == doctest::Approx(least).epsilon(1e-5));
+  }
+}
+
+TEST_CASE("a tensor of few values has no more levels than those") {
+  LevelHistogram histogram({1, 0});
+  const std::vector<float> x = {7, 7, 9, 300}, w = {1, 2, 1, 1};
+  histogram.add(x, w, 1);
+  const auto best = histogram.best(4);
+  REQUIRE(best.runs.size() == 3);
+  const std::vector<uint8_t> table = level_table(best.runs);
+  for (int code : {7, 9, 255}) CHECK(table[static_cast<size_t>(code)] == code);
+  CHECK(best.error == doctest::Approx(45 * 45));
+  CHECK(LevelHistogram({1, 0}).best(4).runs.size() == 1);  // nothing was seen
 }
 
 TEST_CASE("ranges of degenerate tensors are usable") {
