@@ -107,6 +107,10 @@ const Op kOps[] = {
      [](const Kernels& k, Buffers& b) {
        k.sum_rows(b.codes.data(), 3 * kWidth, kTokens, kHeadDim, b.sums.data());
      }},
+    {"map_rows 197x1536 (levels)", 0,  // of activations of fewer than 8 bits
+     [](const Kernels& k, Buffers& b) {
+       k.map_rows(b.lo.data(), kTokens, kHidden, b.codes.data(), kHidden, b.sums.data());
+     }},
     {"pack_rows K 197x64", kBlocks* kHeads,
      [](const Kernels& k, Buffers& b) {
        k.pack_rows(b.codes.data(), 3 * kWidth, kTokens, kHeadDim, 8, b.aligned_panels(),
