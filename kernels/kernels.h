@@ -108,6 +108,15 @@ struct NormArgs {
 
 constexpr float kMinLogRate = 0.5f, kMaxLogRate = 3.5f;
 
+// Evenly spaced codes in one step size, or in two (PTQ4ViT's twin uniform codes, 2111.12293).
+struct StepCodes {
+  float fine_inverse, coarse_inverse;  // 1 / step
+  int32_t fine_codes;                  // 0: all codes are coarse
+  int32_t coarse_top;                  // the last coarse code
+  int32_t fine_value, coarse_value;    // of a step, in units of the fixed-point value
+  int32_t fine_top;                    // of the last fine code; all values are below 2^16
+};
+
 // Rows of attention probabilities as two 8-bit planes of a 16-bit fixed-point value (method.md
 // § 2). v_j = scores_j + bias_j + (region_j == row_region ? 0 : -100); p = softmax(v); the code is
 // k_j = max(0, round(-rate log2(p_j / s))), rate codes an octave: 2 is log sqrt 2, 1 is log2. It is
@@ -116,6 +125,11 @@ constexpr float kMinLogRate = 0.5f, kMaxLogRate = 3.5f;
 //   c = rate log2(s sum_j exp(v_j - max)), log2 within 0.52 ulp (vecmath-inl.h)
 //   k_j = round(fma(max - v_j, rate log2 e, c)) clamped to [0, 2^bits]
 //   value = table[k_j], hi = value >> 8, lo = value & 255
+// With `steps` the codes are evenly spaced instead:
+//
+//   p_j = exp(v_j - max) * (1 / sum_j exp(v_j - max))
+//   f = round(min(p_j fine_inverse, fine_codes)), c = round(min(p_j coarse_inverse, coarse_top))
+//   value = f < fine_codes ? f fine_value : max(c coarse_value, fine_top)
 struct SoftmaxArgs {
   int32_t m, n;         // rows, and columns of each
   const float* scores;  // rows score_stride floats apart
@@ -124,9 +138,11 @@ struct SoftmaxArgs {
   int64_t bias_stride;
   const uint8_t* region;      // [n] of the columns; null: no mask
   const uint8_t* row_region;  // [m] of the rows; null with region
-  float scale;                // s
-  int32_t bits;               // 3..8
-  float rate;                 // codes an octave, kMinLogRate..kMaxLogRate
+  const StepCodes* steps;     // null: log codes
+  // Of log codes.
+  float scale;   // s
+  int32_t bits;  // 3..8
+  float rate;    // codes an octave, kMinLogRate..kMaxLogRate
   // [2^bits + 1]: round(65535 * 2^(-k / rate)), last 0. Entries from 63 on are not read but taken
   // as 0, which they are from 17 rate on.
   const uint16_t* table;

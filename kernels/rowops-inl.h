@@ -177,19 +177,20 @@ inline float highest_score(const SoftmaxArgs& args, int64_t i) {
   return max_lanes(top);
 }
 
-// rate log2(s sum_j exp(v_j - highest)): what turns a distance from the highest score into a code.
-inline float code_offset(const SoftmaxArgs& args, int64_t i, float highest) {
+inline float sum_of_exponentials(const SoftmaxArgs& args, int64_t i, float highest) {
   Floats sum = splat(0.0f);
   for_lanes(
       args.n, VITRUN_LANES(j, count) {
         const Floats e = exp_nonpositive(masked_scores(args, i, j, count) - splat(highest));
         sum = sum + first_lanes(e, count, splat(0.0f));
       });
-  return args.rate * log2_one(sum_lanes(sum) * args.scale);
+  return sum_lanes(sum);
 }
 
-inline void store_planes(const SoftmaxArgs& args, const Table64& table, int64_t i, float highest,
-                         float offset) {
+// `offset`, rate log2(s sum_j exp(v_j - highest)), turns a distance from the highest score into a
+// code.
+inline void store_log_planes(const SoftmaxArgs& args, const Table64& table, int64_t i,
+                             float highest, float offset) {
   // Entry 63 is 0 whatever the bits, and codes beyond mean 0 as well: the clamp may stop there.
   const Floats step = splat(args.rate * 0x1.715476p0f);  // rate log2 e
   const Floats limit = splat(args.bits < 6 ? static_cast<float>(1 << args.bits) : 63.0f);
@@ -202,26 +203,62 @@ inline void store_planes(const SoftmaxArgs& args, const Table64& table, int64_t 
         const Ints index = round_to_int(min(max(code, splat(0.0f)), limit));
         store_lookup(table, first_lanes(index, count, splat(63)), hi + j, lo + j);
       });
-  clear_padding(hi, args.n);
-  clear_padding(lo, args.n);
+}
+
+inline void store_step_planes(const SoftmaxArgs& args, const StepCodes& steps, int64_t i,
+                              float highest, float sum) {
+  const float inverse = 1 / sum;
+  const Floats fine_codes = splat(static_cast<float>(steps.fine_codes));
+  const Floats coarse_top = splat(static_cast<float>(steps.coarse_top));
+  uint8_t* hi = args.hi + i * args.plane_stride;
+  uint8_t* lo = args.lo + i * args.plane_stride;
+  for_lanes(
+      args.n, VITRUN_LANES(j, count) {
+        const Floats distance = masked_scores(args, i, j, count) - splat(highest);
+        const Floats p = exp_nonpositive(distance) * splat(inverse);
+        const Ints fine = round_to_int(min(p * splat(steps.fine_inverse), fine_codes));
+        const Ints coarse = round_to_int(min(p * splat(steps.coarse_inverse), coarse_top));
+        const Floats above = max(to_float(coarse * splat(steps.coarse_value)),
+                                 splat(static_cast<float>(steps.fine_top)));
+        const Ints value = round_to_int(select_equal(fine, splat(steps.fine_codes), above,
+                                                     to_float(fine * splat(steps.fine_value))));
+        store_bytes(hi + j, first_lanes(shift_right<8>(value), count, splat(0)));
+        store_bytes(lo + j, first_lanes(value, count, splat(0)));
+      });
+}
+
+// store(row, highest, sum of exponentials) writes a row's planes but for their padding.
+template <class Store>
+inline void softmax_planes(const SoftmaxArgs& args, Store store) {
+  const int padded = round_up(args.n, kDepthAlign);
+  for_row_blocks(args.m, [&](int32_t first, int rows) {
+    float highest[kRowBlock], sum[kRowBlock];
+    for (int r = 0; r < rows; r++) highest[r] = highest_score(args, first + r);
+    for (int r = 0; r < rows; r++) sum[r] = sum_of_exponentials(args, first + r, highest[r]);
+    for (int r = 0; r < rows; r++) store(first + r, highest[r], sum[r]);
+    for (int r = 0; r < rows; r++) {
+      clear_padding(args.hi + (first + r) * args.plane_stride, args.n);
+      clear_padding(args.lo + (first + r) * args.plane_stride, args.n);
+      args.hi_sum[first + r] = sum_bytes(args.hi + (first + r) * args.plane_stride, padded);
+      args.lo_sum[first + r] = sum_bytes(args.lo + (first + r) * args.plane_stride, padded);
+    }
+  });
 }
 
 void softmax_codes_rows(const SoftmaxArgs& caller) {
-  const SoftmaxArgs args = caller;  // a local: stores of bytes may alias the caller's
+  const SoftmaxArgs args = caller;  // locals: stores of bytes may alias the caller's
+  if (args.steps) {
+    const StepCodes steps = *args.steps;
+    return softmax_planes(args, [&](int32_t i, float highest, float sum) {
+      store_step_planes(args, steps, i, highest, sum);
+    });
+  }
   alignas(64) uint16_t entries[64] = {};
   const int used = args.bits < 6 ? 1 << args.bits : 63;
   for (int k = 0; k < used; k++) entries[k] = args.table[k];
   const Table64 table = load_table(entries);
-  const int padded = round_up(args.n, kDepthAlign);
-  for_row_blocks(args.m, [&](int32_t first, int rows) {
-    float highest[kRowBlock], offset[kRowBlock];
-    for (int r = 0; r < rows; r++) highest[r] = highest_score(args, first + r);
-    for (int r = 0; r < rows; r++) offset[r] = code_offset(args, first + r, highest[r]);
-    for (int r = 0; r < rows; r++) store_planes(args, table, first + r, highest[r], offset[r]);
-    for (int r = 0; r < rows; r++) {
-      args.hi_sum[first + r] = sum_bytes(args.hi + (first + r) * args.plane_stride, padded);
-      args.lo_sum[first + r] = sum_bytes(args.lo + (first + r) * args.plane_stride, padded);
-    }
+  softmax_planes(args, [&](int32_t i, float highest, float sum) {
+    store_log_planes(args, table, i, highest, args.rate * log2_one(sum * args.scale));
   });
 }
 

@@ -185,6 +185,10 @@ template <int kShift>
 inline Ints shift_left(Ints a) {
   return {_mm256_slli_epi32(a.lo, kShift), _mm256_slli_epi32(a.hi, kShift)};
 }
+template <int kShift>
+inline Ints shift_right(Ints a) {
+  return {_mm256_srli_epi32(a.lo, kShift), _mm256_srli_epi32(a.hi, kShift)};
+}
 
 inline Ints round_to_int(Floats x) {
   return {_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi)};

@@ -157,6 +157,10 @@ template <int kShift>
 inline Ints shift_left(Ints a) {
   return {_mm512_slli_epi32(a.v, kShift)};
 }
+template <int kShift>
+inline Ints shift_right(Ints a) {
+  return {_mm512_srli_epi32(a.v, kShift)};
+}
 
 inline Ints round_to_int(Floats x) {
   return {_mm512_cvtps_epi32(x.v)};

@@ -184,6 +184,12 @@ template <int kShift>
 inline Ints shift_left(Ints a) {
   return each_part<Ints>([&](int i) { return vshlq_n_s32(a.v[i], kShift); });
 }
+template <int kShift>
+inline Ints shift_right(Ints a) {
+  return each_part<Ints>([&](int i) {
+    return vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a.v[i]), kShift));
+  });
+}
 
 inline Ints round_to_int(Floats x) {
   return each_part<Ints>([&](int i) { return vcvtnq_s32_f32(x.v[i]); });

@@ -137,6 +137,11 @@ template <int kShift>
 inline Ints shift_left(Ints a) {
   return each_lane<Ints>([&](int i) { return wrap(bits_of(a.v[i]) << kShift); });
 }
+// Zeros come in from the left.
+template <int kShift>
+inline Ints shift_right(Ints a) {
+  return each_lane<Ints>([&](int i) { return wrap(bits_of(a.v[i]) >> kShift); });
+}
 
 // Half to even; |x| <= 2^22, not NaN. Adding 1.5 * 2^23 leaves the rounded integer in the low bits.
 inline Ints round_to_int(Floats x) {

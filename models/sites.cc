@@ -38,7 +38,7 @@ std::vector<Site> activation_sites(const Graph& graph) {
     } else if (n.kind == NodeKind::kMix) {
       const std::string softmax = graph.nodes[static_cast<size_t>(n.in[0])].name;
       sites.push_back(slice(graph, softmax, softmax, n.in[0], at, 0, 1));
-      sites.back().kind = CodeKind::kLog;
+      sites.back().kind = CodeKind::kSoftmax;
       sites.push_back(slice(graph, n.name + ".v", n.name, n.in[1], at, 2, 3));
     }
   }

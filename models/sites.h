@@ -13,8 +13,8 @@ namespace vitrun {
 
 enum class CodeKind {
   kUniform,
-  kLog  // the softmax output: so many codes an octave, 2 being log sqrt 2
-};      // method.md section 2
+  kSoftmax  // the softmax output: so many log codes an octave, 2 being log sqrt 2 (method.md
+};          // section 2), or evenly spaced ones (kernels.h, StepCodes)
 
 struct Site {
   std::string name;  // the unit, with the operand for products of two activations:

@@ -22,30 +22,36 @@ void for_each_row(const Site& site, const Tensor& value, const Body& body) {
                       static_cast<size_t>(site.end - site.begin)));
 }
 
-// Sum of (x - x̂)^2 for each scale, sharing the logarithm between them.
-void add_log_error(std::span<const float> values, const std::vector<UniformRange>& scales,
-                   float rate, const std::vector<float>& table, std::vector<double>& error) {
-  const int bits = std::countr_zero(table.size() - 1);
-  float log_scale[std::size(kPercentiles)];
-  for (size_t c = 0; c < scales.size(); c++) log_scale[c] = std::log2(scales[c].scale);
-  for (float x : values) {
-    const float log_x = std::log2(x);  // -inf for 0, which falls to the code for 0
-    for (size_t c = 0; c < scales.size(); c++) {
-      const float k = std::nearbyint(
-          std::clamp(rate * (log_scale[c] - log_x), 0.f, static_cast<float>(1 << bits)));
-      const float e = x - scales[c].scale * table[static_cast<size_t>(k)];
-      error[c] += static_cast<double>(e * e);
-    }
-  }
+// A log quantizer: s, codes an octave, and the values of its codes, the last standing for "below
+// all codes".
+struct LogCandidate {
+  float scale, rate;
+  std::vector<float> table;
+};
+
+LogCandidate log_candidate(double scale, float rate, int bits) {
+  LogCandidate c{static_cast<float>(std::max(scale, 1e-6)), rate, {}};
+  for (int k = 0; k < 1 << bits; k++)
+    c.table.push_back(c.scale * static_cast<float>(log_code_value(k, rate)) / 65535);
+  c.table.push_back(0);
+  return c;
 }
 
-// Values of the codes of a log quantizer of scale 1; the last stands for "below all codes".
-std::vector<float> log_table(int bits, float rate) {
-  std::vector<float> table;
-  for (int k = 0; k < 1 << bits; k++)
-    table.push_back(static_cast<float>(log_code_value(k, rate)) / 65535);
-  table.push_back(0);
-  return table;
+// Adds the sum of (x - x̂)^2 for each candidate, sharing the logarithm between them.
+void add_log_error(std::span<const float> values, const std::vector<LogCandidate>& candidates,
+                   std::vector<double>& error) {
+  std::vector<float> log_scale;
+  for (const LogCandidate& c : candidates) log_scale.push_back(std::log2(c.scale));
+  for (float x : values) {
+    const float log_x = std::log2(x);  // -inf for 0, which falls to the code for 0
+    for (size_t i = 0; i < candidates.size(); i++) {
+      const LogCandidate& c = candidates[i];
+      const float k = std::nearbyint(
+          std::clamp(c.rate * (log_scale[i] - log_x), 0.f, static_cast<float>(c.table.size() - 1)));
+      const float e = x - c.table[static_cast<size_t>(k)];
+      error[i] += static_cast<double>(e * e);
+    }
+  }
 }
 
 // (v - mean) / standard deviation of a row; returns the variance.
@@ -82,8 +88,7 @@ class Search {
  public:
   Search(Reference& engine, const Site& site, int bits, const CalibrateOptions& options,
          int64_t elements)
-      : engine_(&engine), site_(&site), bits_(bits), rate_(options.log_rate), tails_(elements) {
-    if (site.kind == CodeKind::kLog) table_ = log_table(bits, rate_);
+      : engine_(&engine), site_(&site), bits_(bits), rates_(options.log_rates), tails_(elements) {
     const Node& consumer = engine.graph().nodes[static_cast<size_t>(site.consumer)];
     if (options.objective == Objective::kResidual && consumer.kind == NodeKind::kLinear)
       add_ = residual_add(engine.graph(), site.consumer);
@@ -99,12 +104,13 @@ class Search {
   }
 
   void set_candidates() {
-    if (site_->kind == CodeKind::kLog)
+    if (site_->kind == CodeKind::kSoftmax)
       for (double p : kPercentiles)
-        candidates_.push_back({static_cast<float>(std::max(tails_.high(p), 1e-6)), 0});
+        for (float rate : rates_)
+          log_candidates_.push_back(log_candidate(tails_.high(p), rate, bits_));
     else
       set_uniform_candidates();
-    error_.resize(candidates_.size());
+    error_.resize(candidates_.size() + log_candidates_.size());
     if (!energy_.empty())
       for (UniformRange range : candidates_) histograms_.emplace_back(range);
   }
@@ -124,8 +130,10 @@ class Search {
 
   SiteRange best() const {
     if (!energy_.empty()) return best_levels();
-    const auto least = std::min_element(error_.begin(), error_.end()) - error_.begin();
-    return {bits_, candidates_[static_cast<size_t>(least)], rate_};
+    const auto least =
+        static_cast<size_t>(std::min_element(error_.begin(), error_.end()) - error_.begin());
+    if (site_->kind == CodeKind::kUniform) return {bits_, candidates_[least]};
+    return {bits_, {log_candidates_[least].scale, 0}, log_candidates_[least].rate};
   }
 
  private:
@@ -138,7 +146,8 @@ class Search {
       LevelHistogram::Levels levels = h.best(bits_);
       if (levels.error >= least) continue;
       least = levels.error;
-      best = {bits_, h.range(), rate_, std::move(levels.runs)};
+      best = {bits_, h.range()};
+      best.levels = std::move(levels.runs);
     }
     return best;
   }
@@ -179,8 +188,7 @@ class Search {
   void add_own_error(const Tensor& value) {
     if (!energy_.empty()) return add_to_histograms(value, nullptr);
     for_each_row(*site_, value, [&](std::span<const float> row) {
-      if (site_->kind == CodeKind::kLog)
-        return add_log_error(row, candidates_, rate_, table_, error_);
+      if (site_->kind == CodeKind::kSoftmax) return add_log_error(row, log_candidates_, error_);
       for (size_t c = 0; c < candidates_.size(); c++)
         error_[c] += squared_error(row, candidates_[c], bits_);
     });
@@ -209,12 +217,12 @@ class Search {
   Reference* engine_;
   const Site* site_;
   int bits_;
-  float rate_;
+  std::vector<float> rates_;
   int add_ = -1;  // the residual add whose value is looked at; -1: the site's own value
   Tensor input_;  // the site's value of the current batch, until the add is reached
   TailObserver tails_;
-  std::vector<float> table_;
-  std::vector<UniformRange> candidates_;
+  std::vector<UniformRange> candidates_;      // kUniform
+  std::vector<LogCandidate> log_candidates_;  // kSoftmax
   std::vector<double> error_;
   std::vector<float> energy_;  // column_energy() of the consumer, if levels are searched
   std::vector<LevelHistogram> histograms_;  // of the candidates

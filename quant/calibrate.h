@@ -11,15 +11,16 @@
 
 namespace vitrun {
 
-// What a site needs at run time, SiteParams of qmodel.h. kLog has no zero point, but `rate` codes
-// an octave; with levels the range is that of 8-bit codes.
+// What a site needs at run time, SiteParams of qmodel.h; with levels the range is that of 8-bit
+// codes.
 struct SiteRange {
   int bits = 8;
   UniformRange range;
   float rate = 2;
+  int twin = SiteParams::kLogCodes;
   std::vector<LevelRun> levels = {};
 
-  SiteParams params() const { return {bits, range.scale, range.zero, rate, levels}; }
+  SiteParams params() const { return {bits, range.scale, range.zero, rate, twin, levels}; }
 };
 
 // What the search for a uniform range makes small, and what it tries.
@@ -36,7 +37,7 @@ enum class Objective {
 
 struct CalibrateOptions {
   Objective objective = Objective::kResidual;
-  float log_rate = 2;   // codes an octave of the softmax output: 2 is log sqrt 2, 1 log2
+  std::vector<float> log_rates = {2};  // codes an octave of the softmax output that are tried
   bool levels = false;  // inputs of Linears of fewer than 8 bits get levels (levels.h)
 };
 

@@ -94,7 +94,7 @@ void put_config(QbinWriter& out, const ModelConfig& c) {
 void put_sites(QbinWriter& out, const std::vector<Site>& sites,
                const std::vector<SiteRange>& ranges) {
   std::vector<std::string> names;
-  std::vector<int64_t> bits, zeros;
+  std::vector<int64_t> bits, zeros, twins;
   std::vector<double> scales, rates;
   for (size_t i = 0; i < sites.size(); i++) {
     names.push_back(sites[i].name);
@@ -102,6 +102,7 @@ void put_sites(QbinWriter& out, const std::vector<Site>& sites,
     scales.push_back(ranges[i].range.scale);
     zeros.push_back(ranges[i].range.zero);
     rates.push_back(double{ranges[i].rate});
+    twins.push_back(ranges[i].twin);
   }
   out.set("site.name", names);
   out.set("site.bits", bits);
@@ -109,6 +110,8 @@ void put_sites(QbinWriter& out, const std::vector<Site>& sites,
   out.set("site.zero", zeros);
   if (std::any_of(rates.begin(), rates.end(), [](double r) { return r != 2; }))
     out.set("site.rate", rates);  // absent: 2
+  if (std::any_of(twins.begin(), twins.end(), [](int64_t t) { return t >= 0; }))
+    out.set("site.twin", twins);  // absent: -1
 }
 
 }  // namespace

@@ -92,6 +92,14 @@ std::vector<SiteRange> site_ranges(Reference& engine, const BitPlan& plan,
   return ranges;
 }
 
+// Codes an octave of the softmax output that are tried: log2, log sqrt 2, or what fits best, the
+// adaptive base of AdaLog (method.md section 6).
+std::vector<float> log_rates(const QuantizeOptions& options) {
+  if (options.method == Method::kFqVit) return {1};
+  if (options.levels) return {1, 1.5, 2, 2.5, 3, 3.5};
+  return {2};
+}
+
 // The table of the plan, its errors not yet measured.
 UnitTable table_of(const Graph& graph, const BitPlan& plan) {
   UnitTable table;
@@ -290,10 +298,9 @@ Quantized quantize_model(FloatModel model, const ImageSource& calibration,
   }
   const auto folds = fold(model, calibration, options, plan, part(0, kFoldPart));
   Reference engine(model.graph, model.weights, options.threads);
-  const auto ranges =
-      site_ranges(engine, plan, folds, calibration,
-                  {options.objective, options.method == Method::kFqVit ? 1.f : 2.f, options.levels},
-                  part(kFoldPart, kCalibrationPart));
+  const auto ranges = site_ranges(engine, plan, folds, calibration,
+                                  {options.objective, log_rates(options), options.levels},
+                                  part(kFoldPart, kCalibrationPart));
   const auto bits = linear_bits(model.graph, plan);
   const auto weights = options.compensate
                            ? compensate_weights(model, ranges, bits, calibration, options.threads,

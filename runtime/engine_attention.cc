@@ -179,6 +179,7 @@ void Engine::attend(const PlannedAttention& p, const Head& head, int first, int 
   m.bias_stride = t;
   m.region = g.region.empty() ? nullptr : g.region.data() + int64_t{head.window} * t;
   m.row_region = m.region ? m.region + first : nullptr;
+  m.steps = p.steps ? &*p.steps : nullptr;
   m.scale = p.probability.scale;
   m.bits = p.probability.bits;
   m.rate = p.probability.rate;
@@ -211,7 +212,7 @@ void Engine::mix(const Step& step, int queries, uint8_t* y, int64_t y_stride, He
   kernels_.gemm(a);
   kernels_.combine_planes(s.raw, s.raw + int64_t{queries} * d16, d16, s.hi_sum, s.lo_sum,
                           p.v.zero - (1 << (p.v.bits - 1)),
-                          p.v.scale * (p.probability.scale / 65535), queries, g.head_dim,
+                          p.v.scale * fixed_point_unit(p.probability), queries, g.head_dim,
                           step.site.quantizer(), y, y_stride);
 }
 
@@ -223,12 +224,12 @@ void Engine::trace_softmax(const Step& step, const Head& head, int first, int qu
   const int64_t t32 = round_up(g.tokens, kDepthAlign);
   if (softmax_trace_.data.empty()) softmax_trace_ = Tensor({batch_, groups * t, t});
   const int64_t group = head.image * groups + head.window * g.heads + head.head;
+  const float unit = fixed_point_unit(p.probability);
   float* to = softmax_trace_.data.data() + (group * t + first) * t;
   for (int64_t i = 0; i < queries; i++)
     for (int64_t j = 0; j < t; j++) {
       const int64_t at = i * t32 + j;
-      to[i * t + j] = p.probability.scale *
-                      static_cast<float>(s.planes[at] * 256 + s.planes[at + queries * t32]) / 65535;
+      to[i * t + j] = unit * static_cast<float>(s.planes[at] * 256 + s.planes[at + queries * t32]);
     }
 }
 

@@ -366,6 +366,7 @@ class Planner {
     for (int k = 0; k < 1 << p.probability.bits; k++)
       p.table.push_back(static_cast<uint16_t>(log_code_value(k, p.probability.rate)));
     p.table.push_back(0);
+    if (p.probability.twin != SiteParams::kLogCodes) p.steps = step_codes(p.probability);
     if (const std::string& table = node(n.in[0]).weight; !table.empty())
       p.bias = expand_bias(g, model_.params().at(table).data);
     p.block = query_block(p.queries, g.tokens);

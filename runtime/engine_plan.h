@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <vector>
 
 #include "runtime/qmodel.h"
@@ -73,8 +74,9 @@ struct PlannedLinear {
 struct PlannedAttention {
   const AttentionGeometry* geometry = nullptr;
   SiteParams q, k, v, probability;
-  std::vector<float> bias;      // [heads, tokens, bias_stride] or empty
-  std::vector<uint16_t> table;  // log code -> 16-bit fixed point
+  std::vector<float> bias;         // [heads, tokens, bias_stride] or empty
+  std::vector<uint16_t> table;     // log code -> 16-bit fixed point
+  std::optional<StepCodes> steps;  // instead of log codes
   bool in_place = false;  // tokens are rows 0.. of the qkv value in order: no gather, no scatter
   int queries = 0;        // rows of each window whose output is needed
   int block = 0;  // at most so many of them are worked on at once, so that their scores stay in L1

@@ -26,6 +26,22 @@ float log_coded(float x, const SiteParams& p) {
   return p.scale * static_cast<float>(log_code_value(static_cast<int>(k), p.rate)) / 65535;
 }
 
+// As kernels.h, StepCodes.
+float step_coded(float x, const StepCodes& s, float unit) {
+  const float fine = std::nearbyint(std::min(x * s.fine_inverse, static_cast<float>(s.fine_codes)));
+  if (fine < static_cast<float>(s.fine_codes))
+    return unit * fine * static_cast<float>(s.fine_value);
+  const float coarse =
+      std::nearbyint(std::min(x * s.coarse_inverse, static_cast<float>(s.coarse_top)));
+  return unit *
+         std::max(coarse * static_cast<float>(s.coarse_value), static_cast<float>(s.fine_top));
+}
+
+float softmax_coded(float x, const SiteParams& p) {
+  return p.twin == SiteParams::kLogCodes ? log_coded(x, p)
+                                         : step_coded(x, step_codes(p), fixed_point_unit(p));
+}
+
 }  // namespace
 
 UniformRounding::UniformRounding(const SiteParams& params)
@@ -65,7 +81,7 @@ void fake_quantize(const Site& site, const SiteParams& params, Tensor& value) {
   for (int64_t row = 0; row < value.dims[0] * value.dims[1]; row++)
     for (int64_t c = row * cols + site.begin; c < row * cols + site.end; c++) {
       float& x = value.data[static_cast<size_t>(c)];
-      x = site.kind == CodeKind::kUniform ? uniform(x) : log_coded(x, params);
+      x = site.kind == CodeKind::kUniform ? uniform(x) : softmax_coded(x, params);
     }
 }
 

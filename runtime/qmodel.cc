@@ -61,6 +61,29 @@ std::vector<uint8_t> level_table(const std::vector<LevelRun>& levels) {
   return table;
 }
 
+// A coarse step is 2^this units, so that all values stay below 2^16.
+static int coarse_shift(const SiteParams& site) {
+  return site.twin > 0 ? 17 - site.bits : 16 - site.bits;
+}
+
+StepCodes step_codes(const SiteParams& site) {
+  const int half = 1 << (site.bits - 1), coarse = 1 << coarse_shift(site);
+  if (site.twin == 0) return {0, 1 / site.scale, 0, 2 * half - 1, 0, coarse, 0};
+  const int fine = coarse >> site.twin;
+  return {std::ldexp(1 / site.scale, site.twin),
+          1 / site.scale,
+          half,
+          half - 1,
+          fine,
+          coarse,
+          (half - 1) * fine};
+}
+
+float fixed_point_unit(const SiteParams& site) {
+  return site.twin == SiteParams::kLogCodes ? site.scale / 65535
+                                            : std::ldexp(site.scale, -coarse_shift(site));
+}
+
 ModelConfig get_config(const QbinFile& file) {
   ModelConfig c;
   c.arch = file.get_string("model.arch");
@@ -139,11 +162,14 @@ void QuantModel::read_sites() {
   const size_t count = sites_.size();
   const std::vector<double> rates =
       file_.has("site.rate") ? file_.get_f64s("site.rate") : std::vector<double>(count, 2);
+  const std::vector<int64_t> twins = file_.has("site.twin")
+                                         ? file_.get_i64s("site.twin")
+                                         : std::vector<int64_t>(count, SiteParams::kLogCodes);
   if (names.size() != count || bits.size() != count || scales.size() != count ||
-      zeros.size() != count || rates.size() != count)
-    fail(file_.where(), ": site.name, bits, scale, zero and rate hold ", names.size(), ", ",
-         bits.size(), ", ", scales.size(), ", ", zeros.size(), " and ", rates.size(),
-         " values, the model has ", count, " activation sites");
+      zeros.size() != count || rates.size() != count || twins.size() != count)
+    fail(file_.where(), ": site.name, bits, scale, zero, rate and twin hold ", names.size(), ", ",
+         bits.size(), ", ", scales.size(), ", ", zeros.size(), ", ", rates.size(), " and ",
+         twins.size(), " values, the model has ", count, " activation sites");
   for (size_t i = 0; i < count; i++) {
     const std::string at = cat(file_.where(), ": site '", sites_[i].name, "': ");
     const float scale = static_cast<float>(scales[i]);
@@ -156,8 +182,11 @@ void QuantModel::read_sites() {
       fail(at, "zero point is ", zeros[i], ", expected ", kMinZero, " to ", kMaxZero);
     if (!(rates[i] >= double{kMinLogRate} && rates[i] <= double{kMaxLogRate}))
       fail(at, "rate is ", rates[i], ", expected ", kMinLogRate, " to ", kMaxLogRate);
+    const int widest = most_twin(static_cast<int>(bits[i]));
+    if (twins[i] < SiteParams::kLogCodes || twins[i] > widest)
+      fail(at, "twin is ", twins[i], ", expected -1 to ", widest);
     site_params_.push_back({static_cast<int>(bits[i]), scale, static_cast<int>(zeros[i]),
-                            static_cast<float>(rates[i]),
+                            static_cast<float>(rates[i]), static_cast<int>(twins[i]),
                             read_levels(sites_[i], static_cast<int>(bits[i]))});
   }
 }

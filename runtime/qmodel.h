@@ -2,8 +2,9 @@
 // it; QbinFile and QbinWriter (qbin.h) know only containers.
 //
 // Layout. Metadata: "model.*" is ModelConfig, "preprocess.*" its preprocessing, "labels" one string
-// per class, "site.name|bits|scale|zero" one entry per activation site (sites.h), "recipe.*" how it
-// was made. Tensors, for every Linear U of the graph:
+// per class, "site.name|bits|scale|zero" and, where not all are 2 or -1, "site.rate|twin" one entry
+// per activation site (sites.h), "recipe.*" how it was made. Tensors, for every Linear U of the
+// graph:
 //   U.weight        kPacked [N, K], signed codes q' = q - 2^(b-1)
 //   U.weight_scale  kF32 [N]   s_w
 //   U.weight_zero   kI8 [N]    z_w' = z_w - 2^(b-1)
@@ -36,19 +37,33 @@ struct LevelRun {
   uint8_t first, level;
 };
 
-// Bits, scale and zero point of an activation site; a kLog site has no zero point, but codes an
-// octave. Where there are levels, scale and zero point are those of 8-bit codes, which only take
-// the levels' values: a code of `bits` bits says which.
+// Bits, scale and zero point of an activation site; a kSoftmax site has no zero point, but log
+// codes of `rate` an octave, or evenly spaced ones: steps of `scale` alone (twin 0), or half of the
+// codes in such steps and half in steps finer by 2^twin. Where there are levels, scale and zero
+// point are those of 8-bit codes, which only take the levels' values: a code of `bits` bits says
+// which.
 struct SiteParams {
+  static constexpr int kLogCodes = -1;
+
   int bits = 8;
   float scale = 1;
   int zero = 0;
   float rate = 2;
+  int twin = kLogCodes;
   std::vector<LevelRun> levels = {};  // from code 0, ascending in both; empty: as they are
 
   int code_bits() const { return levels.empty() ? bits : 8; }
   Quantizer quantizer() const { return {1 / scale, zero, (1 << code_bits()) - 1}; }
 };
+
+// Of a kSoftmax site: its evenly spaced codes, and what one unit of their or the log codes' 16-bit
+// fixed-point values is worth.
+StepCodes step_codes(const SiteParams& site);
+float fixed_point_unit(const SiteParams& site);
+// The largest `twin` whose fine steps are whole units.
+constexpr int most_twin(int bits) {
+  return 17 - bits;
+}
 
 // The level of each of the 256 codes.
 std::vector<uint8_t> level_table(const std::vector<LevelRun>& levels);

@@ -162,6 +162,9 @@ std::vector<Row> qbin_model_rows() {
   const auto rates = [](std::vector<double> values) {
     return parts([=](Parts& p) { p.keys["site.rate"] = values; });
   };
+  const auto twins = [](std::vector<int64_t> values) {
+    return parts([=](Parts& p) { p.keys["site.twin"] = values; });
+  };
   const auto levels = [](DType type, std::vector<uint8_t> bytes) {
     return parts([=](Parts& p) {
       p.get<std::vector<I>>("site.bits")[0] = 3;
@@ -191,10 +194,15 @@ std::vector<Row> qbin_model_rows() {
       {"zero point", first("site.zero", I{1} << 40), f + "site 'patch_embed': zero point is 1099"},
       {"site's name", first("site.name", std::string("stem")), f + "site 'patch_embed': the file"},
       {"a site less", parts([](Parts& p) { p.get<std::vector<I>>("site.bits").pop_back(); }),
-       f + "site.name, bits, scale, zero and rate hold 18, 17, 18, 18 and 18 values"},
+       f + "site.name, bits, scale, zero, rate and twin hold 18, 17, 18, 18, 18 and 18 values"},
       {"a rate of nothing", rates(std::vector<double>(18, 0)),
        f + "site 'patch_embed': rate is 0, expected 0.5"},
       {"one rate", rates({2}), f + "site.name, bits"},
+      {"one twin", twins({-1}), f + "site.name, bits"},
+      {"a twin of no units", twins(std::vector<int64_t>(18, 14)),
+       f + "site 'patch_embed': twin is 14, expected -1 to "},
+      {"a negative twin", twins(std::vector<int64_t>(18, -2)),
+       f + "site 'patch_embed': twin is -2, expected -1 to "},
       {"levels that fall", levels(DType::kU8, {0, 9, 4, 9}),
        f + "tensor 'patch_embed.proj.input_levels' does not ascend"},
       {"levels from code 1", levels(DType::kU8, {1, 9, 4, 10}),

@@ -383,10 +383,14 @@ TEST_CASE("softmax codes at every tail and bit width, with bias, mask and wild s
     masked.region = region.data();
     masked.row_region = row_region.data();
     odd.scores = wild.data();
+    const StepCodes steps = {n % 2 ? 300.f : 0, 7.5f, n % 2 ? 8 : 0, 7, 205, 1 << 13,
+                             n % 2 ? 1435 : 0};
+    SoftmaxArgs stepped = masked, odd_steps = odd;
+    stepped.steps = odd_steps.steps = &steps;
     for (const Kernels* isa : isas_under_test()) {
       CAPTURE(isa->name);
       CAPTURE(n);
-      for (const SoftmaxArgs& a : {args, masked, odd})
+      for (const SoftmaxArgs& a : {args, masked, odd, stepped, odd_steps})
         CHECK(softmax(*isa, a) == softmax(scalar(), a));
     }
   }

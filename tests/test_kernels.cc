@@ -300,8 +300,8 @@ TEST_CASE("softmax codes against double, with bias, mask and tails") {
       int32_t hi_sum[2], lo_sum[2];
       const float scale = 1 / 0.7f;
       scalar().softmax_codes({m, n, scores.data(), n, bias.data(), n, region.data(), row_region,
-                              0.7f, bits, rate, table.data(), hi.data(), lo.data(), stride, hi_sum,
-                              lo_sum});
+                              nullptr, 0.7f, bits, rate, table.data(), hi.data(), lo.data(), stride,
+                              hi_sum, lo_sum});
       for (int i = 0; i < m; i++) {
         std::vector<double> v(static_cast<size_t>(n));
         double sum = 0;
@@ -333,15 +333,61 @@ TEST_CASE("softmax codes against double, with bias, mask and tails") {
   }
 }
 
+// A code in one or two step sizes is the nearest of its steps; every value is exact.
+TEST_CASE("softmax codes in steps against double") {
+  const StepCodes even = {0, 10, 0, 15, 0, 1 << 12, 0};               // 4 bits, steps of 0.1
+  const StepCodes twin = {8 * 32, 8, 8, 7, 1 << 8, 1 << 13, 7 << 8};  // 4 bits, 1/8 and 1/256
+  for (const StepCodes& steps : {even, twin}) {
+    const double coarse = 1 / double{steps.coarse_inverse}, fine = 1 / 256.0;
+    for (int n : {1, 3, 16, 49}) {
+      std::mt19937 random(static_cast<unsigned>(n));
+      const std::vector<float> scores = random_floats(random, static_cast<size_t>(n), 3);
+      const int stride = round_up(n, kDepthAlign);
+      std::vector<uint8_t> hi(static_cast<size_t>(stride), 9), lo(hi);
+      int32_t hi_sum, lo_sum;
+      scalar().softmax_codes({1, n, scores.data(), n, nullptr, 0, nullptr, nullptr, &steps, 0, 0, 0,
+                              nullptr, hi.data(), lo.data(), stride, &hi_sum, &lo_sum});
+      double sum = 0;
+      for (float v : scores) sum += std::exp(double{v});
+      int hi_total = 0, lo_total = 0;
+      for (size_t j = 0; j < hi.size(); j++) {
+        hi_total += hi[j];
+        lo_total += lo[j];
+        const int value = hi[j] * 256 + lo[j];
+        const double got = coarse / steps.coarse_value * value;
+        if (j >= scores.size()) {
+          REQUIRE(got == 0);
+          continue;
+        }
+        const double p = std::exp(double{scores[j]}) / sum;
+        const bool small = steps.fine_codes && p < 7.5 * fine;
+        // Between the last fine code and half a coarse step the former is nearest.
+        const double top = (steps.coarse_top + 0.5) * coarse;
+        const double tolerance = small ? fine / 2 : coarse / 2;
+        CAPTURE(p);
+        REQUIRE(std::fabs(got - std::min(p, top - coarse / 2)) <= tolerance * 1.0001);
+        if (small || p > 7.5 * fine + coarse / 2)
+          REQUIRE(value % (small ? steps.fine_value : steps.coarse_value) == 0);
+      }
+      REQUIRE(hi_sum == hi_total);
+      REQUIRE(lo_sum == lo_total);
+    }
+  }
+}
+
 TEST_CASE("softmax codes: infinite and NaN scores stay inside the table") {
   const float inf = std::numeric_limits<float>::infinity();
   const std::vector<float> scores = {0, inf, -inf, std::numeric_limits<float>::quiet_NaN(), 1};
   const std::vector<uint16_t> table = softmax_table(8);
   uint8_t hi[32], lo[32];
   int32_t hi_sum, lo_sum;
-  scalar().softmax_codes({1, 5, scores.data(), 5, nullptr, 0, nullptr, nullptr, 1, 8, 2,
+  scalar().softmax_codes({1, 5, scores.data(), 5, nullptr, 0, nullptr, nullptr, nullptr, 1, 8, 2,
                           table.data(), hi, lo, 32, &hi_sum, &lo_sum});
   for (int j = 5; j < 32; j++) CHECK((hi[j] == 0 && lo[j] == 0));
+  const StepCodes steps = {256, 8, 8, 7, 1 << 8, 1 << 13, 7 << 8};
+  scalar().softmax_codes({1, 5, scores.data(), 5, nullptr, 0, nullptr, nullptr, &steps, 0, 0, 0,
+                          nullptr, hi, lo, 32, &hi_sum, &lo_sum});
+  for (int j = 0; j < 32; j++) CHECK(hi[j] * 256 + lo[j] <= (j < 5 ? 7 << 13 : 0));
 }
 
 // Both packers must equal pack_codes() of the same signed codes.
