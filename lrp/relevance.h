@@ -44,6 +44,8 @@ class RelevanceEngine {
                                   bool heatmap = false);
 
   const Graph& graph() const { return graph_; }
+  // The node the walk ends with: the embedding.
+  int embedding() const { return end_; }
 
   // For tests: one image [1, 3, H, W].
   ImageRelevance explain(Reference& forward, const Tensor& image, int target, bool heatmap,

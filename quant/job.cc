@@ -19,7 +19,7 @@ ImageSource from_files(const std::vector<Sample>& samples, const ModelConfig& co
 
 // A bad value on the command line is wrong use. "auto" [ours]: a fold lets activations keep their
 // codes and costs the weights theirs, so it pays where weights are no narrower than activations
-// (bench/results/accuracy_methods.md).
+// (bench/results/accuracy.md).
 Method choose_method(const std::string& name, const QuantizeOptions& bits) {
   if (name == "auto")
     return bits.weight_bits >= bits.activation_bits ? Method::kRepq : Method::kLayerwise;
@@ -148,17 +148,19 @@ void add_quantize_options(cxxopts::Options& options) {
       ("seed", "which of them", cxxopts::value<int>()->default_value("0"))                    //
       ("method",
        "after LayerNorm: repq (per-channel statistics folded away), crl (the same, clipped), "
-       "layerwise (one scale as it is), fq-vit (powers of two per channel, log2 after softmax) or "
-       "auto "
-       "(repq, or layerwise where weights have fewer bits)",
+       "layerwise (one scale as it is), fq-vit (powers of two per channel, log2 after softmax), "
+       "ptq4vit (ranges by Hessian-weighed error, twin uniform codes after softmax and GELU), "
+       "apq-vit (the same by block, even codes after softmax) or auto (repq, or layerwise where "
+       "weights have fewer bits)",
        cxxopts::value<std::string>()->default_value("auto"))  //
       ("rounding",
        "of weights: nearest, compensated (errors made up for by columns not yet rounded) or auto "
        "(compensated with --method auto)",
        cxxopts::value<std::string>()->default_value("auto"))  //
       ("codes",
-       "of activations that feed Linears: uniform (evenly spaced), levels (at --abits, the best of "
-       "the 256 codes of 8 bits) or auto (levels with --method auto)",
+       "of activations: uniform (evenly spaced; log sqrt 2 after softmax), levels (inputs of "
+       "Linears: at --abits, the best of the 256 codes of 8 bits; after softmax the log base that "
+       "fits best) or auto (levels with --method auto)",
        cxxopts::value<std::string>()->default_value("auto"))  //
       ("clip-k", "crl: clip at so many standard deviations; 0: chosen per layer by output error",
        cxxopts::value<double>()->default_value("0"))  //

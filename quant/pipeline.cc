@@ -6,13 +6,15 @@
 #include "lrp/scores.h"
 #include "models/status.h"
 #include "quant/compensate.h"
+#include "quant/guided.h"
 
 namespace vitrun {
 namespace {
 
-constexpr double kFoldPart = 0.3, kCalibrationPart = 0.85;  // of the progress
-constexpr size_t kMostLevels = 128;                         // 8 bits have none
-constexpr double kAllocationPart = 0.4;                     // of all, with a budget
+constexpr double kFoldPart = 0.3;        // of the progress
+constexpr double kRangePart = 0.8;       // of what follows the fold
+constexpr size_t kMostLevels = 128;      // 8 bits have none
+constexpr double kAllocationPart = 0.4;  // of all, with a budget
 
 void check_bits(const std::string& what, int bits) {
   if (bits < kMinBits || bits > kMaxBits)
@@ -142,17 +144,15 @@ void measure_before(Reference& engine, const InputRows& inputs, UnitTable& table
   }
 }
 
-void measure_after(Reference& engine, const InputRows& inputs,
-                   const std::map<std::string, WeightCodes>& weights,
-                   const std::vector<SiteRange>& ranges, const std::map<int, NormFold>& folds,
-                   UnitTable& table) {
+void measure_after(Reference& engine, const InputRows& inputs, const Operands& operands,
+                   const std::map<int, NormFold>& folds, UnitTable& table) {
   const std::vector<Site> sites = activation_sites(engine.graph());
   std::map<int, const SiteRange*> range_of;  // by kLinear
-  for (size_t i = 0; i < sites.size(); i++) range_of[sites[i].consumer] = &ranges[i];
+  for (size_t i = 0; i < sites.size(); i++) range_of[sites[i].consumer] = &operands.sites[i];
   for (const auto& [row, node] : linear_rows(engine.graph(), table)) {
     const Node& n = engine.graph().nodes[static_cast<size_t>(node)];
     const SiteRange& input = *range_of.at(node);
-    row->after = linear_error(engine, engine.weights().at(n.weight), weights.at(n.name),
+    row->after = linear_error(engine, engine.weights().at(n.weight), operands.weights.at(n.name),
                               inputs.at(node), input);
     row->low = dequantize(0, input.range);
     row->high = dequantize(input.params().quantizer().max_code, input.range);
@@ -189,13 +189,24 @@ std::map<std::string, QbinValue> recipe_of(const QuantizeOptions& options, const
   return recipe;
 }
 
+std::optional<Guidance> guidance_of(Method method) {
+  if (method == Method::kPtq4Vit) return Guidance::kProduct;
+  if (method == Method::kApqVit) return Guidance::kBlock;
+  return std::nullopt;
+}
+
 std::map<int, NormFold> fold(FloatModel& model, const ImageSource& images,
                              const QuantizeOptions& options, const BitPlan& plan,
                              const Progress& progress) {
-  if (options.method == Method::kLayerwise) return {};
+  if (options.method == Method::kLayerwise || guidance_of(options.method)) return {};
   return fold_norms(
       model, images,
       {options.method, options.clip_k, linear_bits(model.graph, plan), options.threads}, progress);
+}
+
+// Whether inputs of Linears may have levels.
+bool has_levels(const QuantizeOptions& options) {
+  return options.levels || options.method == Method::kPtq4Vit;
 }
 
 // At most so many bytes of the file are neither packed weights nor levels: the size of a file of
@@ -214,8 +225,8 @@ int64_t other_bytes(const FloatModel& model, const QuantizeOptions& options,
   }
   std::vector<SiteRange> ranges;
   for (const Site& s : activation_sites(model.graph)) {
-    ranges.push_back({8, {}, 1});
-    if (options.levels &&
+    ranges.push_back({8, {}, 1, 0});
+    if (has_levels(options) &&
         model.graph.nodes[static_cast<size_t>(s.consumer)].kind == NodeKind::kLinear)
       ranges.back().levels = {{0, 0}};
   }
@@ -249,7 +260,7 @@ Allocation allocate(FloatModel model, const ImageSource& images, const QuantizeO
       equal[row->name] = 1;
     }
     return {budget_plan(model.graph, equal, errors, {options.weight_bits, options.activation_bits},
-                        budget.operands, left, options.levels),
+                        budget.operands, left, has_levels(options)),
             std::nullopt};
   }
   Reference engine(model.graph, model.weights, options.threads);
@@ -267,8 +278,34 @@ Allocation allocate(FloatModel model, const ImageSource& images, const QuantizeO
   }
   return {budget_plan(model.graph, budget.importance, errors,
                       {options.weight_bits, options.activation_bits}, budget.operands, left,
-                      options.levels),
+                      has_levels(options)),
           kendall_tau(omega, lambda)};
+}
+
+// The codes of every weight and the range of every activation.
+Operands quantize_operands(FloatModel& model, Reference& engine, const BitPlan& plan,
+                           const std::map<int, NormFold>& folds, const ImageSource& images,
+                           const QuantizeOptions& options, const Progress& progress) {
+  const auto part = [&](double from, double to) {
+    return [&progress, from, to](double done) {
+      if (progress) progress(from + (to - from) * done);
+    };
+  };
+  const auto bits = linear_bits(model.graph, plan);
+  Operands out;
+  if (const auto guidance = guidance_of(options.method))
+    out = search_guided(model, images, site_bits(model.graph, activation_sites(model.graph), plan),
+                        bits, *guidance, options.threads, part(0, kRangePart));
+  else
+    out.sites =
+        site_ranges(engine, plan, folds, images,
+                    {options.objective, log_rates(options), options.levels}, part(0, kRangePart));
+  if (options.compensate)
+    out.weights =
+        compensate_weights(model, out.sites, bits, images, options.threads, part(kRangePart, 1));
+  else if (out.weights.empty())
+    out.weights = quantize_weights(model, bits, part(kRangePart, 1));
+  return out;
 }
 
 }  // namespace
@@ -298,17 +335,11 @@ Quantized quantize_model(FloatModel model, const ImageSource& calibration,
   }
   const auto folds = fold(model, calibration, options, plan, part(0, kFoldPart));
   Reference engine(model.graph, model.weights, options.threads);
-  const auto ranges = site_ranges(engine, plan, folds, calibration,
-                                  {options.objective, log_rates(options), options.levels},
-                                  part(kFoldPart, kCalibrationPart));
-  const auto bits = linear_bits(model.graph, plan);
-  const auto weights = options.compensate
-                           ? compensate_weights(model, ranges, bits, calibration, options.threads,
-                                                part(kCalibrationPart, 1))
-                           : quantize_weights(model, bits, part(kCalibrationPart, 1));
-  measure_after(engine, keep_inputs(engine, calibration), weights, ranges, folds, result.units);
-  result.file =
-      export_model(model, weights, ranges, recipe_of(options, model.graph, folds, result.units));
+  const Operands operands =
+      quantize_operands(model, engine, plan, folds, calibration, options, part(kFoldPart, 1));
+  measure_after(engine, keep_inputs(engine, calibration), operands, folds, result.units);
+  result.file = export_model(model, operands.weights, operands.sites,
+                             recipe_of(options, model.graph, folds, result.units));
   if (progress) progress(1);
   return result;
 }

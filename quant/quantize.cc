@@ -2,19 +2,30 @@
 
 namespace vitrun {
 
+namespace {
+
+std::span<const float> row_of(const Tensor& weight, size_t row) {
+  const size_t k = weight.data.size() / static_cast<size_t>(weight.dims[0]);
+  return std::span(weight.data).subspan(row * k, k);
+}
+
+}  // namespace
+
 WeightCodes quantize_weight(const Tensor& weight, int bits) {
-  WeightCodes out;
-  out.n = static_cast<int>(weight.dims[0]);
-  out.k = static_cast<int>(element_count(weight.dims) / out.n);
-  out.bits = bits;
+  std::vector<UniformRange> ranges;
+  for (size_t row = 0; row < static_cast<size_t>(weight.dims[0]); row++)
+    ranges.push_back(search_range(row_of(weight, row), bits));
+  return quantize_weight(weight, bits, ranges);
+}
+
+WeightCodes quantize_weight(const Tensor& weight, int bits,
+                            const std::vector<UniformRange>& ranges) {
+  const int n = static_cast<int>(weight.dims[0]);
+  WeightCodes out{n, static_cast<int>(element_count(weight.dims) / n), bits, {}, ranges};
   out.codes.reserve(weight.data.size());
-  const size_t k = static_cast<size_t>(out.k);
-  for (size_t row = 0; row < static_cast<size_t>(out.n); row++) {
-    const std::span<const float> values = std::span(weight.data).subspan(row * k, k);
-    out.ranges.push_back(search_range(values, bits));
-    for (float x : values)
-      out.codes.push_back(static_cast<uint8_t>(quantize(x, out.ranges.back(), bits)));
-  }
+  for (size_t row = 0; row < ranges.size(); row++)
+    for (float x : row_of(weight, row))
+      out.codes.push_back(static_cast<uint8_t>(quantize(x, ranges[row], bits)));
   return out;
 }
 

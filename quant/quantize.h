@@ -18,6 +18,10 @@ struct WeightCodes {
 // loading.
 WeightCodes quantize_weight(const Tensor& weight, int bits);
 
+// The same with the rows' ranges given.
+WeightCodes quantize_weight(const Tensor& weight, int bits,
+                            const std::vector<UniformRange>& ranges);
+
 // s (q - z) of every code, as [n, k].
 Tensor dequantize_weight(const WeightCodes& weight);
 

@@ -155,9 +155,10 @@ void fold_layer_scale(FloatModel& model) {
 }
 
 Method method_called(const std::string& name) {
-  for (Method m : {Method::kLayerwise, Method::kRepq, Method::kCrl, Method::kFqVit})
+  for (Method m : {Method::kLayerwise, Method::kRepq, Method::kCrl, Method::kFqVit,
+                   Method::kPtq4Vit, Method::kApqVit})
     if (name == method_name(m)) return m;
-  fail("method '", name, "': expected auto, layerwise, repq, crl or fq-vit");
+  fail("method '", name, "': expected auto, layerwise, repq, crl, fq-vit, ptq4vit or apq-vit");
 }
 
 const char* method_name(Method method) {
@@ -170,6 +171,10 @@ const char* method_name(Method method) {
       return "crl";
     case Method::kFqVit:
       return "fq-vit";
+    case Method::kPtq4Vit:
+      return "ptq4vit";
+    case Method::kApqVit:
+      return "apq-vit";
   }
   return "";
 }

@@ -22,9 +22,11 @@ enum class Method {
   // The powers are folded into the next weight, where the paper shifts codes at run time, and
   // LayerNorm and softmax stay float, where the paper computes them in integers. [ours]
   kFqVit,
+  kPtq4Vit,  // nothing; ranges as quant/guided.h says
+  kApqVit,   // the same
 };
 
-// "layerwise", "repq", "crl", "fq-vit"; another name fails and lists them.
+// "layerwise", "repq", "crl", "fq-vit", "ptq4vit", "apq-vit"; another name fails and lists them.
 Method method_called(const std::string& name);
 const char* method_name(Method method);
 

@@ -320,12 +320,10 @@ Reference::Reference(const Graph& graph, const Weights& weights, int threads)
       if (in >= 0) last_use_[static_cast<size_t>(in)] = static_cast<int>(i);
 }
 
-Tensor Reference::evaluate(const Node& node, const Tensor& images,
-                           const std::vector<Tensor>& values) {
+template <class Value>
+Tensor Reference::evaluate(const Node& node, const Tensor& images, const Value& value) {
   Tensor y({images.dims[0], int64_t{node.groups} * node.rows, node.cols});
-  auto input = [&](int i) {
-    return node.in[i] < 0 ? nullptr : &values[static_cast<size_t>(node.in[i])];
-  };
+  auto input = [&](int i) { return node.in[i] < 0 ? nullptr : &value(node.in[i]); };
   forward({graph_, node, {input(0), input(1)}, images, weights_, kernels_, pool_, y});
   return y;
 }
@@ -351,7 +349,8 @@ std::vector<Tensor> Reference::run_nodes(const Tensor& images, const Observer& o
   std::vector<Tensor> values(graph_.nodes.size());
   for (size_t i = 0; i < values.size(); i++) {
     const Node& node = graph_.nodes[i];
-    values[i] = evaluate(node, images, values);
+    values[i] = evaluate(node, images,
+                         [&](int in) -> const Tensor& { return values[static_cast<size_t>(in)]; });
     if (observe) observe(static_cast<int>(i), values[i]);
     for (int in : node.in)
       if (in >= 0 && in < keep_from && last_use_[static_cast<size_t>(in)] == static_cast<int>(i))
@@ -359,6 +358,33 @@ std::vector<Tensor> Reference::run_nodes(const Tensor& images, const Observer& o
   }
   values.back().dims = {images.dims[0], config.num_classes};
   return values;
+}
+
+Tensor Reference::run_between(const Tensor& images, const std::vector<Tensor>& values,
+                              const std::map<int, Tensor>& replaced, int to) {
+  std::map<int, Tensor> changed;
+  const auto find = [&](int node) -> const Tensor* {
+    if (const auto found = replaced.find(node); found != replaced.end()) return &found->second;
+    const auto found = changed.find(node);
+    return found != changed.end() ? &found->second : nullptr;
+  };
+  std::vector<bool> needed(static_cast<size_t>(to) + 1);
+  needed[static_cast<size_t>(to)] = true;
+  for (int i = to; i >= 0; i--) {
+    if (!needed[static_cast<size_t>(i)] || replaced.contains(i)) continue;
+    for (int in : graph_.nodes[static_cast<size_t>(i)].in)
+      if (in >= 0) needed[static_cast<size_t>(in)] = true;
+  }
+  for (int i = 0; i <= to; i++) {
+    const Node& node = graph_.nodes[static_cast<size_t>(i)];
+    if (!needed[static_cast<size_t>(i)] || replaced.contains(i)) continue;
+    if (std::any_of(node.in, node.in + 2, [&](int in) { return in >= 0 && find(in); }))
+      changed[i] = evaluate(node, images, [&](int in) -> const Tensor& {
+        const Tensor* other = find(in);
+        return other ? *other : values[static_cast<size_t>(in)];
+      });
+  }
+  return std::move(changed.at(to));
 }
 
 Tensor Reference::run(const Tensor& images, const Observer& observe) {

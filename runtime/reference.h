@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 
 #include "kernels/kernels.h"
 #include "models/graph.h"
@@ -26,6 +27,11 @@ class Reference {
   // The same, keeping the values of the nodes from `first` on, the logits last; others are empty.
   std::vector<Tensor> run_keeping(const Tensor& images, int first);
 
+  // The value of node `to` with those of some earlier nodes replaced: evaluates again what lies
+  // between. `values` [nodes] holds what else that reads, of the same images.
+  Tensor run_between(const Tensor& images, const std::vector<Tensor>& values,
+                     const std::map<int, Tensor>& replaced, int to);
+
   // y = x W^T, x [batch, rows, K] and W [N, ...] of N * K numbers.
   Tensor multiply(const Tensor& x, const Tensor& weight);
 
@@ -34,7 +40,8 @@ class Reference {
 
  private:
   std::vector<Tensor> run_nodes(const Tensor& images, const Observer& observe, int keep_from);
-  Tensor evaluate(const Node& node, const Tensor& images, const std::vector<Tensor>& values);
+  template <class Value>  // value(node) -> const Tensor&
+  Tensor evaluate(const Node& node, const Tensor& images, const Value& value);
 
   const Graph& graph_;
   const Weights& weights_;

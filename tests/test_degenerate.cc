@@ -78,7 +78,8 @@ TEST_CASE("degenerate models and images give finite scales and sane answers") {
     for (auto make : {zero_channels, constant_images, one_image, equal_weights})
       cases.push_back(make(name));
   for (const Case& c : cases)
-    for (Method method : {Method::kLayerwise, Method::kRepq, Method::kCrl, Method::kFqVit})
+    for (Method method : {Method::kLayerwise, Method::kRepq, Method::kCrl, Method::kFqVit,
+                          Method::kPtq4Vit, Method::kApqVit})
       for (int bits : {3, 8}) {
         CAPTURE(c.name);
         CAPTURE(method_name(method));

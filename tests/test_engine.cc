@@ -100,15 +100,24 @@ struct Comparison {
 };
 
 TEST_CASE("the integer engine equals fake-quantized float of the same codes") {
+  struct Activations {
+    int bits;
+    Method method;
+    bool levels;
+  };
   for (const char* name : kNames)
     for (int wbits : {8, 4, 3})
-      for (int abits : {8, 4, 6, -4}) {
+      for (const Activations& a :
+           {Activations{8, Method::kRepq, false}, Activations{4, Method::kRepq, false},
+            Activations{6, Method::kRepq, false}, Activations{4, Method::kRepq, true},
+            Activations{4, Method::kPtq4Vit, false}, Activations{8, Method::kPtq4Vit, false},
+            Activations{5, Method::kApqVit, false}}) {
         const std::string model_name = name;
         CAPTURE(model_name);
         CAPTURE(wbits);
-        CAPTURE(abits);
-        const bool levels = abits < 0;
-        Fixture f(name, wbits, std::abs(abits), Method::kRepq, levels);
+        CAPTURE(a.bits);
+        CAPTURE(method_name(a.method));
+        Fixture f(name, wbits, a.bits, a.method, a.levels);
         Comparison c{*f.model, {}};
         Engine engine(*f.model,
                       {.max_batch = 2, .all_rows = true, .kernels = find_kernels("scalar")});
@@ -131,7 +140,8 @@ TEST_CASE("one result for every ISA, thread count and batch") {
     const std::string model_name = name;
     CAPTURE(model_name);
     const bool levels = model_name == "vit" || model_name == "swin_padded";
-    Fixture f(name, 4, levels ? 5 : 8, Method::kRepq, levels);
+    const bool twin = model_name == "deit_distilled" || model_name == "swin";
+    Fixture f(name, 4, levels ? 5 : 8, twin ? Method::kPtq4Vit : Method::kRepq, levels);
     const std::vector<float> expected =
         f.run({.threads = 1, .max_batch = 1, .kernels = find_kernels("scalar")});
     for (const Kernels* k : compiled_kernels()) {

@@ -7,6 +7,7 @@
 
 #include "models/status.h"
 #include "quant/compensate.h"
+#include "quant/guided.h"
 #include "quant/levels.h"
 #include "quant/pipeline.h"
 #include "quant/reparam.h"
@@ -315,6 +316,52 @@ TEST_CASE("channel statistics and folded parameters equal NumPy's") {
     check_fold(found.clipped(1.5), cat("crl_", bits));
     check_fold(observed(x, bits, ChannelSearch::kByPowerOfTwo), cat("fq-vit_", bits));
   }
+}
+
+// Ranges of all sites and weight rows against an implementation in torch
+// (tests/golden/make_guided.py).
+TEST_CASE("the searches of ptq4vit and apq-vit choose what an independent implementation does") {
+  FloatModel model = load_float_model(kModels + "vit.safetensors", "");
+  const Weights before = model.weights;
+  const ImageSource images = tensor_source(read_npy(kModels + "vit.input.npy"));
+  const std::vector<Site> sites = activation_sites(model.graph);
+  for (Method method : {Method::kPtq4Vit, Method::kApqVit})
+    for (int bits : {4, 6}) {
+      CAPTURE(method_name(method));
+      CAPTURE(bits);
+      std::vector<int> site_bits(sites.size(), bits);
+      site_bits[0] = 8;
+      std::map<int, UnitBits> linear_bits;
+      for (const Site& s : sites)
+        if (model.graph.nodes[static_cast<size_t>(s.consumer)].kind == NodeKind::kLinear)
+          linear_bits[s.consumer] = {bits, bits};
+      const Operands got =
+          search_guided(model, images, site_bits, linear_bits,
+                        method == Method::kPtq4Vit ? Guidance::kProduct : Guidance::kBlock, 2);
+      const Tensor want =
+          read_npy(kGolden + cat("guided_", method_name(method), "_", bits, ".npy"));
+      const float* row = want.data.data();
+      for (size_t i = 0; i < sites.size(); i++, row += 4) {
+        CAPTURE(sites[i].name);
+        float levels = 0;
+        for (LevelRun run : got.sites[i].levels) levels += run.level;
+        CHECK(got.sites[i].range.scale == doctest::Approx(row[0]).epsilon(1e-5));
+        CHECK(static_cast<float>(got.sites[i].range.zero) == row[1]);
+        CHECK(static_cast<float>(got.sites[i].twin) == row[2]);
+        CHECK(levels == row[3]);
+      }
+      for (const Node& n : model.graph.nodes) {
+        if (n.kind != NodeKind::kLinear) continue;
+        CAPTURE(n.name);
+        for (const UniformRange& r : got.weights.at(n.name).ranges) {
+          CHECK(r.scale == doctest::Approx(row[0]).epsilon(1e-5));
+          CHECK(static_cast<float>(r.zero) == row[1]);
+          row += 4;
+        }
+      }
+      CHECK(row == want.data.data() + want.data.size());
+      for (const auto& [name, w] : model.weights) CHECK(w.data == before.at(name).data);
+    }
 }
 
 // What a LayerNorm of the golden models feeds its Linear, before and after the fold.
