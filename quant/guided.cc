@@ -10,7 +10,7 @@
 namespace vitrun {
 namespace {
 
-constexpr int64_t kImages = 8, kBatch = 8;
+constexpr int64_t kImages = 4, kBatch = 8;
 constexpr int kRounds = 2;  // in which the operands of a product take turns
 constexpr int kActivationFactors = 24, kWeightFactors = 12;
 
@@ -150,9 +150,14 @@ std::vector<SiteRange> site_candidates(const Graph& graph, const Site& site, con
     r.twin = twin;
     return r;
   };
-  if (site.kind == CodeKind::kSoftmax && guidance == Guidance::kBlock)
-    return {even(std::max(seen.high, 1e-6f) / static_cast<float>((1 << bits) - 1), 0)};
-  if (site.kind == CodeKind::kSoftmax) {
+  const bool softmax = site.kind == CodeKind::kSoftmax;
+  if (softmax && guidance == Guidance::kBlock) {
+    const float step = std::max(seen.high, 1e-6f) / static_cast<float>((1 << bits) - 1);
+    for (int i = 0; i < kActivationFactors; i++)
+      out.push_back(even(step * static_cast<float>(factor(i)), 0));
+    return out;
+  }
+  if (softmax) {
     for (int m = 1; m <= most_twin(bits); m++) out.push_back(even(std::ldexp(1.f, 1 - bits), m));
     return out;
   }

@@ -10,8 +10,8 @@
 //   ptq4vit  the output of the product that reads the operand. Codes after softmax and GELU are
 //            twin uniform: half of them for the small (softmax) or negative (GELU) values.
 //   apq-vit  the end of the operand's block, where of O's elements only the half with the largest
-//            gradients counts (bottom elimination). Codes after softmax are evenly spaced up to the
-//            largest value, which is never clipped (Matthew-effect preserving).
+//            gradients counts (bottom elimination). Codes after softmax are evenly spaced, which
+//            keeps the order of large attentions (our reading of Matthew-effect preserving).
 //
 // [ours] Ranges are asymmetric and those of weights per row, as in every method here. The gradient
 // is that of the predicted class's logit: the papers' loss, the divergence from the float model's
@@ -35,7 +35,7 @@ struct Operands {
 };
 
 // `site_bits` in the order of activation_sites(), `linear_bits` by kLinear node. Extremes come from
-// all images, errors from the first eight. Leaves `model` as it was.
+// all images, errors from the first four. Leaves `model` as it was.
 Operands search_guided(FloatModel& model, const ImageSource& images,
                        const std::vector<int>& site_bits,
                        const std::map<int, UnitBits>& linear_bits, Guidance guidance, int threads,

@@ -128,7 +128,8 @@ def candidates(site, x, bits, blockwise):
     low, high = (float(np.float32(v)) for v in (min(x.min(), 0), max(x.max(), 0)))
     if site.endswith(".attn.attn"):
         if blockwise:
-            return [Softmax(np.float64(np.float32(high) / np.float32(2**bits - 1)), 0, bits)]
+            step = np.float32(high) / np.float32(2**bits - 1)
+            return [Softmax(np.float64(step * np.float32(factor(i))), 0, bits) for i in range(24)]
         return [Softmax(2.0**(1 - bits), m, bits) for m in range(1, 17 - bits + 1)]
     if site.endswith("fc2") and not blockwise:
         return [Gelu(low, m, bits) for m in range(20) if high / 40 < -low * 2**m < 2 * high]
