@@ -126,7 +126,7 @@ void layer_scale(const RuleCall& c, Flow& to) {
   for (size_t i = 0; i < to.gradient.size(); i++) to.gradient[i] *= gamma[i % gamma.size()];
 }
 
-// y = x Phi(x): y' = Phi(x) + x phi(x), with Phi = y / x from the forward pass.
+// y = x Phi(x): y' = Phi(x) + x phi(x), with Phi = y / x from the forward pass; 0 at the limit.
 void gelu(const RuleCall& c, Flow& to) {
   const Span x = c.in[0]->data, y = c.out.data;
   to = std::move(c.flow);
@@ -136,7 +136,7 @@ void gelu(const RuleCall& c, Flow& to) {
   for (size_t i = 0; i < x.size(); i++) {
     constexpr float kPeak = 0.3989422804f;  // phi(0)
     const float cdf = std::fabs(x[i]) > 1e-3f ? y[i] / x[i] : 0.5f + kPeak * x[i];
-    to.gradient[i] *= cdf + x[i] * kPeak * density[i];
+    to.gradient[i] *= y[i] < c.node.limit ? cdf + x[i] * kPeak * density[i] : 0;
   }
 }
 

@@ -42,6 +42,7 @@ class GraphBuilder {
   std::string param(const std::string& name, Dims dims);
 
   Graph graph_;
+  size_t mlps_ = 0;  // so far
 };
 
 Graph build_vit(const ModelConfig& config);

@@ -2,13 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "models/status.h"
 
 namespace vitrun {
 namespace {
 
-constexpr int kMaxSide = 2048, kMaxTokens = 16384, kMaxEmbed = 4096, kMaxHidden = 16384;
+constexpr int kMaxSide = 2048, kMaxTokens = 16384, kMaxEmbed = 4096, kMaxHidden = 16384,
+              kMaxExtra = 256;
 constexpr int kMaxBlocks = 64, kMaxStages = 8, kMaxClasses = 100000, kMaxWindow = 64;
 
 // --- validation -------------------------------------------------------------------------------
@@ -46,6 +48,11 @@ void check_stages(const ModelConfig& c) {
     if (embed % heads)
       fail("configuration: embed_dim ", embed, " is no multiple of the number of heads, ", heads);
   }
+  const auto blocks = std::accumulate(c.depths.begin(), c.depths.end(), size_t{0});
+  if (!c.mlp_extra.empty() && c.mlp_extra.size() != blocks)
+    fail("configuration: extra hidden channels of ", c.mlp_extra.size(), " blocks, the model has ",
+         blocks);
+  for (int extra : c.mlp_extra) check_range("extra hidden channels of an MLP", extra, 0, kMaxExtra);
 }
 
 void check_float(const char* what, float value, bool ok, const char* expected) {

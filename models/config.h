@@ -34,8 +34,13 @@ struct ModelConfig {
   int num_classes = 1000;
   float norm_eps = 1e-6f;
   bool qkv_bias = true;
-  int embed_dim = 192;      // Swin: of the first stage; stage s has embed_dim << s
-  int mlp_hidden = 768;     // Swin: of the first stage, doubled with each
+  // Patches are taken of x std + mean, the pixels over 255 again, of which 256 codes lose nothing
+  // (quant/reparam.h, fold_normalization); images come normalised all the same.
+  bool pixel_patches = false;
+  int embed_dim = 192;   // Swin: of the first stage; stage s has embed_dim << s
+  int mlp_hidden = 768;  // Swin: of the first stage, doubled with each
+  // Hidden channels that each block's MLP has more, in node order (quant/split.h); empty: none.
+  std::vector<int> mlp_extra;
   std::vector<int> depths;  // blocks per stage; ViT has one stage
   std::vector<int> heads;   // per stage
 

@@ -162,7 +162,8 @@ int GraphBuilder::attention_branch(int x, const std::string& block, int geometry
 
 int GraphBuilder::mlp_branch(int x, const std::string& block, int hidden) {
   int y = layernorm(x, block + ".norm2");
-  y = linear(y, block + ".mlp.fc1", hidden);
+  const std::vector<int>& extra = graph_.config.mlp_extra;
+  y = linear(y, block + ".mlp.fc1", extra.empty() ? hidden : hidden + extra[mlps_++]);
   y = gelu(y, block + ".mlp.act");
   y = linear(y, block + ".mlp.fc2", node(x).cols);
   if (graph_.config.layer_scale) y = layer_scale(y, block + ".ls2");

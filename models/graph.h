@@ -7,6 +7,7 @@
 // and padding exist only in AttentionGeometry.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -16,7 +17,8 @@
 namespace vitrun {
 
 enum class NodeKind {
-  kPatches,     // image [3, H, W] -> [patches, 3*P*P], elements in the order channel, row, column
+  kPatches,     // image [3, H, W] -> [patches, 3*P*P], elements in the order channel, row, column;
+                // of its pixels over 255 with ModelConfig::pixel_patches
   kLinear,      // x W^T + b; weight [N, K]
   kTokens,      // [cls, (dist,) patches] + pos_embed
   kLayerNorm,   // over cols
@@ -24,7 +26,7 @@ enum class NodeKind {
   kScores,      // per window and head: scale * Q K^T                              unit "matmul1"
   kSoftmax,     // of scores + relative position bias + shift mask, over cols      unit "attn"
   kMix,         // attn V, heads concatenated, windows put back in token order     unit "matmul2"
-  kGelu,        // x/2 (1 + erf(x / sqrt 2))
+  kGelu,        // x/2 (1 + erf(x / sqrt 2)), at most Node::limit
   kAdd,         // alpha * (a + b): residual (alpha 1), mean of the two heads (alpha 1/2)
   kMerge,       // Swin: 2x2 neighbours side by side, order (0,0) (1,0) (0,1) (1,1) as (row, col)
   kSelect,      // one token
@@ -55,6 +57,7 @@ struct Node {
   bool pad_row = false;                // kLinear: the last row is the output for a zero input row
   int select = 0;                      // kSelect: which token
   float alpha = 1;                     // kAdd
+  float limit = INFINITY;              // kGelu
   std::string weight,
       bias;  // parameter names; empty: none (kLayerNorm: gamma, beta; kTokens: weight = pos_embed;
              // kSoftmax: weight = bias table [entries, heads]; kLayerScale: gamma)

@@ -172,6 +172,8 @@ class Search {
   void set_uniform_candidates() {
     std::vector<double> percentiles(std::begin(kPercentiles), std::end(kPercentiles));
     if (add_ >= 0) percentiles.push_back(1);
+    const Node& node = engine_->graph().nodes[static_cast<size_t>(site_->node)];
+    if (node.kind == NodeKind::kPatches) candidates_.push_back({1.f / 255, 0});  // pixels
     double last_low = 0, last_high = 0;
     for (double p : percentiles) {
       const double low = tails_.low(p), high = tails_.high(p);

@@ -72,6 +72,9 @@ void put_config(QbinWriter& out, const ModelConfig& c) {
   out.set("model.qkv_bias", flag(c.qkv_bias));
   out.set("model.embed_dim", int64_t{c.embed_dim});
   out.set("model.mlp_hidden", int64_t{c.mlp_hidden});
+  if (c.pixel_patches) out.set("model.pixel_patches", flag(true));
+  if (!c.mlp_extra.empty())
+    out.set("model.mlp_extra", std::vector<int64_t>(c.mlp_extra.begin(), c.mlp_extra.end()));
   out.set("model.depths", std::vector<int64_t>(c.depths.begin(), c.depths.end()));
   out.set("model.heads", std::vector<int64_t>(c.heads.begin(), c.heads.end()));
   if (c.family == Family::kVit) {

@@ -48,6 +48,15 @@ bool choose_codes(const cxxopts::ParseResult& args) {
   return codes == "levels";
 }
 
+// Whether outlier channels are split. The published methods keep them.
+bool choose_outliers(const cxxopts::ParseResult& args) {
+  const std::string outliers = args["outliers"].as<std::string>();
+  if (outliers == "auto") return args["method"].as<std::string>() == "auto";
+  if (outliers != "keep" && outliers != "split")
+    throw UsageError(cat("--outliers must be keep, split or auto, got '", outliers, "'"));
+  return outliers == "split";
+}
+
 Objective choose_objective(const std::string& name) {
   if (name == "residual") return Objective::kResidual;
   if (name == "tensor") return Objective::kTensor;
@@ -123,6 +132,7 @@ QuantizeJob read_job(const cxxopts::ParseResult& args) {
   options.activation_bits = int_option(args, "abits", 3, 8);
   options.compensate = choose_rounding(args);
   options.levels = choose_codes(args);
+  options.split = choose_outliers(args);
   options.method = choose_method(args["method"].as<std::string>(), options);
   options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
   const std::string weights = args["weights"].as<std::string>();
@@ -160,7 +170,11 @@ void add_quantize_options(cxxopts::Options& options) {
       ("codes",
        "of activations: uniform (evenly spaced; log sqrt 2 after softmax), levels (inputs of "
        "Linears: at --abits, the best of the 256 codes of 8 bits; after softmax the log base that "
-       "fits best) or auto (levels with --method auto)",
+       "fits best; pixels as they are) or auto (levels with --method auto)",
+       cxxopts::value<std::string>()->default_value("auto"))  //
+      ("outliers",
+       "channels of an MLP that reach four times all others: keep, split (into copies that share "
+       "the range of the others) or auto (split with --method auto)",
        cxxopts::value<std::string>()->default_value("auto"))  //
       ("clip-k", "crl: clip at so many standard deviations; 0: chosen per layer by output error",
        cxxopts::value<double>()->default_value("0"))  //

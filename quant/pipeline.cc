@@ -7,6 +7,7 @@
 #include "models/status.h"
 #include "quant/compensate.h"
 #include "quant/guided.h"
+#include "quant/split.h"
 
 namespace vitrun {
 namespace {
@@ -168,6 +169,7 @@ std::map<std::string, QbinValue> recipe_of(const QuantizeOptions& options, const
   recipe["objective"] =
       std::string(options.objective == Objective::kResidual ? "residual" : "tensor");
   recipe["activation_codes"] = std::string(options.levels ? "levels" : "uniform");
+  recipe["outliers"] = std::string(options.split ? "split" : "kept");
   recipe["rounding"] = std::string(options.compensate ? "compensated" : "nearest");
   recipe["weight_bits"] = int64_t{options.weight_bits};
   recipe["activation_bits"] = int64_t{options.activation_bits};
@@ -322,6 +324,8 @@ Quantized quantize_model(FloatModel model, const ImageSource& calibration,
   Quantized result;
   BitPlan plan = complete_plan(model.graph, options);
   fold_layer_scale(model);
+  if (options.levels) fold_normalization(model);
+  if (options.split) split_outliers(model, calibration, options.threads);
   if (options.budget) {
     Allocation found = allocate(model, calibration, options, part(0, kAllocationPart));
     begun = kAllocationPart;

@@ -26,6 +26,7 @@ struct QuantizeOptions {
   Objective objective = Objective::kResidual;
   bool compensate = false;  // weights by quant/compensate.h instead of to the nearest
   bool levels = false;      // activations by quant/levels.h instead of evenly spaced
+  bool split = false;       // outlier channels by quant/split.h
   int threads = 1;
   std::map<std::string, QbinValue> provenance =
       {};  // calibration images, seed: recorded in the file

@@ -154,6 +154,31 @@ void fold_layer_scale(FloatModel& model) {
   model.graph = build_graph(model.config);
 }
 
+void fold_normalization(FloatModel& model) {
+  for (size_t i = 0; i < model.graph.nodes.size(); i++) {
+    const Node& n = model.graph.nodes[i];
+    if (n.kind != NodeKind::kLinear ||
+        model.graph.nodes[static_cast<size_t>(n.in[0])].kind != NodeKind::kPatches)
+      continue;
+    ensure_bias(model, static_cast<int>(i));
+    const PreprocessConfig& p = model.config.preprocess;
+    Tensor& weight = model.weights.at(n.weight);
+    Tensor& bias = model.weights.at(n.bias);
+    const size_t depth = weight.data.size() / bias.data.size();
+    for (size_t row = 0; row < bias.data.size(); row++) {
+      double moved = 0;
+      for (size_t k = 0; k < depth; k++) {
+        float& w = weight.data[row * depth + k];
+        const size_t channel = k / (depth / 3);
+        w /= p.std[channel];
+        moved += double{w} * double{p.mean[channel]};
+      }
+      bias.data[row] = static_cast<float>(bias.data[row] - moved);
+    }
+  }
+  model.config.pixel_patches = model.graph.config.pixel_patches = true;
+}
+
 Method method_called(const std::string& name) {
   for (Method m : {Method::kLayerwise, Method::kRepq, Method::kCrl, Method::kFqVit,
                    Method::kPtq4Vit, Method::kApqVit})

@@ -10,6 +10,11 @@ namespace vitrun {
 // DeiT-III: gamma * (W x + b) = (gamma W) x + gamma b, so LayerScale disappears into proj and fc2.
 void fold_layer_scale(FloatModel& model);
 
+// W x = (W / std) (x std + mean) - W (mean / std): the patch embedding reads pixels over 255, whose
+// 256 values are codes as they are, where normalised ones fall between codes (of mean 1/2 exactly
+// so: two neighbours of 256 get one code).
+void fold_normalization(FloatModel& model);
+
 // Gives a Linear without bias one of zeros.
 void ensure_bias(FloatModel& model, int linear);
 

@@ -25,6 +25,7 @@ Json config_json(const ModelConfig& c) {
             {"mlp_hidden", c.mlp_hidden},
             {"classes", c.num_classes},
             {"labels", c.labels.size()}};
+  if (!c.mlp_extra.empty()) j["mlp_extra"] = c.mlp_extra;
   const PreprocessConfig& p = c.preprocess;
   j["preprocess"] = {
       {"resize", p.resize == PreprocessConfig::Resize::kBicubic ? "bicubic" : "bilinear"},

@@ -99,6 +99,8 @@ ModelConfig get_config(const QbinFile& file) {
   c.qkv_bias = file.get_i64("model.qkv_bias") != 0;
   c.embed_dim = get_int(file, "model.embed_dim");
   c.mlp_hidden = get_int(file, "model.mlp_hidden");
+  c.pixel_patches = file.has("model.pixel_patches") && file.get_i64("model.pixel_patches") != 0;
+  if (file.has("model.mlp_extra")) c.mlp_extra = get_ints(file, "model.mlp_extra");
   c.depths = get_ints(file, "model.depths");
   c.heads = get_ints(file, "model.heads");
   if (c.family == Family::kVit) {

@@ -48,6 +48,12 @@ void parallel(ThreadPool& pool, int64_t count, const Body& body) {
   });
 }
 
+// x std + mean of part of a channel.
+void to_pixels(const ModelConfig& config, int64_t channel, float* x, int64_t n) {
+  const float std = config.preprocess.std[channel], mean = config.preprocess.mean[channel];
+  for (int64_t i = 0; i < n; i++) x[i] = x[i] * std + mean;
+}
+
 void patches(const Call& c) {
   const int64_t p = c.graph.config.patch, height = c.images.dims[2], width = c.images.dims[3];
   const int64_t grid = c.node.map_width, per_image = c.node.rows;
@@ -61,6 +67,7 @@ void patches(const Call& c) {
         const float* src =
             c.images.data.data() + ((image * 3 + channel) * height + line) * width + px * p;
         out = std::copy(src, src + p, out);
+        if (c.graph.config.pixel_patches) to_pixels(c.graph.config, channel, out - p, p);
       }
     }
   });
@@ -233,7 +240,10 @@ void mix(const Call& c) {
 
 void gelu(const Call& c) {
   parallel(c.pool, static_cast<int64_t>(c.y.data.size()), [&](int64_t begin, int64_t end) {
-    c.kernels.gelu(c.in[0]->data.data() + begin, end - begin, c.y.data.data() + begin);
+    float* y = c.y.data.data();
+    c.kernels.gelu(c.in[0]->data.data() + begin, end - begin, y + begin);
+    if (c.node.limit < INFINITY)
+      for (int64_t i = begin; i < end; i++) y[i] = std::min(y[i], c.node.limit);
   });
 }
 

@@ -162,6 +162,9 @@ std::vector<Row> qbin_model_rows() {
   const auto rates = [](std::vector<double> values) {
     return parts([=](Parts& p) { p.keys["site.rate"] = values; });
   };
+  const auto extra = [](std::vector<I> channels) {
+    return parts([=](Parts& p) { p.keys["model.mlp_extra"] = channels; });
+  };
   const auto twins = [](std::vector<int64_t> values) {
     return parts([=](Parts& p) { p.keys["site.twin"] = values; });
   };
@@ -176,6 +179,12 @@ std::vector<Row> qbin_model_rows() {
       {"no model in it", qbin(read_bytes(golden("qbin/v1_0.qbin"))),
        f + "metadata 'model.arch' is missing"},
       {"type of a key", key("model.patch", 4.0), f + "metadata 'model.patch': expected i64, found"},
+      {"extra channels of one block", extra(std::vector<I>{3}),
+       f + "configuration: extra hidden channels of 1 blocks, the model has 2"},
+      {"fewer channels", extra(std::vector<I>{-1, 0}),
+       f + "configuration: extra hidden channels of an MLP is -1"},
+      {"channels that are not there", extra(std::vector<I>{0, 8}),
+       f + "tensor 'blocks.1.mlp.fc1.weight' is [64, 16], the model needs [72, 16]"},
       {"family", key("model.family", "convnext"), f + "model.family is 'convnext'"},
       {"huge", key("model.embed_dim", I{1} << 40), f + "model.embed_dim is 1099511627776"},
       {"large", key("model.embed_dim", I{1} << 20), f + "configuration: embed_dim is 1048576"},

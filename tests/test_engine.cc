@@ -25,20 +25,18 @@ struct Fixture {
   std::unique_ptr<Aligned> bytes;
   std::unique_ptr<QuantModel> model;
 
+  Fixture(FloatModel float_model, const std::string& name, const QuantizeOptions& options)
+      : images(read_npy(kModels + name + ".input.npy")),
+        bytes(std::make_unique<Aligned>(
+            quantize_model(std::move(float_model), tensor_source(images), options)
+                .file.serialize())),
+        model(std::make_unique<QuantModel>(QbinFile::from_memory(bytes->bytes(), name))) {}
+
   Fixture(const std::string& name, int wbits, int abits, Method method = Method::kRepq,
           bool levels = false)
-      : images(read_npy(kModels + name + ".input.npy")) {
-    QuantizeOptions options;
-    options.method = method;
-    options.weight_bits = wbits;
-    options.activation_bits = abits;
-    options.levels = levels;
-    bytes = std::make_unique<Aligned>(
-        quantize_model(load_float_model(kModels + name + ".safetensors", ""), tensor_source(images),
-                       options)
-            .file.serialize());
-    model = std::make_unique<QuantModel>(QbinFile::from_memory(bytes->bytes(), name));
-  }
+      : Fixture(
+            load_float_model(kModels + name + ".safetensors", ""), name,
+            {.method = method, .weight_bits = wbits, .activation_bits = abits, .levels = levels}) {}
 
   std::vector<float> run(const EngineOptions& options) {
     Engine engine(*model, options);
@@ -99,6 +97,22 @@ struct Comparison {
   }
 };
 
+void check_against_float(const Fixture& f) {
+  Comparison c{*f.model, {}};
+  Engine engine(*f.model, {.max_batch = 2, .all_rows = true, .kernels = find_kernels("scalar")});
+  engine.set_trace([&](int node, const Tensor& value) { c.traced[node] = value; });
+  std::vector<float> logits(static_cast<size_t>(2 * f.model->config().num_classes));
+  engine.run(f.images.data.data(), 2, logits.data());
+
+  const Weights weights = dequantize_weights(*f.model);
+  Reference reference(f.model->graph(), weights, 1);
+  reference.run(f.images, [&](int node, Tensor& value) { c.see(node, value); });
+  CHECK(c.worst < 1e-4);
+  CHECK(c.codes > 1000);
+  // Codes move only where float rounding of about 1e-6 meets an edge.
+  CHECK(static_cast<double>(c.moved) < 1e-3 * static_cast<double>(c.codes));
+}
+
 TEST_CASE("the integer engine equals fake-quantized float of the same codes") {
   struct Activations {
     int bits;
@@ -118,21 +132,23 @@ TEST_CASE("the integer engine equals fake-quantized float of the same codes") {
         CAPTURE(a.bits);
         CAPTURE(method_name(a.method));
         Fixture f(name, wbits, a.bits, a.method, a.levels);
-        Comparison c{*f.model, {}};
-        Engine engine(*f.model,
-                      {.max_batch = 2, .all_rows = true, .kernels = find_kernels("scalar")});
-        engine.set_trace([&](int node, const Tensor& value) { c.traced[node] = value; });
-        std::vector<float> logits(static_cast<size_t>(2 * f.model->config().num_classes));
-        engine.run(f.images.data.data(), 2, logits.data());
-
-        const Weights weights = dequantize_weights(*f.model);
-        Reference reference(f.model->graph(), weights, 1);
-        reference.run(f.images, [&](int node, Tensor& value) { c.see(node, value); });
-        CHECK(c.worst < 1e-4);
-        CHECK(c.codes > 1000);
-        // Codes move only where float rounding of about 1e-6 meets an edge.
-        CHECK(static_cast<double>(c.moved) < 1e-3 * static_cast<double>(c.codes));
+        check_against_float(f);
       }
+}
+
+TEST_CASE("the same with outlier channels split") {
+  for (const char* name : {"vit", "swin"}) {
+    FloatModel model = load_float_model(kModels + name + ".safetensors", "");
+    add_outlier(model, name == std::string("vit") ? "blocks.0" : "layers.0.blocks.0", 40);
+    QuantizeOptions options;
+    options.split = true;
+    Fixture f(std::move(model), name, options);
+    REQUIRE(f.model->config().mlp_extra.at(0) > 3);
+    check_against_float(f);
+    const std::vector<float> scalar = f.run({.kernels = find_kernels("scalar")});
+    for (const Kernels* k : compiled_kernels())
+      if (is_supported(*k)) CHECK(f.run({.threads = 2, .kernels = k}) == scalar);
+  }
 }
 
 TEST_CASE("one result for every ISA, thread count and batch") {

@@ -11,6 +11,7 @@
 #include "quant/levels.h"
 #include "quant/pipeline.h"
 #include "quant/reparam.h"
+#include "quant/split.h"
 #include "runtime/fake_quant.h"
 #include "runtime/npy.h"
 #include "tests/qbin_testing.h"
@@ -362,6 +363,82 @@ TEST_CASE("the searches of ptq4vit and apq-vit choose what an independent implem
       CHECK(row == want.data.data() + want.data.size());
       for (const auto& [name, w] : model.weights) CHECK(w.data == before.at(name).data);
     }
+}
+
+TEST_CASE("split outlier channels add up to what they were, within the bend of the GELU") {
+  for (const char* name : {"vit", "swin_padded"}) {
+    const std::string block = std::string(name) == "vit" ? "blocks.0" : "layers.0.blocks.0";
+    CAPTURE(block);
+    FloatModel model = load_float_model(kModels + name + ".safetensors", "");
+    const Tensor images = read_npy(kModels + name + ".input.npy");
+    CHECK(split_outliers(model, tensor_source(images), 1) == 0);
+    CHECK(model.config.mlp_extra.empty());
+    add_outlier(model, block, 40);
+    const FloatModel before = model;
+    const int copies = split_outliers(model, tensor_source(images), 2);
+    REQUIRE(copies > 3);
+    CHECK(model.config.mlp_extra[0] == copies);
+    const int gelu = model.graph.find(block + ".mlp.act");
+    const float limit = model.graph.nodes[static_cast<size_t>(gelu)].limit;
+    Tensor h, y;
+    Reference(before.graph, before.weights, 1).run(images, [&](int node, Tensor& value) {
+      if (node == gelu - 1) h = value;
+    });
+    Reference(model.graph, model.weights, 1).run(images, [&](int node, Tensor& value) {
+      if (node == gelu) y = value;
+    });
+    const auto hidden = static_cast<size_t>(h.dims[2]), all = static_cast<size_t>(y.dims[2]);
+    REQUIRE(all == hidden + static_cast<size_t>(copies));
+    const auto below = [](double x) { return std::erfc(x / std::sqrt(2.0)) / 2; };  // Phi(-x)
+    for (size_t row = 0; row < h.data.size() / hidden; row++) {
+      const double value = h.data[row * hidden + 3];
+      double sum = y.data[row * all + 3], bend = std::fabs(value) * below(std::fabs(value));
+      for (size_t i = hidden; i < all; i++) {
+        const double at = value - static_cast<double>(limit) * static_cast<double>(i - hidden + 1);
+        sum += y.data[row * all + i];
+        bend += std::fabs(at) * below(std::fabs(at));
+      }
+      CHECK(std::fabs(sum - std::max(value, 0.0)) <= bend + 1e-4 * std::fabs(value) + 1e-6);
+      for (size_t i = 0; i < all; i++) CHECK(y.data[row * all + i] <= limit);
+    }
+  }
+}
+
+TEST_CASE("pixels keep all of their 256 values as codes") {
+  for (const char* name : {"vit", "swin"}) {  // means of 1/2 and of ImageNet
+    FloatModel model = load_float_model(kModels + name + ".safetensors", "");
+    const Tensor raw = read_npy(kModels + name + ".input.npy");
+    const Tensor want = Reference(model.graph, model.weights, 1).run(raw);
+    const PreprocessConfig& p = model.config.preprocess;
+    Tensor images = raw, pixels = raw;
+    const size_t area = static_cast<size_t>(raw.dims[2] * raw.dims[3]);
+    for (size_t i = 0; i < raw.data.size(); i++) {
+      const size_t channel = i / area % 3;
+      pixels.data[i] = static_cast<float>(i * 7 % 256) / 255;
+      images.data[i] = (pixels.data[i] - p.mean[channel]) / p.std[channel];
+    }
+    QuantizeOptions options;
+    options.levels = true;
+    const Aligned file(quantize_model(model, tensor_source(images), options).file.serialize());
+    const QuantModel quantized(QbinFile::from_memory(file.bytes(), name));
+    const SiteParams& site = quantized.site_params()[0];
+    CHECK(site.scale == 1.f / 255);
+    CHECK(site.zero == 0);
+    fold_normalization(model);
+    Reference folded(model.graph, model.weights, 1);
+    check_close(folded.run(raw).data, want.data, 1e-5);
+    std::vector<bool> seen(256);
+    folded.run(images, [&](int node, Tensor& value) {
+      if (node != 0) return;
+      const Tensor exact = value;
+      fake_quantize(quantized.sites()[0], site, value);
+      for (size_t i = 0; i < value.data.size(); i++) {
+        REQUIRE(std::fabs(value.data[i] - exact.data[i]) < 1e-6);
+        seen[static_cast<size_t>(std::lround(value.data[i] * 255))] = true;
+      }
+    });
+    CHECK(std::count(seen.begin(), seen.end(), true) == 256);
+  }
 }
 
 // What a LayerNorm of the golden models feeds its Linear, before and after the fold.
