@@ -43,10 +43,15 @@ aarch64:
 determinism: test
 	tests/check_determinism $(CURDIR) $(BUILD)
 
+# Every reader of untrusted bytes under sanitizers, SECONDS each; needs clang.
+SECONDS ?= 60
+fuzz: all
+	tests/fuzz $(CURDIR) $(BUILD) build-fuzz $(SECONDS)
+
 install: all
 	cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean:
-	rm -rf $(BUILD) build-asan build-aarch64 build-deb
+	rm -rf $(BUILD) build-asan build-fuzz build-aarch64 build-deb
 
-.PHONY: all configure test demo check aarch64 deb determinism install clean
+.PHONY: all configure test demo check aarch64 deb determinism fuzz install clean

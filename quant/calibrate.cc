@@ -93,6 +93,7 @@ class Search {
     if (options.objective == Objective::kResidual && consumer.kind == NodeKind::kLinear)
       add_ = residual_add(engine.graph(), site.consumer);
     if (!options.levels || bits == 8 || consumer.kind != NodeKind::kLinear) return;
+    split_ = engine.graph().nodes[static_cast<size_t>(site.node)].limit < INFINITY;
     const int cols = engine.graph().nodes[static_cast<size_t>(site.node)].cols;
     energy_ = column_energy(engine.weights().at(consumer.weight), static_cast<size_t>(cols));
   }
@@ -143,7 +144,7 @@ class Search {
     SiteRange best;
     double least = INFINITY;
     for (const LevelHistogram& h : histograms_) {
-      LevelHistogram::Levels levels = h.best(bits_);
+      LevelHistogram::Levels levels = h.best(bits_, split_);
       if (levels.error >= least) continue;
       least = levels.error;
       best = {bits_, h.range()};
@@ -226,6 +227,7 @@ class Search {
   std::vector<UniformRange> candidates_;      // kUniform
   std::vector<LogCandidate> log_candidates_;  // kSoftmax
   std::vector<double> error_;
+  bool split_ = false;         // the site has copies of outlier channels
   std::vector<float> energy_;  // column_energy() of the consumer, if levels are searched
   std::vector<LevelHistogram> histograms_;  // of the candidates
 };

@@ -24,7 +24,7 @@ void LevelHistogram::add(std::span<const float> row, std::span<const float> weig
   }
 }
 
-LevelHistogram::Levels LevelHistogram::best(int bits) const {
+LevelHistogram::Levels LevelHistogram::best(int bits, bool keep_last) const {
   std::array<Bin, kCodes + 1> before{};  // sums over the bins below
   for (size_t i = 0; i < kCodes; i++)
     before[i + 1] = {before[i].weight + bins_[i].weight, before[i].sum + bins_[i].sum,
@@ -50,7 +50,7 @@ LevelHistogram::Levels LevelHistogram::best(int bits) const {
   std::vector<std::vector<size_t>> start(count + 1, std::vector<size_t>(kCodes + 1, 0));
   least[0][0] = 0;
   for (size_t end = 1; end <= kCodes; end++)
-    for (size_t begin = end; begin-- > 0;) {
+    for (size_t begin = end; begin-- > (keep_last && end == kCodes ? kCodes - 1 : 0);) {
       const double error = run(begin, end).error;
       for (size_t n = 1; n <= count; n++)
         if (const double sum = least[n - 1][begin] + error; sum < least[n][end]) {

@@ -26,8 +26,10 @@ class LevelHistogram {
     std::vector<LevelRun> runs;
     double error = 0;  // sum of weight (x^ - x)^2
   };
-  // The best of all ways to part the codes into at most 2^bits runs, by dynamic programming.
-  Levels best(int bits) const;
+  // The best of all ways to part the codes into at most 2^bits runs, by dynamic programming; with
+  // `keep_last` of those in which code 255 stays alone, as copies of an outlier channel need, which
+  // are at that code all at once (split.h).
+  Levels best(int bits, bool keep_last = false) const;
 
  private:
   struct Bin {

@@ -118,6 +118,26 @@ TEST_CASE("a tensor of few values has no more levels than those") {
   CHECK(LevelHistogram({1, 0}).best(4).runs.size() == 1);  // nothing was seen
 }
 
+TEST_CASE("code 255 may be held to its own level, at the least cost to the others") {
+  std::mt19937 random(5);
+  std::vector<float> x(400), w(x.size(), 1);
+  for (float& v : x) v = static_cast<float>(random() % 240);
+  x[0] = 400;  // saturated
+  LevelHistogram all({1, 0}), without({1, 0});
+  all.add(x, w, 1);
+  without.add(std::span(x).subspan(1), std::span(w).subspan(1), 1);
+  for (int bits : {3, 4}) {
+    const auto best = all.best(bits, true);
+    CHECK(level_table(best.runs)[255] == 255);
+    CHECK(level_table(best.runs)[254] < 255);
+    CHECK(all.best(bits).error <= best.error);
+    // One level fewer for the rest: between what one bit less and all of them give.
+    const double rest = best.error - 145 * 145;
+    CHECK(rest >= without.best(bits).error);
+    CHECK(rest <= without.best(bits - 1).error);
+  }
+}
+
 TEST_CASE("ranges of degenerate tensors are usable") {
   for (int bits : {3, 8}) {
     const int top = (1 << bits) - 1;
