@@ -9,7 +9,7 @@
 #include "kernels/epilogue-inl.h"
 #include "kernels/unpack-inl.h"
 
-#if !defined(__AMX_INT8__)
+#if !defined(__AMX_INT8__) && !defined(__AMXINT8__)  // GCC, clang
 #error "compile this file with the flags that kernels/flags.cmake gives it"
 #endif
 

@@ -186,7 +186,7 @@ constexpr const char* kKnownArgs[] = {
 void refuse_args(const Object& args) {
   for (const auto& [key, value] : args.json_value().items()) {
     const bool known = std::any_of(std::begin(kKnownArgs), std::end(kKnownArgs),
-                                   [&](const char* k) { return key == k; });
+                                   [&name = key](const char* k) { return name == k; });
     if (!known && !value.is_null()) fail(args.path(), ": '", key, "' is not supported");
   }
   require(args, "in_chans", 3, "3");

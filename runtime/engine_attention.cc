@@ -30,7 +30,7 @@ struct Engine::HeadScratch {
     int64_t used = 0;
     auto take = [&](auto*& pointer, int64_t count) {
       using T = std::remove_reference_t<decltype(*pointer)>;
-      pointer = reinterpret_cast<T*>(base + used);
+      pointer = base ? reinterpret_cast<T*>(base + used) : nullptr;
       used += aligned(count * static_cast<int64_t>(sizeof(T)));
     };
     const int tokens = p.geometry->tokens, d = p.geometry->head_dim;

@@ -41,7 +41,7 @@ Json recipe_json(const QbinFile& file) {
   const std::string prefix = "recipe.";
   for (const auto& [key, value] : file.metadata())
     if (key.starts_with(prefix) && !key.starts_with(prefix + "unit_"))  // in the table of units
-      std::visit([&](const auto& v) { j[key.substr(prefix.size())] = v; }, value);
+      std::visit([&, name = key.substr(prefix.size())](const auto& v) { j[name] = v; }, value);
   return j;
 }
 
