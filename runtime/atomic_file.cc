@@ -1,6 +1,8 @@
 #include "runtime/atomic_file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -18,23 +20,28 @@ namespace {
   throw FileError(cat(path, ": cannot ", what, ": ", std::generic_category().message(error)));
 }
 
-// A new file beside `target` that takes its place when committed and vanishes otherwise.
+// A file beside `target` that takes its place when committed and vanishes otherwise. It is locked
+// for as long as it lives, so that what a killed process left behind is told from what another is
+// writing, and used again.
 class TemporaryFile {
  public:
   explicit TemporaryFile(const std::string& target) : target_(target) {
-    constexpr int kTries = 100;  // names left behind by crashed runs, or in use
+    constexpr int kTries = 100;  // so many others may write to the target at once
     for (int i = 0; i < kTries && fd_ < 0; i++) {
       path_ = cat(target, ".tmp", i);
-      fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-      if (fd_ < 0 && errno != EEXIST) break;
+      fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
+      if (fd_ < 0) break;
+      if (!is_ours()) close(std::exchange(fd_, -1));
     }
     if (fd_ < 0) fail_system(path_, "create", errno);
+    if (ftruncate(fd_, 0) != 0) fail_system(path_, "create", errno);
   }
   TemporaryFile(const TemporaryFile&) = delete;
   TemporaryFile& operator=(const TemporaryFile&) = delete;
   ~TemporaryFile() {
-    if (fd_ >= 0) close(fd_);
+    if (fd_ < 0) return;
     if (!committed_) unlink(path_.c_str());
+    close(fd_);  // and unlock
   }
 
   void write(std::span<const uint8_t> bytes) {
@@ -48,12 +55,19 @@ class TemporaryFile {
 
   void commit() {
     if (fsync(fd_) != 0) fail_system(target_, "write", errno);
-    if (close(std::exchange(fd_, -1)) != 0) fail_system(target_, "write", errno);
     if (rename(path_.c_str(), target_.c_str()) != 0) fail_system(target_, "replace", errno);
     committed_ = true;
   }
 
  private:
+  // Locked, and still there: its owner may have committed it since it was opened.
+  bool is_ours() const {
+    struct stat opened, named;
+    return flock(fd_, LOCK_EX | LOCK_NB) == 0 && fstat(fd_, &opened) == 0 &&
+           S_ISREG(opened.st_mode) && stat(path_.c_str(), &named) == 0 &&
+           opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
+  }
+
   std::string target_, path_;
   int fd_ = -1;
   bool committed_ = false;

@@ -94,12 +94,9 @@ struct Outcome {
 
 using Command = std::vector<std::string>;  // one of our programs or a path, then its arguments
 
-// Runs to the end with an empty standard input. `environment`: further NAME=VALUE. `out`: where
-// stdout goes instead of Outcome::out.
-inline Outcome execute(Command command, const std::vector<std::string>& environment = {},
-                       const std::string& out = "") {
-  const TempFolder folder;
-  const std::string out_path = out.empty() ? folder / "out" : out, err_path = folder / "err";
+// Starts it with an empty standard input.
+inline pid_t start(Command command, const std::vector<std::string>& environment,
+                   const std::string& out_path, const std::string& err_path) {
   posix_spawn_file_actions_t files;
   posix_spawn_file_actions_init(&files);
   const int flags = O_WRONLY | O_CREAT | O_TRUNC;
@@ -121,6 +118,16 @@ inline Outcome execute(Command command, const std::vector<std::string>& environm
       posix_spawn(&child, arguments[0], &files, nullptr, arguments.data(), variables.data());
   posix_spawn_file_actions_destroy(&files);
   REQUIRE_MESSAGE(error == 0, "cannot run " << command.front());
+  return child;
+}
+
+// Runs it to the end. `environment`: further NAME=VALUE. `out`: where stdout goes instead of
+// Outcome::out.
+inline Outcome execute(const Command& command, const std::vector<std::string>& environment = {},
+                       const std::string& out = "") {
+  const TempFolder folder;
+  const std::string out_path = out.empty() ? folder / "out" : out, err_path = folder / "err";
+  const pid_t child = start(command, environment, out_path, err_path);
   int status = 0;
   REQUIRE(waitpid(child, &status, 0) == child);
   return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
