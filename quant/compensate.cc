@@ -285,6 +285,11 @@ WeightCodes round_with_feedback(const Tensor& weight, const std::vector<float>& 
   return out;
 }
 
+WeightCodes compensate_weight(const Tensor& inputs, const Tensor& weight, int bits, int threads) {
+  ThreadPool pool(threads);
+  return compensate(inputs, row_weights(inputs), weight, bits, pool);
+}
+
 std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
                                                       const std::vector<SiteRange>& ranges,
                                                       const std::map<int, UnitBits>& bits,

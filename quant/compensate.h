@@ -23,6 +23,10 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
                                                       const ImageSource& images, int threads,
                                                       const Progress& progress = {});
 
+// The same for one Linear as it stands: codes for its weight [n, k], compensated on its inputs
+// [images, rows, k].
+WeightCodes compensate_weight(const Tensor& inputs, const Tensor& weight, int bits, int threads);
+
 // The rounding alone: codes for `weight` [n, k] such that (w^ - w) H (w^ - w)^T is small for
 // every row, H = factor factor^T [k, k], factor lower triangular in the order `columns`, whose last
 // column is rounded first. Public for tests.

@@ -253,9 +253,9 @@ Allocation allocate(FloatModel model, const ImageSource& images, const QuantizeO
   UnitTable table = table_of(model.graph, base);
   const int64_t left = budget.bytes - other_bytes(model, options, folds, base);
   if (budget.importance.empty()) {
-    const auto by_node = logits_errors(model, images, options.threads, [&](double done) {
-      progress(kFoldPart + (1 - kFoldPart) * done);
-    });
+    const auto by_node =
+        logits_errors(model, images, options.compensate, options.threads,
+                      [&](double done) { progress(kFoldPart + (1 - kFoldPart) * done); });
     Importance equal;
     for (const auto& [row, node] : linear_rows(model.graph, table)) {
       errors[row->name] = by_node.at(node);

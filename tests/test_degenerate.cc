@@ -118,10 +118,15 @@ TEST_CASE("the error of the logits falls with a Linear's bits, and the weights a
   FloatModel model = load_float_model(kModels + "deit_distilled.safetensors", "");
   const Weights before = model.weights;
   const ImageSource images = tensor_source(read_npy(kModels + "deit_distilled.input.npy"));
-  const auto errors = logits_errors(model, images, 2, {});
+  const auto errors = logits_errors(model, images, false, 2, {});
   size_t linears = 0;
   for (const Node& n : model.graph.nodes) linears += n.kind == NodeKind::kLinear;
   CHECK(errors.size() == linears);
+  double nearest = 0, compensated = 0;  // at 3 bits
+  for (const auto& [node, of_bits] : logits_errors(model, images, true, 1, {}))
+    compensated += of_bits[0];
+  for (const auto& [node, of_bits] : errors) nearest += of_bits[0];
+  CHECK(compensated < nearest);
   for (const auto& [node, of_bits] : errors) {
     REQUIRE(of_bits.size() == 6);
     CHECK(of_bits[0] > of_bits[2]);  // 3 bits and 5
