@@ -11,6 +11,9 @@ namespace vitrun {
 namespace {
 
 constexpr int64_t kBatch = 8;
+// That log codes finer than log sqrt 2 must reach down: squared errors do not see that many small
+// probabilities gone are a large part of one.
+constexpr float kLeastOctaves = 8;
 
 // The elements of a site: columns [begin, end) of every row of its node's value.
 template <class Body>  // body(std::span<const float>)
@@ -106,9 +109,7 @@ class Search {
 
   void set_candidates() {
     if (site_->kind == CodeKind::kSoftmax)
-      for (double p : kPercentiles)
-        for (float rate : rates_)
-          log_candidates_.push_back(log_candidate(tails_.high(p), rate, bits_));
+      set_log_candidates();
     else
       set_uniform_candidates();
     error_.resize(candidates_.size() + log_candidates_.size());
@@ -168,6 +169,13 @@ class Search {
       for (LevelHistogram& h : histograms_)
         h.add(std::span(value.data).subspan(row * cols, cols), energy_, weight);
     }
+  }
+
+  void set_log_candidates() {
+    const float finest = std::max(2.f, static_cast<float>(1 << bits_) / kLeastOctaves);
+    for (double p : kPercentiles)
+      for (float rate : rates_)
+        if (rate <= finest) log_candidates_.push_back(log_candidate(tails_.high(p), rate, bits_));
   }
 
   void set_uniform_candidates() {
