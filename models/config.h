@@ -58,6 +58,11 @@ struct ModelConfig {
   std::vector<std::string> labels;  // empty, or one per class
 };
 
+// What pixel_patches says, for n values of one channel.
+inline void to_pixels(const PreprocessConfig& p, int64_t channel, float* x, int64_t n) {
+  for (int64_t i = 0; i < n; i++) x[i] = x[i] * p.std[channel] + p.mean[channel];
+}
+
 // Shapes of a weight file's tensors under their current timm names.
 using ShapeMap = std::map<std::string, Dims>;
 

@@ -1,7 +1,6 @@
 #include "quant/calibrate.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <memory>
 
@@ -14,16 +13,6 @@ constexpr int64_t kBatch = 8;
 // That log codes finer than log sqrt 2 must reach down: squared errors do not see that many small
 // probabilities gone are a large part of one.
 constexpr float kLeastOctaves = 8;
-
-// The elements of a site: columns [begin, end) of every row of its node's value.
-template <class Body>  // body(std::span<const float>)
-void for_each_row(const Site& site, const Tensor& value, const Body& body) {
-  const int64_t cols = value.dims[2];
-  for (int64_t row = 0; row < value.dims[0] * value.dims[1]; row++)
-    body(std::span(value.data)
-             .subspan(static_cast<size_t>(row * cols + site.begin),
-                      static_cast<size_t>(site.end - site.begin)));
-}
 
 // A log quantizer: s, codes an octave, and the values of its codes, the last standing for "below
 // all codes".
@@ -253,6 +242,15 @@ ImageSource tensor_source(Tensor images) {
   return {count, [all](int64_t first, int64_t n) { return slice(*all, first, n); }};
 }
 
+void run_all(Reference& engine, const ImageSource& images, const Reference::Observer& observe,
+             const Progress& progress) {
+  for (int64_t first = 0; first < images.count; first += kBatch) {
+    const int64_t n = std::min(kBatch, images.count - first);
+    engine.run(images.load(first, n), observe);
+    if (progress) progress(static_cast<double>(first + n) / static_cast<double>(images.count));
+  }
+}
+
 std::vector<SiteRange> calibrate(Reference& engine, const std::vector<Site>& sites,
                                  const std::vector<int>& bits, const ImageSource& images,
                                  const CalibrateOptions& options, const Progress& progress) {
@@ -263,14 +261,14 @@ std::vector<SiteRange> calibrate(Reference& engine, const std::vector<Site>& sit
                           images.count * elements_per_image(graph, sites[i]));
 
   auto pass = [&](double done, const std::function<void(Search&, int, const Tensor&)>& see) {
-    for (int64_t first = 0; first < images.count; first += kBatch) {
-      const int64_t n = std::min(kBatch, images.count - first);
-      engine.run(images.load(first, n), [&](int node, Tensor& value) {
-        for (Search& s : searches) see(s, node, value);
-      });
-      if (progress)
-        progress(done + 0.5 * static_cast<double>(first + n) / static_cast<double>(images.count));
-    }
+    run_all(
+        engine, images,
+        [&](int node, Tensor& value) {
+          for (Search& s : searches) see(s, node, value);
+        },
+        [&](double part) {
+          if (progress) progress(done + 0.5 * part);
+        });
   };
   pass(0, [](Search& s, int node, const Tensor& value) {
     if (node == s.node()) s.observe(value);

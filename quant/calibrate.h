@@ -55,6 +55,20 @@ ImageSource tensor_source(Tensor images);
 // Called with the fraction done, 0..1.
 using Progress = std::function<void(double)>;
 
+// The elements of a site: columns [begin, end) of every row of its node's value.
+template <class Body>  // body(std::span<const float>)
+void for_each_row(const Site& site, const Tensor& value, const Body& body) {
+  const int64_t cols = value.dims[2];
+  for (int64_t row = 0; row < value.dims[0] * value.dims[1]; row++)
+    body(std::span(value.data)
+             .subspan(static_cast<size_t>(row * cols + site.begin),
+                      static_cast<size_t>(site.end - site.begin)));
+}
+
+// Runs the engine on all images, a few at a time.
+void run_all(Reference& engine, const ImageSource& images, const Reference::Observer& observe,
+             const Progress& progress = {});
+
 // The range of every site by search: two passes over the images, the first for exact
 // quantiles, the second for the squared error of each candidate. bits[i] belongs to sites[i].
 // Memory is bounded by one batch and 0.2 % of the observed values.

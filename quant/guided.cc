@@ -10,7 +10,7 @@
 namespace vitrun {
 namespace {
 
-constexpr int64_t kImages = 4, kBatch = 8;
+constexpr int64_t kImages = 4;
 constexpr int kRounds = 2;  // in which the operands of a product take turns
 constexpr int kActivationFactors = 24, kWeightFactors = 12;
 
@@ -34,18 +34,11 @@ struct Extremes {
 std::vector<Extremes> extremes_of(Reference& engine, const std::vector<Site>& sites,
                                   const ImageSource& images) {
   std::vector<Extremes> out(sites.size());
-  for (int64_t first = 0; first < images.count; first += kBatch)
-    engine.run(images.load(first, std::min(kBatch, images.count - first)),
-               [&](int node, Tensor& value) {
-                 for (size_t i = 0; i < sites.size(); i++) {
-                   if (sites[i].node != node) continue;
-                   const auto cols = static_cast<size_t>(value.dims[2]);
-                   const auto begin = static_cast<size_t>(sites[i].begin),
-                              count = static_cast<size_t>(sites[i].end) - begin;
-                   for (size_t at = 0; at < value.data.size(); at += cols)
-                     out[i].add(std::span(value.data).subspan(at + begin, count));
-                 }
-               });
+  run_all(engine, images, [&](int node, Tensor& value) {
+    for (size_t i = 0; i < sites.size(); i++)
+      if (sites[i].node == node)
+        for_each_row(sites[i], value, [&](std::span<const float> row) { out[i].add(row); });
+  });
   return out;
 }
 

@@ -30,31 +30,15 @@ Method choose_method(const std::string& name, const QuantizeOptions& bits) {
   }
 }
 
-// Whether weights are compensated. The published methods round to the nearest.
-bool choose_rounding(const cxxopts::ParseResult& args) {
-  const std::string rounding = args["rounding"].as<std::string>();
-  if (rounding == "auto") return args["method"].as<std::string>() == "auto";
-  if (rounding != "nearest" && rounding != "compensated")
-    throw UsageError(cat("--rounding must be nearest, compensated or auto, got '", rounding, "'"));
-  return rounding == "compensated";
-}
-
-// Whether inputs of Linears have levels. The published methods have evenly spaced codes.
-bool choose_codes(const cxxopts::ParseResult& args) {
-  const std::string codes = args["codes"].as<std::string>();
-  if (codes == "auto") return args["method"].as<std::string>() == "auto";
-  if (codes != "uniform" && codes != "levels")
-    throw UsageError(cat("--codes must be uniform, levels or auto, got '", codes, "'"));
-  return codes == "levels";
-}
-
-// Whether outlier channels are split. The published methods keep them.
-bool choose_outliers(const cxxopts::ParseResult& args) {
-  const std::string outliers = args["outliers"].as<std::string>();
-  if (outliers == "auto") return args["method"].as<std::string>() == "auto";
-  if (outliers != "keep" && outliers != "split")
-    throw UsageError(cat("--outliers must be keep, split or auto, got '", outliers, "'"));
-  return outliers == "split";
+// Whether a step of our own is taken, --option on|off|auto: by default with --method auto alone,
+// the published methods being without.
+bool choose_step(const cxxopts::ParseResult& args, const char* option, const std::string& off,
+                 const std::string& on) {
+  const std::string chosen = args[option].as<std::string>();
+  if (chosen == "auto") return args["method"].as<std::string>() == "auto";
+  if (chosen != off && chosen != on)
+    throw UsageError(cat("--", option, " must be ", off, ", ", on, " or auto, got '", chosen, "'"));
+  return chosen == on;
 }
 
 Objective choose_objective(const std::string& name) {
@@ -130,9 +114,9 @@ QuantizeJob read_job(const cxxopts::ParseResult& args) {
   options.objective = choose_objective(args["objective"].as<std::string>());
   options.weight_bits = int_option(args, "wbits", 3, 8);
   options.activation_bits = int_option(args, "abits", 3, 8);
-  options.compensate = choose_rounding(args);
-  options.levels = choose_codes(args);
-  options.split = choose_outliers(args);
+  options.compensate = choose_step(args, "rounding", "nearest", "compensated");
+  options.levels = choose_step(args, "codes", "uniform", "levels");
+  options.split = choose_step(args, "outliers", "keep", "split");
   options.method = choose_method(args["method"].as<std::string>(), options);
   options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
   const std::string weights = args["weights"].as<std::string>();

@@ -10,7 +10,6 @@
 namespace vitrun {
 namespace {
 
-constexpr int64_t kBatch = 8;
 constexpr int64_t kKeptRows = 2048;  // of a LayerNorm's output, to compare folds by
 
 // Scales the rows of a Linear's weight [N, K] and its bias [N] by gamma [N].
@@ -234,14 +233,14 @@ std::map<int, NormFold> fold_norms(FloatModel& model, const ImageSource& images,
                                         options.bits.at(linear).activation, images.count));
   Reference engine(model.graph, model.weights, options.threads);
   auto pass = [&](double done, void (NormObserver::*see)(const Tensor&)) {
-    for (int64_t first = 0; first < images.count; first += kBatch) {
-      const int64_t n = std::min(kBatch, images.count - first);
-      engine.run(images.load(first, n), [&](int node, Tensor& value) {
-        if (auto s = searches.find(node); s != searches.end()) (s->second.*see)(value);
-      });
-      if (progress)
-        progress(done + 0.5 * static_cast<double>(first + n) / static_cast<double>(images.count));
-    }
+    run_all(
+        engine, images,
+        [&](int node, Tensor& value) {
+          if (auto s = searches.find(node); s != searches.end()) (s->second.*see)(value);
+        },
+        [&](double part) {
+          if (progress) progress(done + 0.5 * part);
+        });
   };
   const ChannelSearch kind = options.method == Method::kFqVit ? ChannelSearch::kByPowerOfTwo
                                                               : ChannelSearch::kByPercentile;

@@ -7,7 +7,6 @@
 namespace vitrun {
 namespace {
 
-constexpr int64_t kBatch = 8;
 constexpr float kOutlier = 4;        // times the largest of the other channels
 constexpr float kMargin = 1.1f;      // images to come may go beyond those seen
 constexpr size_t kMostChannels = 8;  // that are split, of one MLP
@@ -37,6 +36,8 @@ std::vector<Mlp> mlps_of(const Graph& graph) {
 struct Split {
   float limit = INFINITY;
   std::vector<int> channels, copies;
+
+  int added() const { return std::accumulate(copies.begin(), copies.end(), 0); }
 };
 
 Split choose_split(const std::vector<float>& top) {
@@ -67,8 +68,7 @@ Split choose_split(const std::vector<float>& top) {
 // Adds a row to fc1 and a column to fc2 for every copy.
 void add_copies(Tensor& fc1, Tensor& bias, Tensor& fc2, const Split& split) {
   const size_t depth = fc1.data.size() / bias.data.size(), hidden = bias.data.size(),
-               extra = static_cast<size_t>(
-                   std::accumulate(split.copies.begin(), split.copies.end(), 0));
+               extra = static_cast<size_t>(split.added());
   std::vector<float> columns;
   columns.reserve(static_cast<size_t>(fc2.dims[0]) * (hidden + extra));
   for (size_t row = 0; row < static_cast<size_t>(fc2.dims[0]); row++) {
@@ -95,19 +95,15 @@ void add_copies(Tensor& fc1, Tensor& bias, Tensor& fc2, const Split& split) {
 
 int split_outliers(FloatModel& model, const ImageSource& images, int threads) {
   std::vector<Mlp> mlps = mlps_of(model.graph);
-  {
-    Reference engine(model.graph, model.weights, threads);
-    for (int64_t first = 0; first < images.count; first += kBatch)
-      engine.run(images.load(first, std::min(kBatch, images.count - first)),
-                 [&](int node, Tensor& value) {
-                   for (Mlp& mlp : mlps) {
-                     if (mlp.gelu != node) continue;
-                     const size_t cols = mlp.top.size();
-                     for (size_t i = 0; i < value.data.size(); i++)
-                       mlp.top[i % cols] = std::max(mlp.top[i % cols], value.data[i]);
-                   }
-                 });
-  }
+  Reference engine(model.graph, model.weights, threads);
+  run_all(engine, images, [&](int node, Tensor& value) {
+    for (Mlp& mlp : mlps) {
+      if (mlp.gelu != node) continue;
+      const size_t cols = mlp.top.size();
+      for (size_t i = 0; i < value.data.size(); i++)
+        mlp.top[i % cols] = std::max(mlp.top[i % cols], value.data[i]);
+    }
+  });
   std::vector<float> limits;
   std::vector<int> extra;
   for (const Mlp& mlp : mlps) {
@@ -117,7 +113,7 @@ int split_outliers(FloatModel& model, const ImageSource& images, int threads) {
     add_copies(model.weights.at(fc1.weight), model.weights.at(fc1.bias),
                model.weights.at(fc2.weight), split);
     limits.push_back(split.limit);
-    extra.push_back(std::accumulate(split.copies.begin(), split.copies.end(), 0));
+    extra.push_back(split.added());
   }
   const int copies = std::accumulate(extra.begin(), extra.end(), 0);
   if (copies == 0) return 0;

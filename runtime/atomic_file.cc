@@ -29,9 +29,12 @@ class TemporaryFile {
     constexpr int kTries = 100;  // so many others may write to the target at once
     for (int i = 0; i < kTries && fd_ < 0; i++) {
       path_ = cat(target, ".tmp", i);
-      fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
-      if (fd_ < 0) break;
-      if (!is_ours()) close(std::exchange(fd_, -1));
+      constexpr int kFlags = O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+      fd_ = ::open(path_.c_str(), kFlags | O_CREAT | O_EXCL, 0666);
+      const bool created = fd_ >= 0;
+      if (!created && errno != EEXIST) break;
+      if (!created) fd_ = ::open(path_.c_str(), kFlags);
+      if (fd_ >= 0 && !is_ours(created)) close(std::exchange(fd_, -1));
     }
     if (fd_ < 0) fail_system(path_, "create", errno);
     if (ftruncate(fd_, 0) != 0) fail_system(path_, "create", errno);
@@ -60,12 +63,14 @@ class TemporaryFile {
   }
 
  private:
-  // Locked, and still there: its owner may have committed it since it was opened.
-  bool is_ours() const {
+  // Locked, and still there: its owner may have committed it since it was opened. Where the file
+  // system knows no locks, what this process created.
+  bool is_ours(bool created) const {
+    if (flock(fd_, LOCK_EX | LOCK_NB) != 0) return created && errno != EWOULDBLOCK;
     struct stat opened, named;
-    return flock(fd_, LOCK_EX | LOCK_NB) == 0 && fstat(fd_, &opened) == 0 &&
-           S_ISREG(opened.st_mode) && stat(path_.c_str(), &named) == 0 &&
-           opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
+    return fstat(fd_, &opened) == 0 && S_ISREG(opened.st_mode) &&
+           stat(path_.c_str(), &named) == 0 && opened.st_dev == named.st_dev &&
+           opened.st_ino == named.st_ino;
   }
 
   std::string target_, path_;

@@ -161,9 +161,7 @@ void Engine::patches(const Step& step, int thread) {
       for (int64_t line = 0; line < 3 * p; line++) {
         const int64_t row = (image * 3 + line / p) * height + y + line % p;
         std::copy_n(images_ + row * width + x, p, patch + line * p);
-        if (!c.pixel_patches) continue;
-        const float std = c.preprocess.std[line / p], mean = c.preprocess.mean[line / p];
-        for (int64_t j = line * p; j < (line + 1) * p; j++) patch[j] = patch[j] * std + mean;
+        if (c.pixel_patches) to_pixels(c.preprocess, line / p, patch + line * p, p);
       }
       kernels_.quantize(patch, n.cols, 1, n.cols, q, codes(step.out, i), value(step.out).stride,
                         sums(step.out, i));

@@ -48,12 +48,6 @@ void parallel(ThreadPool& pool, int64_t count, const Body& body) {
   });
 }
 
-// x std + mean of part of a channel.
-void to_pixels(const ModelConfig& config, int64_t channel, float* x, int64_t n) {
-  const float std = config.preprocess.std[channel], mean = config.preprocess.mean[channel];
-  for (int64_t i = 0; i < n; i++) x[i] = x[i] * std + mean;
-}
-
 void patches(const Call& c) {
   const int64_t p = c.graph.config.patch, height = c.images.dims[2], width = c.images.dims[3];
   const int64_t grid = c.node.map_width, per_image = c.node.rows;
@@ -67,7 +61,7 @@ void patches(const Call& c) {
         const float* src =
             c.images.data.data() + ((image * 3 + channel) * height + line) * width + px * p;
         out = std::copy(src, src + p, out);
-        if (c.graph.config.pixel_patches) to_pixels(c.graph.config, channel, out - p, p);
+        if (c.graph.config.pixel_patches) to_pixels(c.graph.config.preprocess, channel, out - p, p);
       }
     }
   });

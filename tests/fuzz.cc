@@ -9,7 +9,6 @@
 
 #include "models/config.h"
 #include "models/status.h"
-#include "runtime/crc32.h"
 #include "runtime/dataset.h"
 #include "runtime/image.h"
 #include "runtime/npy.h"

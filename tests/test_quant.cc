@@ -430,12 +430,12 @@ TEST_CASE("pixels keep all of their 256 values as codes") {
     const Tensor raw = read_npy(kModels + name + ".input.npy");
     const Tensor want = Reference(model.graph, model.weights, 1).run(raw);
     const PreprocessConfig& p = model.config.preprocess;
-    Tensor images = raw, pixels = raw;
+    Tensor images = raw;
     const size_t area = static_cast<size_t>(raw.dims[2] * raw.dims[3]);
     for (size_t i = 0; i < raw.data.size(); i++) {
       const size_t channel = i / area % 3;
-      pixels.data[i] = static_cast<float>(i * 7 % 256) / 255;
-      images.data[i] = (pixels.data[i] - p.mean[channel]) / p.std[channel];
+      const float pixel = static_cast<float>(i * 7 % 256) / 255;
+      images.data[i] = (pixel - p.mean[channel]) / p.std[channel];
     }
     QuantizeOptions options;
     options.levels = true;
