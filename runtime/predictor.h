@@ -36,7 +36,7 @@ bool is_qbin(const std::string& path);
 // by content.
 std::unique_ptr<Predictor> open_predictor(const std::string& path, const PredictorOptions& options);
 
-// False in builds for boards, without OpenBLAS: float_predictor() then fails.
+// False in builds for boards, without OpenBLAS: float_predictor() and load_float_model() then fail.
 bool has_float_engine();
 std::unique_ptr<Predictor> float_predictor(FloatModel model, int threads);
 

@@ -104,8 +104,10 @@ inline pid_t start(Command command, const std::vector<std::string>& environment,
   posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, out_path.c_str(), flags, 0600);
   posix_spawn_file_actions_addopen(&files, STDERR_FILENO, err_path.c_str(), flags, 0600);
 
-  if (!command.front().starts_with("/"))
+  if (!command.front().starts_with("/")) {
     command.front() = std::string(VITRUN_BIN_DIR) + "/" + command.front();
+    if (*VITRUN_EMULATOR) command.insert(command.begin(), VITRUN_EMULATOR);
+  }
   std::vector<char*> arguments, variables;
   for (std::string& word : command) arguments.push_back(word.data());
   arguments.push_back(nullptr);
