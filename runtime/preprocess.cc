@@ -176,7 +176,8 @@ void check_window(const Window& window, int width, int height, size_t out_size) 
 // floor(224 / crop_pct) differs.
 double crop_fraction(float crop_pct) {
   char text[32];
-  // Nine digits tell every float apart. Not to_chars, which brings 150 KB of tables into a static program.
+  // Nine digits tell every float apart. Not to_chars, which brings 150 KB of tables into a static
+  // program.
   for (int digits = 1; digits <= 9; digits++) {
     std::snprintf(text, sizeof text, "%.*g", digits, static_cast<double>(crop_pct));
     if (std::strtof(text, nullptr) == crop_pct) break;

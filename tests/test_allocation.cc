@@ -1,8 +1,15 @@
-// Running a session allocates nothing, and no allocation that fails does harm.
+// Running a session allocates nothing, and no allocation or system call that fails does harm.
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <atomic>
+#include <cerrno>
+#include <cstdarg>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <new>
 
 #include "quant/pipeline.h"
@@ -55,6 +62,38 @@ void operator delete(void* p, std::size_t) noexcept {
 }
 void operator delete[](void* p, std::size_t) noexcept {
   release(p);
+}
+
+namespace {
+thread_local int calls_until_failure = -1;  // of those below; below 0: none fails
+
+bool refused(int error) {
+  if (calls_until_failure < 0 || calls_until_failure-- != 0) return false;
+  errno = error;
+  return true;
+}
+}  // namespace
+
+// The linker sends this program's calls of NAME to __wrap_NAME (tests/CMakeLists.txt).
+extern "C" {
+int __real_open(const char* path, int flags, ...);
+int __real_fstat(int fd, struct stat* info);
+void* __real_mmap(void* at, size_t size, int access, int flags, int fd, off_t offset);
+
+int __wrap_open(const char* path, int flags, ...) {
+  if (refused(EMFILE)) return -1;
+  va_list more;
+  va_start(more, flags);
+  const unsigned mode = flags & O_CREAT ? va_arg(more, unsigned) : 0;
+  va_end(more);
+  return __real_open(path, flags, mode);
+}
+int __wrap_fstat(int fd, struct stat* info) {
+  return refused(EIO) ? -1 : __real_fstat(fd, info);
+}
+void* __wrap_mmap(void* at, size_t size, int access, int flags, int fd, off_t offset) {
+  return refused(ENOMEM) ? MAP_FAILED : __real_mmap(at, size, access, flags, fd, offset);
+}
 }
 
 namespace vitrun {
@@ -110,6 +149,43 @@ TEST_CASE("every allocation of the C ABI may fail: a status, and nothing is left
     }
     CHECK(failures > 100);
     MESSAGE((failures - 1) << " allocations failed in turn, " << threads << " threads");
+  }
+}
+
+// Open descriptors, and mappings of that file.
+std::pair<int, int> held(const std::string& path) {
+  std::pair<int, int> count{0, 0};
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/fd"))
+    count.first++;
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) count.second += line.ends_with(path);
+  return count;
+}
+
+TEST_CASE("every system call that opens a model may fail: a status, and nothing is left behind") {
+  const std::string path =
+      std::filesystem::canonical(VITRUN_TEST_DIR "/../models/cifar10/vit.qbin");
+  const std::pair<int, int> before = held(path);
+  int calls = 0;
+  for (const std::string wanted : {"cannot open", "cannot stat", "cannot map", ""}) {
+    CAPTURE(wanted);
+    const int64_t allocated = live.load();
+    vit_model* model = nullptr;
+    calls_until_failure = calls++;
+    const vit_status status = vit_model_open(path.c_str(), nullptr, &model);
+    const bool all_called = calls_until_failure == 0;
+    calls_until_failure = -1;
+    CHECK(status == (wanted.empty() ? VIT_OK : VIT_ERROR_FILE));
+    CHECK((model != nullptr) == wanted.empty());
+    if (wanted.empty()) {
+      CHECK(all_called);  // these three and no more
+      CHECK(held(path).second == before.second + 1);
+    } else {
+      CHECK(std::string(vit_last_error()).starts_with(path + ": " + wanted));
+    }
+    vit_model_close(model);
+    CHECK(held(path) == before);
+    CHECK(live.load() == allocated);
   }
 }
 
