@@ -24,6 +24,11 @@ demo: all
 check:
 	$(MAKE) test BUILD=build-asan CMAKE_FLAGS="-DVITRUN_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo"
 	tests/check_sources
+	cmake -S . -B build-tsan -DVITRUN_SANITIZE=thread -DVITRUN_TOOLS=OFF -DVITRUN_PROGRAMS=OFF -DBUILD_TESTING=OFF \
+	  -DCMAKE_BUILD_TYPE=RelWithDebInfo > /dev/null
+	cmake --build build-tsan -j$(JOBS)
+	$(CC) -O2 -fsanitize=thread -Iruntime runtime/examples/threads.c build-tsan/libvitrun.a -lstdc++ -lm -o build-tsan/threads
+	build-tsan/threads models/cifar10/vit.qbin 8 1000
 
 # Debian packages vitrun, libvitrun0 and libvitrun-dev, into build-deb; needs dpkg-dev.
 deb:
@@ -52,6 +57,6 @@ install: all
 	cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean:
-	rm -rf $(BUILD) build-asan build-fuzz build-aarch64 build-deb
+	rm -rf $(BUILD) build-asan build-tsan build-fuzz build-aarch64 build-deb
 
 .PHONY: all configure test demo check aarch64 deb determinism fuzz install clean
