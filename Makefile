@@ -48,6 +48,10 @@ aarch64:
 determinism: test
 	tests/check_determinism $(CURDIR) $(BUILD)
 
+# The whole suite on three ARM cores under qemu: an hour or two, longer than CI, whose check_determinism runs a part.
+qemu:
+	tests/qemu $(CURDIR) build-qemu
+
 # Every reader of untrusted bytes under sanitizers, SECONDS each; needs clang.
 SECONDS ?= 60
 fuzz: all
@@ -57,6 +61,6 @@ install: all
 	cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean:
-	rm -rf $(BUILD) build-asan build-tsan build-fuzz build-aarch64 build-deb
+	rm -rf $(BUILD) build-asan build-tsan build-fuzz build-qemu build-aarch64 build-deb
 
-.PHONY: all configure test demo check aarch64 deb determinism fuzz install clean
+.PHONY: all configure test demo check aarch64 deb determinism qemu fuzz install clean
