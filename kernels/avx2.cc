@@ -6,6 +6,7 @@
 #include "kernels/words_avx2-inl.h"
 // Then the words.
 #include "kernels/gemm_pairs-inl.h"
+#include "kernels/rowops-inl.h"
 
 namespace vitrun {
 

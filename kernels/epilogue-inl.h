@@ -2,8 +2,8 @@
 // GEMM.
 #pragma once
 
-#include "kernels/kernels.h"
-#include "kernels/rowops-inl.h"
+#include "kernels/family-inl.h"
+#include "kernels/lanes-inl.h"
 
 namespace vitrun {
 namespace {

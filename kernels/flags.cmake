@@ -10,6 +10,8 @@ function(vitrun_isa file)
 endfunction()
 
 vitrun_isa(scalar.cc -O2)  # the specification; unrolled it is thrice the size
+vitrun_isa(pack.cc -Os)  # these two run once a model
+vitrun_isa(registry.cc -Os)
 set(tile_flags -O3)
 set(avx512_flags -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")

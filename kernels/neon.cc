@@ -6,6 +6,7 @@
 #include "kernels/vec_neon-inl.h"
 // The vector comes first: the shared algorithms are written over it.
 #include "kernels/gemm-inl.h"
+#include "kernels/rowops-inl.h"
 
 namespace vitrun {
 namespace {

@@ -1,62 +1,19 @@
 // Every kernel but the GEMM, written once over an ISA's 16-lane vector (vec_*-inl.h). The contracts
-// are in kernels.h; the order of operations here is part of them.
+// are in kernels.h; the order of operations here is part of them. Only the first ISA of a vector's
+// family includes this, the others share what it compiles (family-inl.h); helpers are static, as
+// the types they take are its own.
 #pragma once
 
-#include "kernels/kernels.h"
+#include "kernels/family-inl.h"
+#include "kernels/lanes-inl.h"
 #include "kernels/pack.h"
-#include "kernels/vecmath-inl.h"
 
-namespace vitrun {
-namespace {
-
-// Calls f(j, count) for the columns j .. j + count of a row of n: constant count 16, then the tail.
-template <class F>
-inline void for_lanes(int n, F f) {
-  int j = 0;
-  for (; j + kLanes <= n; j += kLanes) f(j, kLanes);
-  if (j < n) f(j, n - j);
-}
-#define VITRUN_LANES(j, count) [&](int j, int count) __attribute__((always_inline))
-
-// Writes the low byte of the first `count` lanes, nothing beyond.
-inline void store_bytes(uint8_t* p, Ints x, int count) {
-  if (count == kLanes) return store_bytes(p, x);
-  uint8_t bytes[kLanes];
-  store_bytes(bytes, x);
-  std::memcpy(p, bytes, static_cast<size_t>(count));
-}
-
-// A Quantizer in lanes; see kernels.h for what it computes and why NaN gives code 0.
-struct LaneQuantizer {
-  Floats inv_scale, low, high;
-  Ints zero;
-
-  explicit LaneQuantizer(Quantizer q)
-      : inv_scale(splat(q.inv_scale)),
-        low(splat(static_cast<float>(-q.zero))),
-        high(splat(static_cast<float>(q.max_code - q.zero))),
-        zero(splat(q.zero)) {}
-  // Of 16 columns.
-  LaneQuantizer(const ColumnQuantizers& q, int column)
-      : inv_scale(load(q.inv_scale + column, kLanes)),
-        low(load(q.low + column, kLanes)),
-        high(load(q.high + column, kLanes)),
-        zero(load(q.zero + column, kLanes)) {}
-
-  Ints operator()(Floats x) const {
-    return round_to_int(min(max(x * inv_scale, low), high)) + zero;
-  }
-};
-
-// Clears the codes of a row between round_up(n, 16) and round_up(n, 32).
-inline void clear_padding(uint8_t* codes, int n) {
-  const int written = round_up(n, kLanes);
-  if (written < round_up(n, kDepthAlign)) store_bytes(codes + written, splat(0));
-}
+namespace vitrun::VITRUN_FAMILY {
 
 // Quantizes the row whose columns j .. j + count are value(j, count); returns the sum of the codes.
 template <class Value>
-inline int32_t quantize_row(int n, const LaneQuantizer& quantizer, uint8_t* codes, Value value) {
+static inline int32_t quantize_row(int n, const LaneQuantizer& quantizer, uint8_t* codes,
+                                   Value value) {
   Ints sum = splat(0);
   for_lanes(
       n, VITRUN_LANES(j, count) {
@@ -85,7 +42,7 @@ constexpr int kRowBlock = 4;
 
 // Calls f(first, rows) for blocks of at most kRowBlock of m rows.
 template <class F>
-inline void for_row_blocks(int32_t m, F f) {
+static inline void for_row_blocks(int32_t m, F f) {
   for (int32_t i = 0; i < m; i += kRowBlock) f(i, m - i < kRowBlock ? m - i : kRowBlock);
 }
 
@@ -93,14 +50,14 @@ struct RowMoments {
   float mean, inv_deviation;
 };
 
-inline float row_mean(const float* x, int c) {
+static inline float row_mean(const float* x, int c) {
   Floats sum = splat(0.0f);
   for_lanes(
       c, VITRUN_LANES(j, count) { sum = sum + load(x + j, count); });
   return sum_lanes(sum) / static_cast<float>(c);
 }
 
-inline float row_variance(const float* x, int c, float mean) {
+static inline float row_variance(const float* x, int c, float mean) {
   Floats squares = splat(0.0f);
   for_lanes(
       c, VITRUN_LANES(j, count) {
@@ -110,7 +67,8 @@ inline float row_variance(const float* x, int c, float mean) {
   return sum_lanes(squares) / static_cast<float>(c);
 }
 
-inline void block_moments(const NormArgs& args, int32_t first, int rows, RowMoments* moments) {
+static inline void block_moments(const NormArgs& args, int32_t first, int rows,
+                                 RowMoments* moments) {
   const float* x = args.x + first * args.x_stride;
   for (int r = 0; r < rows; r++) moments[r].mean = row_mean(x + r * args.x_stride, args.c);
   for (int r = 0; r < rows; r++) {
@@ -119,8 +77,8 @@ inline void block_moments(const NormArgs& args, int32_t first, int rows, RowMome
   }
 }
 
-inline Floats normalized(const NormArgs& args, const float* x, const RowMoments& moments, int j,
-                         int count) {
+static inline Floats normalized(const NormArgs& args, const float* x, const RowMoments& moments,
+                                int j, int count) {
   const Floats unit = (load(x + j, count) - splat(moments.mean)) * splat(moments.inv_deviation);
   return fma(unit, load(args.gamma + j, count), load(args.beta + j, count));
 }
@@ -157,7 +115,7 @@ void layernorm_codes_rows(const NormArgs& args, Quantizer q, uint8_t* codes, int
 }
 
 // Row i of scores + bias + mask, columns j .. j + count.
-inline Floats masked_scores(const SoftmaxArgs& args, int64_t i, int j, int count) {
+static inline Floats masked_scores(const SoftmaxArgs& args, int64_t i, int j, int count) {
   Floats v = load(args.scores + i * args.score_stride + j, count);
   if (args.bias) v = v + load(args.bias + i * args.bias_stride + j, count);
   if (args.region) {
@@ -167,7 +125,7 @@ inline Floats masked_scores(const SoftmaxArgs& args, int64_t i, int j, int count
   return v;
 }
 
-inline float highest_score(const SoftmaxArgs& args, int64_t i) {
+static inline float highest_score(const SoftmaxArgs& args, int64_t i) {
   const Floats lowest = splat(-__builtin_inff());
   Floats top = lowest;
   for_lanes(
@@ -177,7 +135,7 @@ inline float highest_score(const SoftmaxArgs& args, int64_t i) {
   return max_lanes(top);
 }
 
-inline float sum_of_exponentials(const SoftmaxArgs& args, int64_t i, float highest) {
+static inline float sum_of_exponentials(const SoftmaxArgs& args, int64_t i, float highest) {
   Floats sum = splat(0.0f);
   for_lanes(
       args.n, VITRUN_LANES(j, count) {
@@ -189,8 +147,8 @@ inline float sum_of_exponentials(const SoftmaxArgs& args, int64_t i, float highe
 
 // `offset`, rate log2(s sum_j exp(v_j - highest)), turns a distance from the highest score into a
 // code.
-inline void store_log_planes(const SoftmaxArgs& args, const Table64& table, int64_t i,
-                             float highest, float offset) {
+static inline void store_log_planes(const SoftmaxArgs& args, const Table64& table, int64_t i,
+                                    float highest, float offset) {
   // Entry 63 is 0 whatever the bits, and codes beyond mean 0 as well: the clamp may stop there.
   const Floats step = splat(args.rate * 0x1.715476p0f);  // rate log2 e
   const Floats limit = splat(args.bits < 6 ? static_cast<float>(1 << args.bits) : 63.0f);
@@ -205,8 +163,8 @@ inline void store_log_planes(const SoftmaxArgs& args, const Table64& table, int6
       });
 }
 
-inline void store_step_planes(const SoftmaxArgs& args, const StepCodes& steps, int64_t i,
-                              float highest, float sum) {
+static inline void store_step_planes(const SoftmaxArgs& args, const StepCodes& steps, int64_t i,
+                                     float highest, float sum) {
   const float inverse = 1 / sum;
   const Floats fine_codes = splat(static_cast<float>(steps.fine_codes));
   const Floats coarse_top = splat(static_cast<float>(steps.coarse_top));
@@ -229,7 +187,7 @@ inline void store_step_planes(const SoftmaxArgs& args, const StepCodes& steps, i
 
 // store(row, highest, sum of exponentials) writes a row's planes but for their padding.
 template <class Store>
-inline void softmax_planes(const SoftmaxArgs& args, Store store) {
+static inline void softmax_planes(const SoftmaxArgs& args, Store store) {
   const int padded = round_up(args.n, kDepthAlign);
   for_row_blocks(args.m, [&](int32_t first, int rows) {
     float highest[kRowBlock], sum[kRowBlock];
@@ -302,8 +260,8 @@ void pack_row_panels(const uint8_t* codes, int64_t stride, int32_t n, int32_t k,
 }
 
 // `count` columns of the codes as one panel.
-inline void pack_column_panel(const uint8_t* codes, int64_t stride, int32_t k, int count,
-                              Ints middle, uint8_t* panel, int32_t* column_sum) {
+static inline void pack_column_panel(const uint8_t* codes, int64_t stride, int32_t k, int count,
+                                     Ints middle, uint8_t* panel, int32_t* column_sum) {
   const Ints byte = splat(255);
   Ints sum = splat(0);
   for (int32_t d = 0; d < round_up(k, kDepthAlign); d += 4, panel += 64) {
@@ -350,7 +308,7 @@ void combine_plane_rows(const int32_t* hi, const int32_t* lo, int64_t raw_stride
 }
 
 template <class Function>
-inline void map_floats(const float* x, int64_t count, float* y, Function function) {
+static inline void map_floats(const float* x, int64_t count, float* y, Function function) {
   for (int64_t i = 0; i < count; i += kLanes) {
     const int lanes = count - i < kLanes ? static_cast<int>(count - i) : kLanes;
     store(y + i, function(load(x + i, lanes)), lanes);
@@ -366,21 +324,5 @@ void gelu_floats(const float* x, int64_t count, float* y) {
 }
 
 // The table of an ISA: its GEMM and the functions above.
-constexpr Kernels make_kernels(const char* name, void (*gemm)(const GemmArgs&)) {
-  return {name,
-          gemm,
-          layernorm_rows,
-          layernorm_codes_rows,
-          quantize_rows,
-          softmax_codes_rows,
-          sum_code_rows,
-          map_code_rows,
-          pack_row_panels,
-          pack_column_panels,
-          combine_plane_rows,
-          exp_floats,
-          gelu_floats};
-}
 
-}  // namespace
-}  // namespace vitrun
+}  // namespace vitrun::VITRUN_FAMILY

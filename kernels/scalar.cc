@@ -4,6 +4,7 @@
 #include "kernels/epilogue-inl.h"
 #include "kernels/kernels.h"
 #include "kernels/pack.h"
+#include "kernels/rowops-inl.h"
 
 namespace vitrun {
 

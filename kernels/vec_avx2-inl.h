@@ -13,6 +13,8 @@
 #error "compile this file with the flags that kernels/flags.cmake gives it"
 #endif
 
+#define VITRUN_FAMILY avx2_rows  // see family-inl.h
+
 namespace vitrun {
 namespace {
 

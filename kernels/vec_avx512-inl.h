@@ -11,6 +11,8 @@
 #error "compile this file with the flags that kernels/flags.cmake gives it"
 #endif
 
+#define VITRUN_FAMILY avx512_rows  // see family-inl.h
+
 namespace vitrun {
 namespace {
 

@@ -9,6 +9,8 @@
 
 #include "kernels/tail-inl.h"
 
+#define VITRUN_FAMILY neon_rows  // see family-inl.h
+
 namespace vitrun {
 namespace {
 

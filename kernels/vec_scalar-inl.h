@@ -1,11 +1,13 @@
-// The 16-lane vector of vecmath-inl.h and rowops-inl.h in plain C++; its functions define what the
-// same functions mean in vec_avx2-inl.h, vec_avx512-inl.h and vec_neon-inl.h. Included once by one
-// ISA file; all names are local to that file, so that no code built for an ISA leaks into common
-// code.
+// The 16-lane vector of vecmath-inl.h, lanes-inl.h and rowops-inl.h in plain C++; its functions
+// define what the same functions mean in vec_avx2-inl.h, vec_avx512-inl.h and vec_neon-inl.h.
+// Included once by one ISA file; all names are local to that file, so that no code built for an ISA
+// leaks into common code.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
+
+#define VITRUN_FAMILY scalar_rows  // see family-inl.h
 
 namespace vitrun {
 namespace {

@@ -1,0 +1,47 @@
+// The table of an ISA: its own GEMM, and the row kernels of its vector's family, VITRUN_FAMILY
+// (vec_*-inl.h): one copy, which the family's first ISA compiles (rowops-inl.h).
+#pragma once
+
+#include <type_traits>
+
+#include "kernels/kernels.h"
+
+namespace vitrun {
+
+template <class Pointer>
+using Called = std::remove_pointer_t<Pointer>;
+
+namespace VITRUN_FAMILY {
+Called<decltype(Kernels::layernorm)> layernorm_rows;
+Called<decltype(Kernels::layernorm_codes)> layernorm_codes_rows;
+Called<decltype(Kernels::quantize)> quantize_rows;
+Called<decltype(Kernels::softmax_codes)> softmax_codes_rows;
+Called<decltype(Kernels::sum_rows)> sum_code_rows;
+Called<decltype(Kernels::map_rows)> map_code_rows;
+Called<decltype(Kernels::pack_rows)> pack_row_panels;
+Called<decltype(Kernels::pack_columns)> pack_column_panels;
+Called<decltype(Kernels::combine_planes)> combine_plane_rows;
+Called<decltype(Kernels::exp)> exp_floats;
+Called<decltype(Kernels::gelu)> gelu_floats;
+}  // namespace VITRUN_FAMILY
+
+namespace {
+
+constexpr Kernels make_kernels(const char* name, void (*gemm)(const GemmArgs&)) {
+  return {name,
+          gemm,
+          VITRUN_FAMILY::layernorm_rows,
+          VITRUN_FAMILY::layernorm_codes_rows,
+          VITRUN_FAMILY::quantize_rows,
+          VITRUN_FAMILY::softmax_codes_rows,
+          VITRUN_FAMILY::sum_code_rows,
+          VITRUN_FAMILY::map_code_rows,
+          VITRUN_FAMILY::pack_row_panels,
+          VITRUN_FAMILY::pack_column_panels,
+          VITRUN_FAMILY::combine_plane_rows,
+          VITRUN_FAMILY::exp_floats,
+          VITRUN_FAMILY::gelu_floats};
+}
+
+}  // namespace
+}  // namespace vitrun
