@@ -20,10 +20,27 @@ demo: CMAKE_FLAGS += -DBUILD_TESTING=OFF
 demo: all
 	$(BUILD)/vitrun --demo
 
-# The suite under sanitizers, and what reads the sources: longer than CI.
-check:
-	$(MAKE) test BUILD=build-asan CMAKE_FLAGS="-DVITRUN_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo"
-	tests/check_sources
+# The suite under sanitizers (tests/tsan.supp says what of it ThreadSanitizer leaves out), what reads the sources, and SECONDS
+# of mixed load: longer than CI.
+check: SECONDS = 600
+check: test lint
+	$(MAKE) test BUILD=build-asan CMAKE_FLAGS="$(CMAKE_FLAGS) -DVITRUN_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo"
+	TSAN_OPTIONS=suppressions=$(CURDIR)/tests/tsan.supp \
+	  $(MAKE) test BUILD=build-tsan CMAKE_FLAGS="$(CMAKE_FLAGS) -DVITRUN_SANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo"
+	tests/soak $(SECONDS) $(CURDIR) $(BUILD)
+
+# What tools say about the sources; needs clang-tidy and cppcheck.
+lint: all
+	tests/lint $(CURDIR) $(BUILD)
+
+# Lines that the suite runs, by file and folder; needs gcovr.
+coverage:
+	$(MAKE) test BUILD=build-coverage CMAKE_FLAGS="$(CMAKE_FLAGS) -DCMAKE_CXX_FLAGS=--coverage -DCMAKE_BUILD_TYPE=Debug"
+	tests/coverage $(CURDIR) build-coverage
+
+# Five guards taken out in turn: a test must fail each time.
+guards:
+	tests/check_guards $(CURDIR) build-guards
 
 # Debian packages vitrun, libvitrun0 and libvitrun-dev, into build-deb; needs dpkg-dev.
 deb:
@@ -54,6 +71,6 @@ install: all
 	cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean:
-	rm -rf $(BUILD) build-asan build-fuzz build-aarch64 build-deb
+	rm -rf $(BUILD) build-asan build-tsan build-coverage build-guards build-fuzz build-aarch64 build-deb
 
-.PHONY: all configure test demo check aarch64 deb determinism fuzz install clean
+.PHONY: all configure test demo check lint coverage guards aarch64 deb determinism fuzz install clean

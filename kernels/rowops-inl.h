@@ -366,7 +366,7 @@ void gelu_floats(const float* x, int64_t count, float* y) {
 }
 
 // The table of an ISA: its GEMM and the functions above.
-constexpr Kernels make_kernels(const char* name, void (*gemm)(const GemmArgs&)) {
+constexpr Kernels make_kernels(const char* name, void (*gemm)(const GemmArgs&)) noexcept {
   return {name,
           gemm,
           layernorm_rows,
