@@ -36,6 +36,7 @@ lint: all
 # Lines that the suite runs, by file and folder; needs gcovr.
 coverage:
 	$(MAKE) all BUILD=build-coverage CMAKE_FLAGS="$(CMAKE_FLAGS) -DCMAKE_CXX_FLAGS='--coverage -fprofile-update=atomic' -DCMAKE_BUILD_TYPE=Debug -DBUILD_TESTING=ON"
+	find build-coverage -name '*.gcda' -delete  # of another build: programs would complain on stderr
 	ctest --test-dir build-coverage -E "check_|lint" -j$(JOBS) > build-coverage/ctest.log || { cat build-coverage/ctest.log; exit 1; }
 	tests/coverage $(CURDIR) build-coverage
 
