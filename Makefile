@@ -20,15 +20,34 @@ demo: CMAKE_FLAGS += -DBUILD_TESTING=OFF
 demo: all
 	$(BUILD)/vitrun --demo
 
-# The suite under sanitizers, and what reads the sources: longer than CI.
-check:
-	$(MAKE) test BUILD=build-asan CMAKE_FLAGS="-DVITRUN_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo"
-	tests/check_sources
-	cmake -S . -B build-tsan -DVITRUN_SANITIZE=thread -DVITRUN_TOOLS=OFF -DVITRUN_PROGRAMS=OFF -DBUILD_TESTING=OFF \
+# The suite under sanitizers (tests/tsan.supp says what of it ThreadSanitizer leaves out), what reads the sources, and SECONDS
+# of mixed load: longer than CI.
+check: SECONDS = 600
+check: test lint
+	$(MAKE) test BUILD=build-asan CMAKE_FLAGS="$(CMAKE_FLAGS) -DVITRUN_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo"
+	TSAN_OPTIONS=suppressions=$(CURDIR)/tests/tsan.supp \
+	  $(MAKE) test BUILD=build-tsan CMAKE_FLAGS="$(CMAKE_FLAGS) -DVITRUN_SANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo"
+	cmake -S . -B build-tsan-library -DVITRUN_SANITIZE=thread -DVITRUN_TOOLS=OFF -DVITRUN_PROGRAMS=OFF -DBUILD_TESTING=OFF \
 	  -DCMAKE_BUILD_TYPE=RelWithDebInfo > /dev/null
-	cmake --build build-tsan -j$(JOBS)
-	$(CC) -O2 -fsanitize=thread -Iruntime runtime/examples/threads.c build-tsan/libvitrun.a -lstdc++ -lm -o build-tsan/threads
-	build-tsan/threads models/cifar10/vit.qbin 8 1000
+	cmake --build build-tsan-library -j$(JOBS)
+	$(CC) -O2 -fsanitize=thread -Iruntime runtime/examples/threads.c build-tsan-library/libvitrun.a -lstdc++ -lm -o build-tsan-library/threads
+	build-tsan-library/threads models/cifar10/vit.qbin 8 1000
+	tests/soak $(SECONDS) $(CURDIR) $(BUILD)
+
+# What tools say about the sources; needs clang-tidy and cppcheck.
+lint: all
+	tests/lint $(CURDIR) $(BUILD)
+
+# Lines that the suite runs, by file and folder; needs gcovr.
+coverage:
+	$(MAKE) all BUILD=build-coverage CMAKE_FLAGS="$(CMAKE_FLAGS) -DCMAKE_CXX_FLAGS='--coverage -fprofile-update=atomic' -DCMAKE_BUILD_TYPE=Debug -DBUILD_TESTING=ON"
+	find build-coverage -name '*.gcda' -delete  # of another build: programs would complain on stderr
+	ctest --test-dir build-coverage -E "check_|lint" -j$(JOBS) > build-coverage/ctest.log || { cat build-coverage/ctest.log; exit 1; }
+	tests/coverage $(CURDIR) build-coverage
+
+# Five guards taken out in turn: a test must fail each time.
+guards:
+	tests/check_guards $(CURDIR) build-guards
 
 # Debian packages vitrun, libvitrun0 and libvitrun-dev, into build-deb; needs dpkg-dev.
 deb:
@@ -52,15 +71,17 @@ determinism: test
 qemu:
 	tests/qemu $(CURDIR) build-qemu
 
-# Every reader of untrusted bytes under sanitizers, SECONDS each; needs clang.
+# Every reader of untrusted bytes, the C ABI and the kernels under sanitizers, SECONDS a target; needs clang. What was found
+# and executed is kept in FUZZ and added to.
 SECONDS ?= 60
+FUZZ ?= build-fuzz
 fuzz: all
-	tests/fuzz $(CURDIR) $(BUILD) build-fuzz $(SECONDS)
+	tests/fuzz $(CURDIR) $(BUILD) $(FUZZ) $(SECONDS)
 
 install: all
 	cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean:
-	rm -rf $(BUILD) build-asan build-tsan build-fuzz build-qemu build-aarch64 build-deb
+	rm -rf $(BUILD) build-asan build-tsan build-tsan-library build-qemu build-coverage build-guards build-fuzz build-aarch64 build-deb
 
-.PHONY: all configure test demo check aarch64 deb determinism qemu fuzz install clean
+.PHONY: all configure test demo check lint coverage guards aarch64 deb determinism qemu fuzz install clean

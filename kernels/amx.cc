@@ -87,10 +87,8 @@ void multiply_block(TileBlock b, int depth, int rows) {
   if constexpr (kRowTiles == 2 && kPanels == 2) _tile_zero(3);
   for (; depth >= kTileDepth; depth -= kTileDepth) {
     multiply_step<kRowTiles, kPanels>(b);
-    for (int i = 0; i < kBlock; i++) {
-      b.a[i] += kTileDepth;
-      b.w[i] += kTileBytes;
-    }
+    for (int i = 0; i < kRowTiles; i++) b.a[i] += kTileDepth;
+    for (int i = 0; i < kPanels; i++) b.w[i] += kTileBytes;
   }
   if (depth > 0) {
     alignas(64) uint8_t half[kBlock][kTileBytes];

@@ -27,7 +27,7 @@ Called<decltype(Kernels::gelu)> gelu_floats;
 
 namespace {
 
-constexpr Kernels make_kernels(const char* name, void (*gemm)(const GemmArgs&)) {
+constexpr Kernels make_kernels(const char* name, void (*gemm)(const GemmArgs&)) noexcept {
   return {name,
           gemm,
           VITRUN_FAMILY::layernorm_rows,

@@ -1,6 +1,6 @@
 # Each ISA file is compiled for its ISA and nothing else is: common code runs on any CPU of the
 # family. A file of another architecture compiles to nothing.
-set(kernel_common_flags -fno-math-errno)
+set(kernel_common_flags -fno-math-errno -fno-stack-protector)
 file(GLOB kernel_files ${CMAKE_SOURCE_DIR}/kernels/*.cc)
 set_source_files_properties(${kernel_files} PROPERTIES COMPILE_OPTIONS "${kernel_common_flags}")
 

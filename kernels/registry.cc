@@ -14,7 +14,7 @@ namespace vitrun {
 namespace {
 
 constexpr const Kernels* kTables[] = {
-#define VITRUN_ISA(name, table, features) &table,
+#define VITRUN_ISA(name, table, features) &(table),
 #include "kernels/isa.def"
 };
 

@@ -323,6 +323,4 @@ void gelu_floats(const float* x, int64_t count, float* y) {
   map_floats(x, count, y, [](Floats v) { return gelu_lanes(v); });
 }
 
-// The table of an ISA: its GEMM and the functions above.
-
 }  // namespace vitrun::VITRUN_FAMILY

@@ -1,6 +1,7 @@
 // vitlrp: which layers matter, by layer-wise relevance.
 #include <malloc.h>
 
+#include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -36,9 +37,11 @@ struct Work {
 // "i/n": this process takes the images i, i + n, ... of those there are.
 void take_shard(const std::string& shard, Work& work) {
   int index = 0, count = 0;
-  char rest = 0;
-  if (std::sscanf(shard.c_str(), "%d/%d%c", &index, &count, &rest) != 2 || count < 1 || index < 0 ||
-      index >= count)
+  const char* const end = shard.data() + shard.size();
+  const auto index_end = std::from_chars(shard.data(), end, index);
+  const bool parts = index_end.ec == std::errc() && index_end.ptr != end && *index_end.ptr == '/';
+  const auto count_end = std::from_chars(parts ? index_end.ptr + 1 : end, end, count);
+  if (!parts || count_end.ec != std::errc() || count_end.ptr != end || index < 0 || index >= count)
     throw UsageError(cat("--shard must be I/N with 0 <= I < N, got '", shard, "'"));
   std::vector<int> targets;
   for (int64_t i = index; i < work.count; i += count)

@@ -1,5 +1,6 @@
 #include "models/json.h"
 
+#include <filesystem>
 #include <fstream>
 #include <set>
 #include <vector>
@@ -30,8 +31,11 @@ nlohmann::json parse_json(std::string_view text, const std::string& where, int m
 }
 
 nlohmann::json read_json(const std::string& path, int max_depth) {
+  std::error_code error;
+  const auto size = std::filesystem::file_size(path, error);  // of a device: an error
   std::ifstream in(path, std::ios::binary);
-  if (!in) throw FileError(cat(path, ": cannot open"));
+  if (error || !in) throw FileError(cat(path, ": cannot open"));
+  if (size > kMaxJsonBytes) fail(path, ": ", size, " bytes are too many for JSON");
   return parse_json(std::string((std::istreambuf_iterator<char>(in)), {}), path, max_depth);
 }
 

@@ -12,7 +12,8 @@ namespace vitrun {
 // nest deeper than `max_depth` (1: a flat object).
 nlohmann::json parse_json(std::string_view text, const std::string& where, int max_depth);
 
-// The same of a file.
+// The same of a file of at most so many bytes.
+constexpr size_t kMaxJsonBytes = 64 << 20;
 nlohmann::json read_json(const std::string& path, int max_depth);
 
 }  // namespace vitrun

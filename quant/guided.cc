@@ -247,7 +247,7 @@ SiteRange twin_range(double low, int m, int bits) {
   const double fine = -low / half, coarse = std::ldexp(fine, m);
   // A coarse step of 2^j grid steps, at most as many as make the grid step the fine one.
   int j = m, zero = 0;
-  double grid = fine;
+  double grid;
   for (;; j--) {
     grid = std::ldexp(coarse, -j);
     zero = static_cast<int>(std::nearbyint(-low / grid));

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
-#include <fstream>
 
 #include "models/status.h"
+#include "runtime/mapped_file.h"
 
 namespace vitrun {
 namespace {
@@ -49,7 +49,8 @@ Sample parse_line(const std::string& line, const fs::path& folder, const std::st
   const size_t end = line.find_last_not_of(" \t\r"), space = line.find_last_of(" \t", end);
   Sample s;
   s.path = (folder / line.substr(0, end + 1)).string();
-  if (fs::is_regular_file(s.path)) return s;
+  std::error_code ignored;
+  if (fs::is_regular_file(s.path, ignored)) return s;
   if (space != std::string::npos) {
     const char *first = line.data() + space + 1, *last = line.data() + end + 1;
     const auto [stop, error] = std::from_chars(first, last, s.label);
@@ -57,22 +58,30 @@ Sample parse_line(const std::string& line, const fs::path& folder, const std::st
       fail(where, ": '", std::string(first, last), "' is no class index");
     s.path = (folder / line.substr(0, line.find_last_not_of(" \t", space) + 1)).string();
   }
-  if (!fs::is_regular_file(s.path)) fail(where, ": there is no file '", s.path, "'");
+  if (!fs::is_regular_file(s.path, ignored)) fail(where, ": there is no file '", s.path, "'");
   return s;
 }
 
 std::vector<Sample> from_list(const std::string& list) {
-  std::ifstream in(list);
-  if (!in) fail(list, ": cannot read this list of images");
-  std::vector<Sample> out;
-  std::string line;
-  for (int number = 1; std::getline(in, line); number++)
-    if (line.find_first_not_of(" \t\r") != std::string::npos)
-      out.push_back(parse_line(line, fs::path(list).parent_path(), cat(list, ":", number)));
-  return out;
+  const MappedFile file(list);
+  const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
+                              file.bytes().size());
+  return parse_list(text, fs::path(list).parent_path().string(), list);
 }
 
 }  // namespace
+
+std::vector<Sample> parse_list(std::string_view text, const std::string& folder,
+                               const std::string& where) {
+  std::vector<Sample> out;
+  for (int number = 1; !text.empty(); number++) {
+    const std::string line(text.substr(0, text.find('\n')));
+    text.remove_prefix(std::min(line.size() + 1, text.size()));
+    if (line.find_first_not_of(" \t\r") != line.npos)
+      out.push_back(parse_line(line, folder, cat(where, ":", number)));
+  }
+  return out;
+}
 
 std::vector<Sample> load_samples(const std::string& list_or_dir) {
   std::vector<Sample> out;

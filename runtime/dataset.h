@@ -1,7 +1,9 @@
 // Lists of images: a text file or a folder.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace vitrun {
@@ -16,6 +18,9 @@ struct Sample {
 // images; sorted by name. Fails if there is none, on a label that is no number, or on a line's
 // missing file.
 std::vector<Sample> load_samples(const std::string& list_or_dir);
+// The lines of a LIST in `folder`; `where` names it in messages.
+std::vector<Sample> parse_list(std::string_view text, const std::string& folder,
+                               const std::string& where);
 
 // `count` of them, drawn without replacement by a fixed generator (SplitMix64); all, in order, if
 // count is not less than there are.

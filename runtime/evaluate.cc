@@ -13,7 +13,7 @@ namespace {
 int64_t rank_of(const float* logits, int classes, int c) {
   int64_t above = 0;
   for (int i = 0; i < classes; i++)
-    above += logits[i] > logits[c] || (logits[i] == logits[c] && i < c);
+    above += logits[i] > logits[c] || (i < c && logits[i] == logits[c]);
   return above;
 }
 

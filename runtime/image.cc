@@ -56,16 +56,20 @@ constexpr int64_t kMaxPixels = int64_t{128} << 20;
 
 using Bytes = std::span<const uint8_t>;
 
-uint32_t little32(Bytes bytes, size_t at) {
-  return bytes[at] | bytes[at + 1] << 8 | bytes[at + 2] << 16 | uint32_t{bytes[at + 3]} << 24;
+uint32_t big16(Bytes bytes, size_t at) {
+  return uint32_t{bytes[at]} << 8 | bytes[at + 1];
 }
 
 uint32_t big32(Bytes bytes, size_t at) {
-  return uint32_t{bytes[at]} << 24 | bytes[at + 1] << 16 | bytes[at + 2] << 8 | bytes[at + 3];
+  return big16(bytes, at) << 16 | big16(bytes, at + 2);
 }
 
-size_t big16(Bytes bytes, size_t at) {
-  return static_cast<size_t>(bytes[at] << 8 | bytes[at + 1]);
+uint32_t little16(Bytes bytes, size_t at) {
+  return uint32_t{bytes[at + 1]} << 8 | bytes[at];
+}
+
+uint32_t little32(Bytes bytes, size_t at) {
+  return little16(bytes, at + 2) << 16 | little16(bytes, at);
 }
 
 bool starts_with(Bytes bytes, std::string_view magic) {
@@ -161,7 +165,7 @@ void check_png(Bytes bytes, const std::string& where) {
 void check_bmp(Bytes bytes, const std::string& where, int width, int height) {
   if (bytes.size() < 30) fail_truncated(where, "BMP", "the header ends after the file");
   const bool core = little32(bytes, 14) == 12;
-  const uint32_t bits = core ? bytes[24] | bytes[25] << 8 : bytes[28] | bytes[29] << 8;
+  const uint32_t bits = little16(bytes, core ? 24 : 28);
   const uint64_t row = (uint64_t{bits} * static_cast<uint64_t>(width) + 31) / 32 * 4;
   if (little32(bytes, 10) + row * static_cast<uint64_t>(height) > bytes.size()) {
     fail_truncated(where, "BMP", "the pixels end after the file");

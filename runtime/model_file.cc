@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "models/json.h"
 #include "models/names.h"
 #include "models/status.h"
 #include "runtime/mapped_file.h"
@@ -11,8 +12,6 @@ namespace vitrun {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr size_t kMaxJsonBytes = 64 << 20;
 
 std::string read_text(const fs::path& path) {
   const MappedFile file(path.string());

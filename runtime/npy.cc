@@ -74,21 +74,23 @@ std::string shape_text(const Dims& dims) {
 }  // namespace
 
 Tensor read_npy(const std::string& path) {
-  const MappedFile file(path);
-  const std::string_view bytes(reinterpret_cast<const char*>(file.bytes().data()),
-                               file.bytes().size());
+  return parse_npy(MappedFile(path).bytes(), path);
+}
+
+Tensor parse_npy(std::span<const uint8_t> file, const std::string& where) {
+  const std::string_view bytes(reinterpret_cast<const char*>(file.data()), file.size());
   size_t data = 0;
-  const std::string_view header = read_header(bytes, path, &data);
-  const std::string_view type = value_of(header, "descr", path);
+  const std::string_view header = read_header(bytes, where, &data);
+  const std::string_view type = value_of(header, "descr", where);
   if (!type.starts_with("'<f4'"))
-    fail(path, ": elements are ", type.substr(0, std::min<size_t>(type.find(','), 40)),
+    fail(where, ": elements are ", type.substr(0, std::min<size_t>(type.find(','), 40)),
          ", expected float32 ('<f4')");
-  if (!value_of(header, "fortran_order", path).starts_with("False"))
-    fail(path, ": expected C order, found Fortran's");
-  const Dims dims = parse_shape(value_of(header, "shape", path), path);
+  if (!value_of(header, "fortran_order", where).starts_with("False"))
+    fail(where, ": expected C order, found Fortran's");
+  const Dims dims = parse_shape(value_of(header, "shape", where), where);
   const auto count = static_cast<uint64_t>(element_count(dims));
   if (count > bytes.size() / 4 || bytes.size() - data != count * 4)
-    fail(path, ": shape ", to_string(dims), " needs ", count, " float32, the file holds ",
+    fail(where, ": shape ", to_string(dims), " needs ", count, " float32, the file holds ",
          bytes.size() - data, " bytes");
   Tensor out(dims);
   if (count > 0) std::memcpy(out.data.data(), bytes.data() + data, bytes.size() - data);

@@ -126,7 +126,7 @@ Buffer QbinWriter::build(const std::string& where) const {
   std::memcpy(file.data(), &header, sizeof header);
   header.checksum = qbin_checksum(std::span(file).first(header.head_size));
   std::memcpy(file.data(), &header, sizeof header);
-  QbinFile(file, where);  // fails where the format's limits are not kept
+  const QbinFile checked(file, where);  // fails where the format's limits are not kept
   return file;
 }
 

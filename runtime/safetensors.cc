@@ -143,19 +143,25 @@ void check_finite(const std::vector<float>& data, const std::string& where) {
 
 }  // namespace
 
-SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path), file_(path) {
+SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path), mapping_(path) {
+  bytes_ = mapping_->bytes();
+  read_header();
+  check_coverage();
+}
+
+SafetensorsFile::SafetensorsFile(std::span<const uint8_t> bytes, const std::string& where)
+    : path_(where), bytes_(bytes) {
   read_header();
   check_coverage();
 }
 
 void SafetensorsFile::read_header() {
-  const std::string_view bytes(reinterpret_cast<const char*>(file_.bytes().data()),
-                               file_.bytes().size());
+  const std::string_view bytes(reinterpret_cast<const char*>(bytes_.data()), bytes_.size());
   const char* hint = foreign_format(bytes);
   if (bytes.size() < kPrefixBytes || *hint)
     fail(path_, ": not a .safetensors file", *hint ? hint : ": shorter than 8 bytes");
   uint64_t length = 0;
-  for (size_t i = kPrefixBytes; i-- > 0;) length = length << 8 | file_.bytes()[i];
+  for (size_t i = kPrefixBytes; i-- > 0;) length = length << 8 | bytes_[i];
   if (length > kMaxHeaderBytes)
     fail(path_, ": not a .safetensors file: header of ", length, " bytes, at most ",
          kMaxHeaderBytes, " expected");
@@ -190,7 +196,7 @@ void SafetensorsFile::check_coverage() const {
            ", expected ", end);
     end = info->end;
   }
-  const uint64_t data_bytes = file_.bytes().size() - data_begin_;
+  const uint64_t data_bytes = bytes_.size() - data_begin_;
   if (end != data_bytes)
     fail(path_, ": ", data_bytes - end, " bytes after the last tensor, which ends at byte ", end,
          " of the data");
@@ -201,7 +207,7 @@ Tensor SafetensorsFile::load(const std::string& name) const {
   const auto it = tensors_.find(name);
   if (it == tensors_.end()) fail(where, ": not in the file");
   const TensorInfo& info = it->second;
-  const uint8_t* bytes = file_.bytes().data() + data_begin_ + info.begin;
+  const uint8_t* bytes = bytes_.data() + data_begin_ + info.begin;
   const bool is_f32 = info.dtype == "F32", is_f16 = info.dtype == "F16";
   if (!is_f32 && !is_f16 && info.dtype != "BF16")
     fail(where, ": dtype ", info.dtype, " is not supported; expected F32, F16 or BF16");

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
+#include <span>
 #include <string>
 
 #include "models/tensor.h"
@@ -25,6 +27,8 @@ class SafetensorsFile {
  public:
   // Fails with the path, the tensor and the offence.
   explicit SafetensorsFile(const std::string& path);
+  // The same on bytes, which must stay; `where` names them in messages.
+  SafetensorsFile(std::span<const uint8_t> bytes, const std::string& where);
 
   const std::string& path() const { return path_; }
   const std::map<std::string, TensorInfo>& tensors() const { return tensors_; }
@@ -38,7 +42,8 @@ class SafetensorsFile {
   void check_coverage() const;
 
   std::string path_;
-  MappedFile file_;
+  std::optional<MappedFile> mapping_;
+  std::span<const uint8_t> bytes_;
   uint64_t data_begin_ = 0;  // of the data section in the file
   std::map<std::string, TensorInfo> tensors_;
 };

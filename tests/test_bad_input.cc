@@ -191,6 +191,9 @@ std::vector<Row> qbin_model_rows() {
       {"patch", key("model.patch", I{0}), f + "configuration: patch size is 0"},
       {"deep", first("model.depths", I{1000}), f + "configuration: depth is 1000"},
       {"heads", first("model.heads", I{3}), f + "configuration: embed_dim 16 is no multiple"},
+      {"huge in a list", first("model.depths", I{1} << 40), f + "model.depths holds 1099511627776"},
+      {"three sides", key("model.image_size", std::vector<I>{16, 16, 3}),
+       f + "model.image_size has 3"},
       {"image", key("model.image_size", std::vector<I>{16, 18}), f + "configuration: image 16x18"},
       {"filter", key("preprocess.resize", "nearest"), f + "preprocess.resize is 'nearest'"},
       {"crop", key("preprocess.crop_pct", 0.0), f + "configuration: crop_pct is 0"},
@@ -232,6 +235,12 @@ std::vector<Row> qbin_model_rows() {
        f + "tensor 'blocks.0.attn.qkv.weight_scale' holds 0 at 0"},
       {"impossible sum", parts([&](Parts& p) { p.tensors.at(qkv + "_sum").bytes[1] = 0x7f; }),
        f + "tensor 'blocks.0.attn.qkv.weight_sum' holds 32"},
+      {"norm of codes",
+       parts([](Parts& p) { p.tensors["norm.weight"] = p.tensors["head.weight"]; }),
+       f + "tensor 'norm.weight' has the wrong type, expected F32 or F16"},
+      {"another norm's shape",
+       parts([](Parts& p) { p.tensors["norm.weight"] = p.tensors["pos_embed"]; }),
+       f + "tensor 'norm.weight' is ["},
       {"infinite norm", first_float("norm.weight", INFINITY), f + "tensor 'norm.weight' holds inf"},
   };
 }

@@ -40,6 +40,8 @@ TEST_CASE("the C ABI gives the engine's bits, in any batch") {
   const vit_session_options options = {sizeof options, 2, 3, "scalar"};
   Handles h(&options);
   CHECK(std::string(vit_session_isa(h.session)) == "scalar");
+  CHECK(std::string(vit_isa_names()).ends_with("scalar"));
+  CHECK(vit_session_memory(h.session) > 3 * 3 * 32 * 32 * sizeof(float));  // three images at least
   const QuantModel model(QbinFile::open(kModel));
   const ModelConfig& c = model.config();
   CHECK(vit_model_classes(h.model) == c.num_classes);

@@ -157,6 +157,8 @@ TEST_CASE("lists: errors name the line") {
   const std::pair<std::string, const char*> table[] = {
       {"a.png 1\nb.png 2\n", "list.txt:2: there is no file '"},
       {"a.png cat\n", "list.txt:1: 'cat' is no class index"},
+      {std::string(300, 'a') + "\n",
+       "list.txt:1: there is no file '"},  // longer than a name may be
       {"a.png -1\n", "list.txt:1: '-1' is no class index"},
       {"a.png 1.5\n", "list.txt:1: '1.5' is no class index"},
       {"a.png 1000001\n", "list.txt:1: '1000001' is no class index"},

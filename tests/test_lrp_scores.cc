@@ -195,6 +195,8 @@ TEST_CASE("cli: vitlrp refuses wrong use and bad files") {
     CHECK(done.status == row.status);
     CHECK(done.err.find(row.says) != std::string::npos);
   }
+  for (const char* shard : {"", "1", "2/2", "-1/2", "0/0", "0/2x", "x/2", "1/", "99999999999/2"})
+    CHECK(execute({"vitlrp", "-w", vit, "--raw", input, "--shard", shard}).status == 2);
 }
 
 }  // namespace
