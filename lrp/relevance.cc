@@ -100,7 +100,8 @@ void RelevanceEngine::score(const Node& node, const Tensor& value, const Flow& f
 }
 
 ImageRelevance RelevanceEngine::explain(Reference& forward, const Tensor& image, int target,
-                                        bool heatmap, const FlowObserver& observe) const {
+                                        bool heatmap, const FlowObserver& observe,
+                                        const std::vector<float>& direction) const {
   std::vector<Tensor> values = forward.run_keeping(image, end_);
   const Tensor& logits = values.back();
   ImageRelevance out;
@@ -114,6 +115,7 @@ ImageRelevance RelevanceEngine::explain(Reference& forward, const Tensor& image,
   flows.back().relevance.assign(logits.data.size(), 0);
   flows.back().relevance[static_cast<size_t>(out.target)] = 1;
   flows.back().gradient = flows.back().relevance;
+  if (!direction.empty()) flows.back().gradient.assign(direction.begin(), direction.end());
   std::vector<float> row;  // of the rollout
   double absorbed = 0;     // relevance that had nowhere to go
   for (int i = static_cast<int>(values.size()) - 1; i >= end_; i--) {

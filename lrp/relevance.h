@@ -28,7 +28,7 @@ struct ImageRelevance {
   std::vector<float> heatmap;
 };
 
-// Called for every node of the walk with what arrived at its output; for tests.
+// Called for every node of the walk with what arrived at its output.
 using FlowObserver = std::function<void(int node, const Flow& flow)>;
 
 // Images are shared among threads, each of which walks one at a time; memory is one forward pass's
@@ -47,9 +47,11 @@ class RelevanceEngine {
   // The node the walk ends with: the embedding.
   int embedding() const { return end_; }
 
-  // For tests: one image [1, 3, H, W].
+  // One image [1, 3, H, W], every flow observable. Gradients are those of the target's logit, or
+  // of the sum of direction[c] logit[c], if a direction [classes] is given.
   ImageRelevance explain(Reference& forward, const Tensor& image, int target, bool heatmap,
-                         const FlowObserver& observe = {}) const;
+                         const FlowObserver& observe = {},
+                         const std::vector<float>& direction = {}) const;
 
  private:
   void score(const Node& node, const Tensor& value, const Flow& flow, ImageRelevance& out) const;

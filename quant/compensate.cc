@@ -8,6 +8,7 @@
 
 #include "kernels/pack.h"
 #include "models/status.h"
+#include "quant/gradients.h"
 #include "quant/reparam.h"
 #include "runtime/fake_quant.h"
 
@@ -19,7 +20,9 @@ namespace {
 
 constexpr double kDampings[] = {0.01, 0.1, 0.3, 1, 3};  // of the mean of H's diagonal
 constexpr double kDampingAlone = 0.1;                   // where there are too few images to compare
-constexpr size_t kBlock = 64;                           // columns rounded between matrix products
+constexpr double kEvenly = 0.05;  // part of a token's weight that its gradient does not decide
+constexpr int kDescents = 2, kPasses = 2;  // fits of the scales, and passes over the codes before
+constexpr size_t kBlock = 64;              // columns rounded between matrix products
 
 using Doubles = std::vector<double>;
 
@@ -131,9 +134,41 @@ void refit_scales(const Doubles& hessian, const Tensor& weight, WeightCodes& cod
   }
 }
 
-// 1 / sqrt(|x|^2 + mean |x|^2) of every row, so that a few tokens with massive activations, which
-// the next LayerNorm makes as small as the others, do not decide alone.
-std::vector<float> row_weights(const Tensor& inputs) {
+// Coordinate descent on (w^ - w) (H + damping) (w^ - w)^T: each code in turn the best as the others
+// are. The rows are parted among the threads.
+void descend(const Doubles& hessian, double damping, const Tensor& weight, WeightCodes& codes,
+             ThreadPool& pool) {
+  const size_t n = static_cast<size_t>(codes.n), k = static_cast<size_t>(codes.k);
+  std::vector<float> h(hessian.begin(), hessian.end());
+  const double added = std::max(damping * mean_diagonal(hessian, k), 1e-12);
+  for (size_t i = 0; i < k; i++) h[i * (k + 1)] += static_cast<float>(added);
+  Tensor e = dequantize_weight(codes);
+  for (size_t i = 0; i < e.data.size(); i++) e.data[i] -= weight.data[i];
+  std::vector<float> slope(n * k);  // e (H + damping)
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, codes.n, codes.k, codes.k, 1,
+              e.data.data(), codes.k, h.data(), codes.k, 0, slope.data(), codes.k);
+  const auto visit = [&](size_t at) {
+    const size_t row = at / k, column = at % k;
+    const float* of_column = h.data() + column * k;
+    const float wanted = weight.data[at] + e.data[at] - slope[at] / of_column[column];
+    const int code = quantize(wanted, codes.ranges[row], codes.bits);
+    if (code == codes.codes[at]) return;
+    codes.codes[at] = static_cast<uint8_t>(code);
+    const float now = dequantize(code, codes.ranges[row]) - weight.data[at],
+                step = now - e.data[at];
+    e.data[at] = now;
+    for (size_t i = 0; i < k; i++) slope[row * k + i] += step * of_column[i];
+  };
+  pool.run([&](int thread) {
+    for (size_t row = static_cast<size_t>(thread); row < n; row += static_cast<size_t>(pool.size()))
+      for (size_t i = 0; i < kPasses * k; i++) visit(row * k + i % k);
+  });
+}
+
+// sqrt(g / (|x|^2 + mean |x|^2)) of every row, so that a few tokens with massive activations, which
+// the next LayerNorm makes as small as the others, do not decide alone; g = kEvenly + (1 - kEvenly)
+// |G| / mean |G| of quant/gradients.h.
+std::vector<float> row_weights(const Tensor& inputs, const std::vector<float>& gradients) {
   const size_t k = static_cast<size_t>(inputs.dims[2]), rows = inputs.data.size() / k;
   Doubles squares(rows);
   for (size_t i = 0; i < inputs.data.size(); i++)
@@ -141,8 +176,13 @@ std::vector<float> row_weights(const Tensor& inputs) {
   const double mean =
       std::accumulate(squares.begin(), squares.end(), 1e-30) / static_cast<double>(rows);
   std::vector<float> weights(rows);
-  for (size_t i = 0; i < rows; i++)
-    weights[i] = static_cast<float>(std::sqrt(mean / (squares[i] + mean)));
+  const double mean_gradient =
+      std::accumulate(gradients.begin(), gradients.end(), 0.0) / static_cast<double>(rows);
+  for (size_t i = 0; i < rows; i++) {
+    const double g = mean_gradient > 0 ? double{gradients[i]} / mean_gradient : 1;
+    weights[i] =
+        static_cast<float>(std::sqrt((kEvenly + (1 - kEvenly) * g) * mean / (squares[i] + mean)));
+  }
   return weights;
 }
 
@@ -194,6 +234,10 @@ WeightCodes compensate(const Tensor& inputs, const std::vector<float>& weights,
   const Factor f = factor(h, static_cast<size_t>(k), best);
   if (f.lower.empty()) fail("compensated rounding: the inputs of a Linear are not finite");
   WeightCodes codes = round_with_feedback(weight, f.lower, f.columns, bits);
+  for (int i = 0; i < kDescents; i++) {
+    refit_scales(h, weight, codes);
+    descend(h, best, weight, codes, pool);
+  }
   refit_scales(h, weight, codes);
   return codes;
 }
@@ -287,7 +331,8 @@ WeightCodes round_with_feedback(const Tensor& weight, const std::vector<float>& 
 
 WeightCodes compensate_weight(const Tensor& inputs, const Tensor& weight, int bits, int threads) {
   ThreadPool pool(threads);
-  return compensate(inputs, row_weights(inputs), weight, bits, pool);
+  const std::vector<float> alike(static_cast<size_t>(inputs.dims[0] * inputs.dims[1]), 1.f);
+  return compensate(inputs, row_weights(inputs, alike), weight, bits, pool);
 }
 
 std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
@@ -303,13 +348,15 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
   const std::vector<Site> sites = activation_sites(model.graph);
   std::map<std::string, WeightCodes> codes;
   std::map<int, Tensor> inputs;  // by node, of the Linears to come
+  const Tensor x = images.load(0, images.count);
+  const auto gradients = token_gradients(model, x, threads);
   Reference engine(model.graph, model.weights, threads);
   ThreadPool pool(threads);
   const auto replace_linear = [&](const Node& n, int node, Tensor& value) {
     const Tensor &input = inputs.at(n.in[0]), &weight = model.weights.at(n.weight);
     Tensor& bias = model.weights.at(n.bias);
     WeightCodes& rounded = codes[n.name];
-    const std::vector<float> weights = row_weights(input);
+    const std::vector<float> weights = row_weights(input, gradients.at(node));
     rounded = compensate(input, weights, weight, bits.at(node).weight, pool);
     const Tensor product = engine.multiply(input, dequantize_weight(rounded));
     correct_bias(engine.multiply(input, weight), product, weights, bias);
@@ -318,7 +365,7 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
     if (progress) progress(static_cast<double>(codes.size()) / static_cast<double>(bits.size()));
   };
   // From here on every value is the quantized model's.
-  engine.run(images.load(0, images.count), [&](int node, Tensor& value) {
+  engine.run(x, [&](int node, Tensor& value) {
     const Node& n = model.graph.nodes[static_cast<size_t>(node)];
     if (n.kind == NodeKind::kLinear) replace_linear(n, node, value);
     for (size_t i = 0; i < sites.size(); i++) {

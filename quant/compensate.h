@@ -12,9 +12,10 @@ namespace vitrun {
 // Quantizes the weight of every Linear, in node order, and corrects its bias in `model`; the codes
 // by the Linear's name. With X^ the input of the Linear as the quantized model so far has it, each
 // row w of the weight gets codes w^ that make (w^ - w) H (w^ - w)^T small, H = X^^T X^ + damping
-// about the means and over tokens of equal weight: columns are rounded one by one, those of the
-// largest inputs first, and each error is made up for by the columns not yet rounded. Then the
-// row's scale is fitted to its codes. The damping is chosen for each Linear by the error on the
+// about the means, tokens weighed by what the Linear's output there does to the logits: columns are
+// rounded one by one, those of the largest inputs first, and each error is made up for by the
+// columns not yet rounded. Then codes move by coordinate descent and the row's scale is fitted to
+// them. The damping is chosen for each Linear by the error on the
 // last quarter of the images. `ranges` as calibrate() returns them; every Linear of `model` gets a
 // bias. All images are in memory at once.
 std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
@@ -23,8 +24,8 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
                                                       const ImageSource& images, int threads,
                                                       const Progress& progress = {});
 
-// The same for one Linear as it stands: codes for its weight [n, k], compensated on its inputs
-// [images, rows, k].
+// The same for one Linear as it stands, tokens alike: codes for its weight [n, k], compensated on
+// its inputs [images, rows, k].
 WeightCodes compensate_weight(const Tensor& inputs, const Tensor& weight, int bits, int threads);
 
 // The rounding alone: codes for `weight` [n, k] such that (w^ - w) H (w^ - w)^T is small for
