@@ -45,7 +45,7 @@ coverage:
 	ctest --test-dir build-coverage -E "check_|lint" -j$(JOBS) > build-coverage/ctest.log || { cat build-coverage/ctest.log; exit 1; }
 	tests/coverage $(CURDIR) build-coverage
 
-# Five guards taken out in turn: a test must fail each time.
+# Six guards taken out in turn: a test must fail each time.
 guards:
 	tests/check_guards $(CURDIR) build-guards
 

@@ -71,6 +71,11 @@ double mean_diagonal(const Doubles& h, size_t k) {
   return trace / static_cast<double>(k);
 }
 
+// What is added to H's diagonal, from a part of its mean.
+double damping_of(const Doubles& h, size_t k, double part) {
+  return std::max(part * mean_diagonal(h, k), 1e-12);
+}
+
 // H = X^T X + damping in the order in which columns are rounded, last first, as L L^T. Empty where
 // it has no such factor, inputs of infinities for example.
 struct Factor {
@@ -78,8 +83,8 @@ struct Factor {
   std::vector<float> lower;  // [k, k], row-major, zeros above
 };
 
-Factor factor(const Doubles& hessian, size_t k, double damping) {
-  damping = std::max(damping * mean_diagonal(hessian, k), 1e-12);
+Factor factor(const Doubles& hessian, size_t k, double part) {
+  const double damping = damping_of(hessian, k, part);
   Factor f{std::vector<int>(k), {}};
   std::iota(f.columns.begin(), f.columns.end(), 0);
   const auto diagonal = [&](int c) { return hessian[static_cast<size_t>(c) * (k + 1)]; };
@@ -102,14 +107,25 @@ Factor factor(const Doubles& hessian, size_t k, double damping) {
   return f;
 }
 
-// The sum of e H e^T over the rows of e = w^ - w.
-double squared_error(const Doubles& hessian, const Tensor& weight, const WeightCodes& codes) {
+// e = w^ - w.
+Tensor rounding_error(const Tensor& weight, const WeightCodes& codes) {
   Tensor e = dequantize_weight(codes);
   for (size_t i = 0; i < e.data.size(); i++) e.data[i] -= weight.data[i];
-  const std::vector<float> h(hessian.begin(), hessian.end());
-  std::vector<float> product(e.data.size());
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, codes.n, codes.k, codes.k, 1,
-              e.data.data(), codes.k, h.data(), codes.k, 0, product.data(), codes.k);
+  return e;
+}
+
+// rows H; H is [k, k], rows [n, k].
+std::vector<float> times(const std::vector<float>& rows, const std::vector<float>& h, int k) {
+  std::vector<float> product(rows.size());
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, static_cast<int>(rows.size()) / k, k, k, 1,
+              rows.data(), k, h.data(), k, 0, product.data(), k);
+  return product;
+}
+
+// The sum of e H e^T over the rows of e = w^ - w.
+double squared_error(const Doubles& hessian, const Tensor& weight, const WeightCodes& codes) {
+  const Tensor e = rounding_error(weight, codes);
+  const auto product = times(e.data, {hessian.begin(), hessian.end()}, codes.k);
   double error = 0;
   for (size_t i = 0; i < product.size(); i++) error += double{product[i]} * double{e.data[i]};
   return error;
@@ -117,13 +133,11 @@ double squared_error(const Doubles& hessian, const Tensor& weight, const WeightC
 
 // The scale of each row that makes (s v - w) H (s v - w)^T least, v the codes less the zero point.
 void refit_scales(const Doubles& hessian, const Tensor& weight, WeightCodes& codes) {
-  const std::vector<float> h(hessian.begin(), hessian.end());
   const size_t n = static_cast<size_t>(codes.n), k = static_cast<size_t>(codes.k);
-  std::vector<float> v(n * k), vh(n * k);
+  std::vector<float> v(n * k);
   for (size_t i = 0; i < n * k; i++)
     v[i] = static_cast<float>(codes.codes[i] - codes.ranges[i / k].zero);
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, codes.n, codes.k, codes.k, 1, v.data(),
-              codes.k, h.data(), codes.k, 0, vh.data(), codes.k);
+  const auto vh = times(v, {hessian.begin(), hessian.end()}, codes.k);
   for (size_t i = 0; i < n; i++) {
     double wanted = 0, squares = 0;
     for (size_t j = i * k; j < (i + 1) * k; j++) {
@@ -136,17 +150,14 @@ void refit_scales(const Doubles& hessian, const Tensor& weight, WeightCodes& cod
 
 // Coordinate descent on (w^ - w) (H + damping) (w^ - w)^T: each code in turn the best as the others
 // are. The rows are parted among the threads.
-void descend(const Doubles& hessian, double damping, const Tensor& weight, WeightCodes& codes,
+void descend(const Doubles& hessian, double part, const Tensor& weight, WeightCodes& codes,
              ThreadPool& pool) {
   const size_t n = static_cast<size_t>(codes.n), k = static_cast<size_t>(codes.k);
   std::vector<float> h(hessian.begin(), hessian.end());
-  const double added = std::max(damping * mean_diagonal(hessian, k), 1e-12);
-  for (size_t i = 0; i < k; i++) h[i * (k + 1)] += static_cast<float>(added);
-  Tensor e = dequantize_weight(codes);
-  for (size_t i = 0; i < e.data.size(); i++) e.data[i] -= weight.data[i];
-  std::vector<float> slope(n * k);  // e (H + damping)
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, codes.n, codes.k, codes.k, 1,
-              e.data.data(), codes.k, h.data(), codes.k, 0, slope.data(), codes.k);
+  const auto damping = static_cast<float>(damping_of(hessian, k, part));
+  for (size_t i = 0; i < k; i++) h[i * (k + 1)] += damping;
+  Tensor e = rounding_error(weight, codes);
+  std::vector<float> slope = times(e.data, h, codes.k);  // e (H + damping)
   const auto visit = [&](size_t at) {
     const size_t row = at / k, column = at % k;
     const float* of_column = h.data() + column * k;

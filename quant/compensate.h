@@ -15,9 +15,9 @@ namespace vitrun {
 // about the means, tokens weighed by what the Linear's output there does to the logits: columns are
 // rounded one by one, those of the largest inputs first, and each error is made up for by the
 // columns not yet rounded. Then codes move by coordinate descent and the row's scale is fitted to
-// them. The damping is chosen for each Linear by the error on the
-// last quarter of the images. `ranges` as calibrate() returns them; every Linear of `model` gets a
-// bias. All images are in memory at once.
+// them. The damping is chosen for each Linear by the error on the last quarter of the images.
+// `ranges` as calibrate() returns them; every Linear of `model` gets a bias. All images are in
+// memory at once.
 std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
                                                       const std::vector<SiteRange>& ranges,
                                                       const std::map<int, UnitBits>& bits,

@@ -13,6 +13,7 @@
 
 #include "lrp/relevance.h"
 #include "models/status.h"
+#include "quant/gradients.h"
 #include "runtime/model_file.h"
 #include "runtime/npy.h"
 
@@ -106,6 +107,53 @@ TEST_CASE("relevances and gradients equal PyTorch's element by element") {
     });
   }
   CHECK(compared == 39);
+}
+
+TEST_CASE("gradients along a direction are the sum of the classes', each times its part") {
+  for (const std::string name : {"vit", "deit_distilled", "swin_padded"}) {
+    CAPTURE(name);
+    const Loaded l(name);
+    const RelevanceEngine engine(l.model.graph, l.model.weights, 1);
+    Reference forward(l.model.graph, l.model.weights, 1);
+    const auto gradients = [&](int target, const std::vector<float>& direction) {
+      std::map<int, std::vector<float>> of_node;
+      engine.explain(
+          forward, slice(l.images, 0, 1), target, false,
+          [&](int at, const Flow& flow) {
+            of_node[at].assign(flow.gradient.begin(), flow.gradient.end());
+          },
+          direction);
+      return of_node;
+    };
+    std::vector<float> direction(static_cast<size_t>(l.model.config.num_classes));
+    direction[0] = 2;
+    direction[2] = -3;
+    auto first = gradients(0, {}), other = gradients(2, {}), both = gradients(1, direction);
+    CHECK(first.size() > 20);
+    for (auto& [node, expected] : first) {
+      for (size_t i = 0; i < expected.size(); i++)
+        expected[i] = 2 * expected[i] - 3 * other.at(node)[i];
+      CHECK(difference(both.at(node), expected) < 1e-4);
+    }
+  }
+}
+
+TEST_CASE("tokens that reach no logit have no gradient, all others have one") {
+  for (const auto& [name, read] : {std::pair{"vit", 1}, {"deit_distilled", 2}}) {
+    CAPTURE(name);
+    const Loaded l(name);
+    const Graph& graph = l.model.graph;
+    for (const auto& [linear, norms] : token_gradients(l.model, l.images, 2)) {
+      const Node& n = graph.nodes[static_cast<size_t>(linear)];
+      CAPTURE(n.name);
+      const auto tokens = static_cast<size_t>(graph.nodes[static_cast<size_t>(n.in[0])].rows);
+      REQUIRE(norms.size() == static_cast<size_t>(l.images.dims[0]) * tokens);
+      // Behind the last attention class tokens alone count.
+      const bool behind = n.name == "blocks.1.attn.proj" || n.name.starts_with("blocks.1.mlp");
+      for (size_t i = 0; i < norms.size(); i++)
+        CHECK((norms[i] > 0) == (!behind || i % tokens < static_cast<size_t>(read)));
+    }
+  }
 }
 
 TEST_CASE("relevance is conserved at every cut, for any class") {
