@@ -1,6 +1,7 @@
 // vitbench costs: what a multiply-add costs on this machine at every pair of widths, as vitquant
 // --target reads it (quant/target.h).
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -32,7 +33,7 @@ constexpr TimedShape kLinears[] = {
 constexpr TimedShape kAttention[] = {{{"Q K^T", 197, 64, 197}, Epilogue::kFloat},
                                      {{"attn V", 394, 197, 64}, Epilogue::kInt32}};
 
-// Picoseconds by [weight bits][activation bits] from kMinBits on.
+// By [weight bits][activation bits] from kMinBits on.
 using Grid = std::vector<std::vector<double>>;
 
 Widths widths_of(int cell, bool attention) {
@@ -67,21 +68,25 @@ double middle(std::vector<double> values) {
   return (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
 }
 
+// In seconds at 1 operation a second of the clock.
 template <size_t n>
-Grid time_grid(const TimedShape (&shapes)[n], bool attention, const Kernels& isa, int repetitions) {
+Grid time_grid(const TimedShape (&shapes)[n], bool attention, const Kernels& isa, int repetitions,
+               std::vector<double>& peaks) {
   std::vector<std::vector<double>> of_cells(kWidthCount * kWidthCount);
-  std::vector<double> peaks;
   for (const TimedShape& s : shapes) {
     const std::vector<double> times = time_shape(s, attention, isa, repetitions, peaks);
     for (size_t cell = 0; cell < times.size(); cell++) of_cells[cell].push_back(times[cell]);
   }
-  Grid grid(kWidthCount, std::vector<double>(kWidthCount));
-  for (int cell = 0; cell < kWidthCount * kWidthCount; cell++) {
-    const double picoseconds = 1e12 * middle(of_cells[static_cast<size_t>(cell)]) / median(peaks);
-    grid[static_cast<size_t>(cell / kWidthCount)][static_cast<size_t>(cell % kWidthCount)] =
-        static_cast<double>(static_cast<int64_t>(picoseconds * 100 + 0.5)) / 100;
-  }
+  Grid grid(kWidthCount);
+  for (size_t cell = 0; cell < of_cells.size(); cell++)
+    grid[cell / kWidthCount].push_back(middle(of_cells[cell]));
   return grid;
+}
+
+// To picoseconds, of two decimals, at a clock.
+void scale(Grid& grid, double clock) {
+  for (std::vector<double>& row : grid)
+    for (double& value : row) value = std::round(1e14 * value / clock) / 100;
 }
 
 void print_grid(const char* title, const Grid& grid) {
@@ -100,8 +105,10 @@ void print_grid(const char* title, const Grid& grid) {
 
 int bench_costs(const BenchOptions& options) {
   for (const Kernels* isa : selected_isas(options)) {
-    const Grid linears = time_grid(kLinears, false, *isa, options.repetitions),
-               attention = time_grid(kAttention, true, *isa, options.repetitions);
+    std::vector<double> peaks;
+    Grid linears = time_grid(kLinears, false, *isa, options.repetitions, peaks),
+         attention = time_grid(kAttention, true, *isa, options.repetitions, peaks);
+    for (Grid* grid : {&linears, &attention}) scale(*grid, median(peaks));
     if (options.json) {
       const nlohmann::ordered_json j = {{"target", isa->name},
                                         {"isa", isa->name},
