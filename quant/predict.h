@@ -1,0 +1,35 @@
+// What rounding a unit will do to the logits, predicted by first-order theory [ours]: a change E of
+// a Linear's output changes the logits' sum with random signs by <G, E>, whose square is in the
+// mean the squared change of the logits (quant/gradients.h). For a weight rounded to W^ it is
+// <W^ - W, G^T X>, for an input rounded to x^ <G W, x^ - x>, for q, k and v <G, x^ - x>: a few dot
+// products for each candidate, where running the model takes a pass for each.
+#pragma once
+
+#include "quant/calibrate.h"
+#include "runtime/model_file.h"
+
+namespace vitrun {
+
+// Squared change of the logits, relative to their squares, with a unit alone at kMinBits ..
+// kMaxBits; 0 for what a unit does not have.
+struct UnitErrors {
+  std::vector<double> weight, activation;
+};
+using LogitsErrors = std::map<std::string, UnitErrors>;  // by unit
+
+struct PredictOptions {
+  bool compensate = false;   // weights rounded by quant/compensate.h, its biases corrected
+  bool activations = false;  // predict those too; of evenly spaced codes
+  Objective objective = Objective::kResidual;
+  int threads = 1;
+};
+
+// Weights and ranges are those of the first images, errors those of the last eight or, of fewer
+// than sixteen, the later half: other images than were rounded for. Weights are rounded at 3, 4 and
+// 5 bits; each further bit is taken to leave a quarter. The patch embedding's input, pixels, and
+// softmax codes are not predicted. Memory: those codes of all weights, and a forward pass of one
+// image a thread.
+LogitsErrors predict_errors(const FloatModel& model, const ImageSource& images,
+                            const PredictOptions& options, const Progress& progress);
+
+}  // namespace vitrun
