@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
+#include <numeric>
 
 #include "kernels/pack.h"
 #include "quant/compensate.h"
@@ -14,12 +14,11 @@
 namespace vitrun {
 namespace {
 
-constexpr int64_t kProbes = 8;        // images that errors are predicted on
+constexpr int64_t kProbes = 16;       // images that errors are predicted on, at most
 constexpr int64_t kMostRounded = 16;  // images that candidates are rounded for
-constexpr int kSigns = 2;             // walks an image
 constexpr int kMeasuredBits = 5;      // of weights
 constexpr size_t kWidths = kMaxBits - kMinBits + 1;
-constexpr double kRoundPart = 0.6, kRangePart = 0.2;  // of the progress
+constexpr double kRoundPart = 0.7, kRangePart = 0.1;  // of the progress
 
 // What a Linear's weight may become.
 struct WeightCandidates {
@@ -37,25 +36,15 @@ const Node& node_at(const Graph& graph, int node) {
   return graph.nodes[static_cast<size_t>(node)];
 }
 
-std::vector<float> column_means(const Tensor& value) {
-  const auto cols = static_cast<size_t>(value.dims[2]);
-  std::vector<double> sums(cols);
-  for (size_t i = 0; i < value.data.size(); i++) sums[i % cols] += value.data[i];
-  std::vector<float> means;
-  for (double s : sums)
-    means.push_back(static_cast<float>(s / static_cast<double>(value.dims[0] * value.dims[1])));
-  return means;
-}
-
-WeightCandidates round_weight(const Tensor& inputs, const Tensor& weight,
-                              const PredictOptions& options) {
+WeightCandidates round_weight(const Tensor& inputs, const std::vector<float>& tokens,
+                              const Tensor& weight, const PredictOptions& options) {
   WeightCandidates out;
   for (int bits = kMinBits; bits <= kMeasuredBits; bits++)
     out.codes.push_back(options.compensate
-                            ? compensate_weight(inputs, weight, bits, options.threads)
+                            ? compensate_weight(inputs, tokens, weight, bits, options.threads)
                             : quantize_weight(weight, bits));
   if (options.compensate)
-    out.mean = column_means(inputs);
+    out.mean = compensated_mean(inputs, tokens);
   else
     out.mean.resize(static_cast<size_t>(inputs.dims[2]));
   return out;
@@ -66,11 +55,18 @@ std::map<int, WeightCandidates> round_weights(const FloatModel& model, const Ten
                                               const Progress& progress) {
   std::map<int, WeightCandidates> out;
   const auto& nodes = model.graph.nodes;
+  const auto tokens = options.compensate ? token_gradients(model, images, options.threads)
+                                         : std::map<int, std::vector<float>>();
   Reference engine(model.graph, model.weights, options.threads);
   engine.run(images, [&](int node, Tensor& value) {
-    for (size_t i = 0; i < nodes.size(); i++)
-      if (nodes[i].kind == NodeKind::kLinear && nodes[i].in[0] == node)
-        out[static_cast<int>(i)] = round_weight(value, model.weights.at(nodes[i].weight), options);
+    for (size_t i = 0; i < nodes.size(); i++) {
+      if (nodes[i].kind != NodeKind::kLinear || nodes[i].in[0] != node) continue;
+      const int linear = static_cast<int>(i);
+      const auto found = tokens.find(linear);
+      out[linear] =
+          round_weight(value, found == tokens.end() ? std::vector<float>() : found->second,
+                       model.weights.at(nodes[i].weight), options);
+    }
     progress(static_cast<double>(node) / static_cast<double>(nodes.size()));
   });
   return out;
@@ -100,12 +96,6 @@ std::vector<SiteCandidates> search_ranges(const FloatModel& model, const ImageSo
   return out;
 }
 
-// <G, E> of every candidate, in the order of UnitErrors.
-struct Change {
-  double weight[kMeasuredBits - kMinBits + 1] = {}, activation[kWidths] = {};
-};
-using Changes = std::map<std::string, Change>;  // by unit
-
 // The candidates and what one walk over one image says of them.
 class Probe {
  public:
@@ -118,20 +108,29 @@ class Probe {
     }
   }
 
-  // Returns the sum of squares of the logits.
-  double run(Reference& forward, const Tensor& image, int64_t seed, Changes& changes) const {
+  // Of every unit and candidate.
+  LogitsErrors zeros() const {
+    LogitsErrors errors;
+    for (const Site& s : activation_sites(model_.graph))
+      if (s.kind != CodeKind::kSoftmax)
+        errors[s.unit] = {std::vector<double>(kWidths), std::vector<double>(kWidths)};
+    return errors;
+  }
+
+  // Adds the squared changes of the logits; returns the sum of their squares.
+  double run(Reference& forward, const Tensor& image, int64_t seed, LogitsErrors& squares) const {
     std::map<int, Tensor> values;  // of Linears' inputs and of qkv
     const Tensor logits = forward.run(image, [&](int node, Tensor& value) {
       if (std::find(seen_.begin(), seen_.end(), node) != seen_.end()) values[node] = value;
     });
     walk_.visit(forward, image, seed, [&](int linear, std::span<const float> gradient) {
-      see_weight(linear, gradient, values, changes[unit_of_.at(linear)]);
+      see_weight(linear, gradient, values, squares[unit_of_.at(linear)]);
       for (const SiteCandidates& s : sites_) {
         const Tensor& value = values.at(s.site.node);
         if (s.site.consumer == linear)
-          see_input(s, through_weight(linear, gradient), value, changes[s.site.unit]);
+          see_input(s, through_weight(linear, gradient), value, squares[s.site.unit]);
         else if (s.site.node == linear)
-          see_input(s, gradient, value, changes[s.site.unit]);
+          see_input(s, gradient, value, squares[s.site.unit]);
       }
     });
     double energy = 0;
@@ -146,7 +145,7 @@ class Probe {
 
   // <W^ - W, G^T X>, X less the mean that the bias takes.
   void see_weight(int linear, std::span<const float> gradient, const std::map<int, Tensor>& values,
-                  Change& change) const {
+                  UnitErrors& squares) const {
     const WeightCandidates& candidates = weights_.at(linear);
     const Node& n = node_at(model_.graph, linear);
     Tensor x = values.at(n.in[0]);
@@ -159,10 +158,13 @@ class Probe {
     const Tensor& weight = weight_of(linear);
     for (size_t b = 0; b < candidates.codes.size(); b++) {
       const WeightCodes& codes = candidates.codes[b];
-      for (size_t i = 0; i < product.size(); i++)
-        change.weight[b] +=
-            double{product[i]} *
-            double{dequantize(codes.codes[i], codes.ranges[i / k]) - weight.data[i]};
+      for (size_t row = 0; row < cols; row++) {
+        double sum = 0;
+        for (size_t i = row * k; i < (row + 1) * k; i++)
+          sum += double{product[i]} *
+                 double{dequantize(codes.codes[i], codes.ranges[row]) - weight.data[i]};
+        squares.weight[b] += sum * sum;
+      }
     }
   }
 
@@ -180,15 +182,15 @@ class Probe {
 
   // <gradient, x^ - x> over the columns of a site; `gradient` has the rows that are no padding.
   static void see_input(const SiteCandidates& s, std::span<const float> gradient,
-                        const Tensor& value, Change& change) {
+                        const Tensor& value, UnitErrors& squares) {
     const auto cols = static_cast<size_t>(value.dims[2]);
     for (size_t row = 0; row < gradient.size(); row += cols)
-      for (size_t i = row + static_cast<size_t>(s.site.begin);
-           i < row + static_cast<size_t>(s.site.end); i++) {
-        if (gradient[i] == 0) continue;
-        for (size_t b = 0; b < kWidths; b++)
-          change.activation[b] +=
-              double{gradient[i]} * double{s.roundings[b](value.data[i]) - value.data[i]};
+      for (size_t b = 0; b < kWidths; b++) {
+        double sum = 0;
+        for (size_t i = row + static_cast<size_t>(s.site.begin);
+             i < row + static_cast<size_t>(s.site.end); i++)
+          sum += double{gradient[i]} * double{s.roundings[b](value.data[i]) - value.data[i]};
+        squares.activation[b] += sum * sum;
       }
   }
 
@@ -200,23 +202,17 @@ class Probe {
   std::vector<int> seen_;               // nodes whose values are needed
 };
 
-LogitsErrors squares_of(const std::vector<Changes>& walks, double energy) {
-  LogitsErrors errors;
-  for (const Changes& changes : walks)
-    for (const auto& [unit, change] : changes) {
-      UnitErrors& e = errors[unit];
-      e.weight.resize(kWidths);
-      e.activation.resize(kWidths);
-      for (size_t b = 0; b < std::size(change.weight); b++)
-        e.weight[b] += change.weight[b] * change.weight[b];
-      for (size_t b = 0; b < kWidths; b++)
-        e.activation[b] += change.activation[b] * change.activation[b];
-    }
+// The sums over the walks, relative to the logits.
+LogitsErrors relative_to(double energy, const std::vector<LogitsErrors>& walks) {
+  LogitsErrors errors = walks[0];
   for (auto& [unit, e] : errors) {
     for (size_t b = 0; b < kWidths; b++) {
-      e.weight[b] = b <= kMeasuredBits - kMinBits ? e.weight[b] / std::max(energy, 1e-30)
-                                                  : e.weight[b - 1] / 4;
-      e.activation[b] /= std::max(energy, 1e-30);
+      for (size_t i = 1; i < walks.size(); i++) {
+        e.weight[b] += walks[i].at(unit).weight[b];
+        e.activation[b] += walks[i].at(unit).activation[b];
+      }
+      e.weight[b] = b > kMeasuredBits - kMinBits ? e.weight[b - 1] / 4 : e.weight[b] / energy;
+      e.activation[b] /= energy;
     }
   }
   return errors;
@@ -227,7 +223,9 @@ LogitsErrors squares_of(const std::vector<Changes>& walks, double energy) {
 LogitsErrors predict_errors(const FloatModel& model, const ImageSource& images,
                             const PredictOptions& options, const Progress& progress) {
   const int64_t probes = std::max<int64_t>(std::min(kProbes, images.count / 2), 1);
-  const int64_t rounded = std::clamp<int64_t>(images.count - probes, 1, kMostRounded);
+  // Compensated rounding needs two rows of a head's input, one an image.
+  const int64_t rounded =
+      std::clamp(images.count - probes, std::min<int64_t>(images.count, 2), kMostRounded);
   const ImageSource first = tensor_source(images.load(0, rounded));
   const auto part = [&](double from, double length) {
     return [&progress, from, length](double done) {
@@ -239,18 +237,17 @@ LogitsErrors predict_errors(const FloatModel& model, const ImageSource& images,
       options.activations ? search_ranges(model, first, options, part(kRoundPart, kRangePart))
                           : std::vector<SiteCandidates>());
   const Tensor others = images.load(images.count - probes, probes);
-  std::vector<Changes> walks(static_cast<size_t>(probes) * kSigns);
+  std::vector<LogitsErrors> walks(static_cast<size_t>(probes), probe.zeros());
   std::vector<double> energies(walks.size());
-  std::atomic<size_t> next{0};
+  std::atomic<int64_t> next{0};
   ThreadPool(options.threads).run([&](int) {
     Reference forward(model.graph, model.weights, 1);
-    for (size_t i; (i = next.fetch_add(1)) < walks.size();)
-      energies[i] = probe.run(forward, slice(others, static_cast<int64_t>(i) % probes, 1),
-                              static_cast<int64_t>(i), walks[i]);
+    for (int64_t i; (i = next.fetch_add(1)) < probes;)
+      energies[static_cast<size_t>(i)] =
+          probe.run(forward, slice(others, i, 1), i, walks[static_cast<size_t>(i)]);
   });
-  double energy = 0;
-  for (double e : energies) energy += e;
-  return squares_of(walks, energy);
+  const double energy = std::accumulate(energies.begin(), energies.end(), 1e-30);
+  return relative_to(energy, walks);
 }
 
 }  // namespace vitrun
