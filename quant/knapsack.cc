@@ -221,9 +221,14 @@ std::vector<size_t> choose_within(const Units& units, const Limits& limits) {
            " bytes of weights is as fast as asked: ", "matrix products take at least ",
            static_cast<double>(time) * 1e-9, " ms");
   Search search(units, limits);
-  // Something fits, so that a wide enough gap finds it.
-  for (double gap = std::max(1e-3 * std::fabs(search.bound()), 1e-300);; gap *= 2)
-    if (search.run(gap) && search.cost() <= search.bound() + gap) return search.chosen();
+  // Something fits, so that a wide enough gap finds it; once something was found, its cost is wide
+  // enough.
+  for (double gap = std::max(1e-3 * std::fabs(search.bound()), 1e-300);;) {
+    const bool found = search.run(gap);
+    const double enough = found ? search.cost() - search.bound() : INFINITY;
+    if (enough <= gap) return search.chosen();
+    gap = std::min(2 * gap, enough * (1 + 1e-9));
+  }
 }
 
 }  // namespace vitrun

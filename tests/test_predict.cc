@@ -108,17 +108,16 @@ struct Agreement {
   double ranks() const { return kendall_tau(predicted, measured); }
 };
 
-// Each prediction is a mean of 16 squares of sums of many terms, nearly normal: it errs by sqrt(2 /
-// 16), a third, and sums over tens of units err less. Beyond that the theory's first order is what
-// errs, which at 4 bits stays within a factor of 2; ranks between units whose errors differ by a
-// hundredfold then mostly agree.
+// A prediction is a sum of many squares over twelve images, each with signs of its own: what errs
+// is the theory's first order and the independence of rows, which should leave sums over units
+// within a factor of 2. Ranks must agree for the most part: units differ by more than that.
 TEST_CASE("predicted errors of the embedded model's logits are those measured") {
   FloatModel m = load_float_model(VITRUN_TEST_DIR "/../models/cifar10/vit.safetensors", "");
   const Tensor images = random_images(m.config, 24);
   const LogitsErrors errors =
       predict_errors(m, tensor_source(images), {.activations = true, .threads = 2}, {});
   Reference engine(m.graph, m.weights, 2);
-  const Tensor first = slice(images, 0, 16), last = slice(images, 16, 8);
+  const Tensor first = slice(images, 0, 12), last = slice(images, 12, 12);
   const Tensor exact = engine.run(last);
   for (int bits : {3, 4, 5}) {
     CAPTURE(bits);
@@ -133,7 +132,6 @@ TEST_CASE("predicted errors of the embedded model's logits are those measured") 
       weights.measured.push_back(squared_change(exact, engine.run(last)));
       std::swap(weight, other);
     }
-    MESSAGE(weights.ratio() << " " << weights.ranks());
     CHECK(weights.ratio() > 0.5);
     CHECK(weights.ratio() < 2);
     CHECK(weights.ranks() > 0.5);
@@ -157,7 +155,6 @@ TEST_CASE("predicted errors of the embedded model's logits are those measured") 
               if (sites[s].node == node) fake_quantize(sites[s], ranges[s].params(), value);
           })));
     }
-    MESSAGE(inputs.ratio() << " " << inputs.ranks());
     CHECK(inputs.ratio() > 0.5);
     CHECK(inputs.ratio() < 2);
     CHECK(inputs.ranks() > 0.5);
