@@ -101,7 +101,7 @@ CostGrid grid_in(const nlohmann::json& document, const char* key, const std::str
 }
 
 std::string text_in(const nlohmann::json& document, const char* key, const std::string& path) {
-  const std::string text = document.at(key);
+  std::string text = document.at(key);
   const auto control = [](char c) { return static_cast<unsigned char>(c) < ' '; };
   if (text.empty() || text.size() > kMostName || std::any_of(text.begin(), text.end(), control))
     fail(path, ": '", key, "' must be one line of 1 to ", kMostName, " characters");

@@ -56,6 +56,7 @@ class Predictions {
     std::vector<UnitBits> all;
     for (int weight = kMinBits; weight <= kMaxBits; weight++) {
       if (work.kind != NodeKind::kLinear && weight != base.weight) continue;
+      if (work.unit == image_ && weight < base.weight) continue;
       double least = INFINITY;
       for (int input = kMaxBits; input >= kMinBits; input--) {
         const UnitBits bits = held(work, {weight, input});

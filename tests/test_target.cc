@@ -90,6 +90,7 @@ TEST_CASE("on avx2 a tight time narrows inputs or weights, pixels and softmax co
     CHECK(best.error >= last);  // less time, no less error
     last = best.error;
     CHECK(plan.bits.at("patch_embed").activation == 8);
+    CHECK(plan.bits.at("patch_embed").weight >= 4);
     for (const auto& [unit, bits] : plan.bits)
       if (unit.ends_with("attn.attn")) CHECK(bits == UnitBits{4, 8});
   }
