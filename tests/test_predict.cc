@@ -12,6 +12,7 @@
 #include "quant/gradients.h"
 #include "quant/predict.h"
 #include "quant/quantize.h"
+#include "quant/target_plan.h"
 #include "runtime/fake_quant.h"
 #include "tests/program.h"
 
@@ -158,6 +159,22 @@ TEST_CASE("predicted errors of the embedded model's logits are those measured") 
     CHECK(inputs.ratio() > 0.5);
     CHECK(inputs.ratio() < 2);
     CHECK(inputs.ranks() > 0.5);
+  }
+  // What that comes to: where 8 bits cost nothing inputs have them; on avx2, where 6 bits and more
+  // cost time and, of W4's bytes, two weights of 3 bits each, few multiply-adds have those.
+  for (const std::string target : kTargets) {
+    CAPTURE(target);
+    const CostTable costs = read_costs(target);
+    const BitPlan plan = plan_within(m.graph, errors, &costs, {4, 8}, {}).bits;
+    double above = 0, all = 0;
+    for (const UnitWork& work : work_of(m.graph)) {
+      const UnitBits& bits = plan.at(work.unit);
+      const auto share = static_cast<double>(work.multiply_adds);
+      all += share;
+      if (work.kind == NodeKind::kLinear && bits.weight > 5) above += share;
+      if (target == "vnni" || target == "neondot") CHECK(bits.activation == 8);
+    }
+    if (target == "avx2") CHECK(above < 0.25 * all);
   }
 }
 

@@ -7,6 +7,7 @@
 #include "models/sites.h"
 #include "models/status.h"
 #include "quant/target_plan.h"
+#include "runtime/choose_kernels.h"
 #include "tests/program.h"
 
 namespace vitrun {
@@ -229,6 +230,20 @@ TEST_CASE("cli: vitquant --target says what it chose and why, and puts it into t
   CHECK(quantize({"--target", "vnni", "--mixed", "lrp"}).status == 2);
   CHECK(quantize({"--target", "vnni", "--bits-file", table}).status == 2);
   CHECK(quantize({"--target", "vnni", "--method", "ptq4vit"}).status == 2);
+}
+
+TEST_CASE("cli: what vitbench costs prints is a target") {
+  if (*VITRUN_EMULATOR) return;  // slow there
+  const TempFolder folder;
+  const std::string isa = choose_kernels().name;
+  const std::string table = folder.file(
+      "board.json", output_of({"vitbench", "costs", "--isa", isa, "--repetitions", "1", "--json"}));
+  CHECK(read_costs(table).target == isa);
+  const std::string said = output_of({"vitquant", "-w", model("vit"), "--calib-raw",
+                                      input_of("vit"), "--target", table, "-o", folder / "m.qbin"});
+  CHECK(said.find("target " + isa + ": measured, " + isa) != std::string::npos);
+  CHECK(output_of({"vitbench", "costs", "--isa", isa, "--repetitions", "1"})
+            .find("attention, by bits of K and Q") != std::string::npos);
 }
 
 }  // namespace
