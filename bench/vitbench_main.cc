@@ -12,12 +12,13 @@ namespace vitrun {
 namespace {
 
 cxxopts::Options describe_options() {
-  cxxopts::Options options("vitbench", "Times the kernels. Results on stdout.");
+  cxxopts::Options options(
+      "vitbench",
+      "Times the kernels and whole models. Results on stdout.\n"
+      "vitbench costs --isa avx2 --json > board.json makes a table for vitquant --target.");
   options.add_options()(
       "command",
-      "gemm, chain, ops, model, page (this machine and whole models on it), costs (what a "
-      "multiply-add costs by bits: with --isa ISA --json a table for vitquant --target) "
-      "or all",
+      "gemm, chain, ops, model, page (this machine and whole models on it), costs or all",
       cxxopts::value<std::string>()->default_value("all"))(
       "isa", "ISAs to time, separated by commas, or all",
       cxxopts::value<std::vector<std::string>>()->default_value("all"))(
