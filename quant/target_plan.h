@@ -23,7 +23,7 @@ struct PlanFigures {
 struct PlanReport {
   std::string target, provenance;    // empty without a target
   std::vector<std::string> remarks;  // sentences
-  std::vector<PlanFigures> plans;    // uniform ones, the last is what was chosen
+  std::vector<PlanFigures> plans;    // uniform ones, the best in less time, last what was chosen
 };
 
 std::string report_text(const PlanReport& report);
