@@ -228,9 +228,10 @@ std::vector<ScaleZero> QuantModel::read_heads(const Site& site) const {
   const auto fits = [&](const QbinTensor* t, DType type) {
     return t && t->dtype == type && t->dims == Dims{3, count};
   };
+  const auto shape = [](const QbinTensor* t) { return t ? to_string(t->dims) : "missing"; };
   if (!fits(scales, DType::kF32) || !fits(zeros, DType::kI16))
-    fail(file_.where(), ": '", qkv.name, "' needs head_scale F32 and head_zero I16 of [3, ", count,
-         "], or neither");
+    fail(file_.where(), ": '", qkv.name, "': head_scale is ", shape(scales), ", head_zero ",
+         shape(zeros), ", expected F32 and I16 of [3, ", count, "]");
   const auto first = static_cast<size_t>(site.begin / (qkv.cols / 3)) * static_cast<size_t>(count);
   std::vector<ScaleZero> heads;
   for (size_t i = first; i < first + static_cast<size_t>(count); i++) {
