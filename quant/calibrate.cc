@@ -229,6 +229,19 @@ class Search {
   std::vector<LevelHistogram> histograms_;  // of the candidates
 };
 
+// q, k or v cut into its heads; other sites as they are.
+std::vector<Site> heads_of(const Graph& graph, const Site& site) {
+  const int attention = graph.nodes[static_cast<size_t>(site.consumer)].attention;
+  if (attention < 0 || site.kind != CodeKind::kUniform) return {site};
+  const AttentionGeometry& g = graph.attention[static_cast<size_t>(attention)];
+  std::vector<Site> heads(static_cast<size_t>(g.heads), site);
+  for (int i = 0; i < g.heads; i++) {
+    heads[static_cast<size_t>(i)].begin = site.begin + i * g.head_dim;
+    heads[static_cast<size_t>(i)].end = site.begin + (i + 1) * g.head_dim;
+  }
+  return heads;
+}
+
 int64_t elements_per_image(const Graph& graph, const Site& site) {
   const Node& n = graph.nodes[static_cast<size_t>(site.node)];
   return n.size() / n.cols * (site.end - site.begin);
@@ -255,10 +268,14 @@ std::vector<SiteRange> calibrate(Reference& engine, const std::vector<Site>& sit
                                  const std::vector<int>& bits, const ImageSource& images,
                                  const CalibrateOptions& options, const Progress& progress) {
   const Graph& graph = engine.graph();
+  std::vector<std::vector<Site>> parts;  // of each site: its heads, or itself
+  for (const Site& s : sites)
+    parts.push_back(options.heads ? heads_of(graph, s) : std::vector<Site>{s});
   std::vector<Search> searches;
   for (size_t i = 0; i < sites.size(); i++)
-    searches.emplace_back(engine, sites[i], bits[i], options,
-                          images.count * elements_per_image(graph, sites[i]));
+    for (const Site& part : parts[i])
+      searches.emplace_back(engine, part, bits[i], options,
+                            images.count * elements_per_image(graph, part));
 
   auto pass = [&](double done, const std::function<void(Search&, int, const Tensor&)>& see) {
     run_all(
@@ -277,7 +294,17 @@ std::vector<SiteRange> calibrate(Reference& engine, const std::vector<Site>& sit
   pass(0.5, [](Search& s, int node, const Tensor& value) { s.add_error(node, value); });
 
   std::vector<SiteRange> ranges;
-  for (const Search& s : searches) ranges.push_back(s.best());
+  auto next = searches.begin();
+  for (const std::vector<Site>& of_site : parts) {
+    ranges.push_back((next++)->best());
+    if (of_site.size() == 1) continue;
+    SiteRange& range = ranges.back();
+    range.heads = {{range.range.scale, range.range.zero}};
+    for (size_t head = 1; head < of_site.size(); head++) {
+      const UniformRange of = (next++)->best().range;
+      range.heads.push_back({of.scale, of.zero});
+    }
+  }
   return ranges;
 }
 

@@ -19,8 +19,9 @@ struct SiteRange {
   float rate = 2;
   int twin = SiteParams::kLogCodes;
   std::vector<LevelRun> levels = {};
+  std::vector<ScaleZero> heads = {};
 
-  SiteParams params() const { return {bits, range.scale, range.zero, rate, twin, levels}; }
+  SiteParams params() const { return {bits, range.scale, range.zero, rate, twin, levels, heads}; }
 };
 
 // What the search for a uniform range makes small, and what it tries.
@@ -39,6 +40,7 @@ struct CalibrateOptions {
   Objective objective = Objective::kResidual;
   std::vector<float> log_rates = {2};  // codes an octave of the softmax output that are tried
   bool levels = false;  // inputs of Linears of fewer than 8 bits get levels (levels.h)
+  bool heads = false;   // q, k and v get a range for each head
 };
 
 // Calibration input: `count` preprocessed images, handed out in batches so that only one batch is

@@ -61,6 +61,29 @@ void add_levels(QbinWriter& out, const Graph& graph, const std::vector<SiteRange
               DType::kU8, 0, {static_cast<int64_t>(levels.size()), 2}, bytes_of(levels));
 }
 
+// Scale and zero point of each head of q, k and v, where heads have their own.
+void add_heads(QbinWriter& out, const Graph& graph, const std::vector<SiteRange>& ranges) {
+  const std::vector<Site> sites = activation_sites(graph);
+  std::map<int, std::vector<ScaleZero>> by_qkv;  // in the order q, k, v, as sites are
+  for (size_t i = 0; i < sites.size(); i++) {
+    auto& heads = by_qkv[sites[i].node];
+    heads.insert(heads.end(), ranges[i].heads.begin(), ranges[i].heads.end());
+  }
+  for (const auto& [node, heads] : by_qkv) {
+    if (heads.empty()) continue;
+    std::vector<float> scales;
+    std::vector<int16_t> zeros;
+    for (const ScaleZero& h : heads) {
+      scales.push_back(h.scale);
+      zeros.push_back(static_cast<int16_t>(h.zero));
+    }
+    const Dims dims{3, static_cast<int64_t>(heads.size() / 3)};
+    const std::string& name = graph.nodes[static_cast<size_t>(node)].name;
+    out.add(name + ".head_scale", DType::kF32, 0, dims, bytes_of(scales));
+    out.add(name + ".head_zero", DType::kI16, 0, dims, bytes_of(zeros));
+  }
+}
+
 void put_config(QbinWriter& out, const ModelConfig& c) {
   auto flag = [](bool b) { return int64_t{b}; };
   out.set("model.arch", c.arch);
@@ -141,6 +164,7 @@ QbinWriter export_model(const FloatModel& model, const std::map<std::string, Wei
       add_f16(out, p.name, t);
   }
   add_levels(out, model.graph, ranges);
+  add_heads(out, model.graph, ranges);
   return out;
 }
 

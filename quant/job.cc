@@ -43,6 +43,19 @@ bool choose_step(const cxxopts::ParseResult& args, const char* option, const std
   return chosen == on;
 }
 
+// "auto" [ours]: a fold of each LayerNorm does for activations what rotating the residual stream
+// would, which then only makes weights harder (bench/results/accuracy.md).
+Rotate choose_rotation(const cxxopts::ParseResult& args, Method method) {
+  const std::string chosen = args["rotation"].as<std::string>();
+  if (chosen == "none") return Rotate::kNone;
+  if (chosen == "scores") return Rotate::kScores;
+  if (chosen == "all") return Rotate::kAll;
+  if (chosen != "auto")
+    throw UsageError(cat("--rotation must be none, scores, all or auto, got '", chosen, "'"));
+  if (args["method"].as<std::string>() != "auto") return Rotate::kNone;
+  return method == Method::kLayerwise ? Rotate::kAll : Rotate::kScores;
+}
+
 Objective choose_objective(const std::string& name) {
   if (name == "residual") return Objective::kResidual;
   if (name == "tensor") return Objective::kTensor;
@@ -139,7 +152,9 @@ QuantizeJob read_job(const cxxopts::ParseResult& args) {
   options.compensate = choose_step(args, "rounding", "nearest", "compensated");
   options.levels = choose_step(args, "codes", "uniform", "levels");
   options.split = choose_step(args, "outliers", "keep", "split");
+  options.heads = choose_step(args, "heads", "shared", "own");
   options.method = choose_method(args["method"].as<std::string>(), options);
+  options.rotate = choose_rotation(args, options.method);
   options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
   const std::string weights = args["weights"].as<std::string>();
   FloatModel model = load_float_model(weights, args["arch"].as<std::string>());
@@ -181,6 +196,15 @@ void add_quantize_options(cxxopts::Options& options) {
       ("outliers",
        "channels of an MLP that reach four times all others: keep, split (into copies that share "
        "the range of the others) or auto (split with --method auto)",
+       cxxopts::value<std::string>()->default_value("auto"))  //
+      ("heads",
+       "ranges of q, k and v: shared by the heads, own for each or auto (own with --method auto)",
+       cxxopts::value<std::string>()->default_value("auto"))  //
+      ("rotation",
+       "of what outliers are spread: none, scores (q and k of each head), all (and, but for Swin, "
+       "the residual stream) or auto (with --method auto: all where LayerNorms are not folded, "
+       "else "
+       "scores)",
        cxxopts::value<std::string>()->default_value("auto"))  //
       ("clip-k", "crl: clip at so many standard deviations; 0: chosen per layer by output error",
        cxxopts::value<double>()->default_value("0"))  //

@@ -7,6 +7,7 @@
 #include "models/status.h"
 #include "quant/compensate.h"
 #include "quant/guided.h"
+#include "quant/rotate.h"
 #include "quant/split.h"
 
 namespace vitrun {
@@ -167,6 +168,10 @@ void measure_after(Reference& engine, const InputRows& inputs, const Operands& o
   }
 }
 
+const char* rotate_name(Rotate rotate) {
+  return rotate == Rotate::kAll ? "all" : rotate == Rotate::kScores ? "scores" : "none";
+}
+
 std::map<std::string, QbinValue> recipe_of(const QuantizeOptions& options, const Graph& graph,
                                            const std::map<int, NormFold>& folds,
                                            const UnitTable& table,
@@ -177,6 +182,8 @@ std::map<std::string, QbinValue> recipe_of(const QuantizeOptions& options, const
       std::string(options.objective == Objective::kResidual ? "residual" : "tensor");
   recipe["activation_codes"] = std::string(input_levels(options) ? "levels" : "uniform");
   recipe["outliers"] = std::string(options.split ? "split" : "kept");
+  recipe["heads"] = std::string(options.heads ? "own" : "shared");
+  recipe["rotation"] = std::string(rotate_name(options.rotate));
   recipe["rounding"] = std::string(options.compensate ? "compensated" : "nearest");
   recipe["weight_bits"] = int64_t{options.weight_bits};
   recipe["activation_bits"] = int64_t{options.activation_bits};
@@ -240,6 +247,10 @@ int64_t other_bytes(const FloatModel& model, const QuantizeOptions& options,
     if (has_levels(options) &&
         model.graph.nodes[static_cast<size_t>(s.consumer)].kind == NodeKind::kLinear)
       ranges.back().levels = {{0, 0}};
+    const int attention = model.graph.nodes[static_cast<size_t>(s.consumer)].attention;
+    if (options.heads && attention >= 0 && s.kind == CodeKind::kUniform)
+      ranges.back().heads.resize(
+          static_cast<size_t>(model.graph.attention[static_cast<size_t>(attention)].heads));
   }
   const auto file =
       export_model(model, zeros, ranges, recipe_of(options, model.graph, folds, table, {}));
@@ -287,6 +298,7 @@ Allocation allocate_by_prediction(const FloatModel& model, const ImageSource& im
                                              {.compensate = options.compensate,
                                               .activations = budget.costs.has_value(),
                                               .objective = options.objective,
+                                              .heads = options.heads,
                                               .threads = options.threads},
                                              progress);
   TargetPlan found =
@@ -329,9 +341,10 @@ Operands quantize_operands(FloatModel& model, Reference& engine, const BitPlan& 
     out = search_guided(model, images, site_bits(model.graph, activation_sites(model.graph), plan),
                         bits, *guidance, options.threads, part(0, kRangePart));
   else
-    out.sites = site_ranges(engine, plan, folds, images,
-                            {options.objective, log_rates(options), input_levels(options)},
-                            part(0, kRangePart));
+    out.sites =
+        site_ranges(engine, plan, folds, images,
+                    {options.objective, log_rates(options), input_levels(options), options.heads},
+                    part(0, kRangePart));
   if (options.compensate)
     out.weights =
         compensate_weights(model, out.sites, bits, images, options.threads, part(kRangePart, 1));
@@ -355,6 +368,8 @@ Quantized quantize_model(FloatModel model, const ImageSource& calibration,
   BitPlan plan = complete_plan(model.graph, options);
   fold_layer_scale(model);
   if (options.levels) fold_normalization(model);
+  if (options.rotate == Rotate::kAll) rotate_residual(model);
+  if (options.rotate != Rotate::kNone) rotate_scores(model);
   if (options.split) split_outliers(model, calibration, options.threads);
   if (options.budget) {
     Allocation found = allocate(model, calibration, options, part(0, kAllocationPart));

@@ -22,6 +22,9 @@ struct Budget {
   std::optional<double> milliseconds = {};  // of matrix products there; none: as at the base bits
 };
 
+// What is rotated first (rotate.h): nothing, q and k of each head, those and the residual stream.
+enum class Rotate { kNone, kScores, kAll };
+
 struct QuantizeOptions {
   Method method = Method::kRepq;
   double clip_k = 0;        // kCrl: k for every layer; 0: chosen for each by its output error
@@ -33,6 +36,8 @@ struct QuantizeOptions {
   bool compensate = false;  // weights by quant/compensate.h instead of to the nearest
   bool levels = false;      // activations by quant/levels.h instead of evenly spaced
   bool split = false;       // outlier channels by quant/split.h
+  bool heads = false;       // ranges of q, k and v by head
+  Rotate rotate = Rotate::kNone;
   int threads = 1;
   std::map<std::string, QbinValue> provenance =
       {};  // calibration images, seed: recorded in the file

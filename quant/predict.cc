@@ -29,7 +29,7 @@ struct WeightCandidates {
 // What a site may become.
 struct SiteCandidates {
   Site site;
-  std::vector<UniformRounding> roundings;  // kMinBits .. kMaxBits
+  std::vector<SiteParams> params;  // kMinBits .. kMaxBits
 };
 
 const Node& node_at(const Graph& graph, int node) {
@@ -87,11 +87,12 @@ std::vector<SiteCandidates> search_ranges(const FloatModel& model, const ImageSo
   }
   Reference engine(model.graph, model.weights, options.threads);
   const std::vector<SiteRange> ranges =
-      calibrate(engine, sites, bits, images, {.objective = options.objective}, progress);
+      calibrate(engine, sites, bits, images,
+                {.objective = options.objective, .heads = options.heads}, progress);
   std::vector<SiteCandidates> out;
   for (size_t i = 0; i < ranges.size(); i++) {
     if (i % kWidths == 0) out.push_back({sites[i], {}});
-    out.back().roundings.emplace_back(ranges[i].params());
+    out.back().params.push_back(ranges[i].params());
   }
   return out;
 }
@@ -184,14 +185,17 @@ class Probe {
   static void see_input(const SiteCandidates& s, std::span<const float> gradient,
                         const Tensor& value, UnitErrors& squares) {
     const auto cols = static_cast<size_t>(value.dims[2]);
-    for (size_t row = 0; row < gradient.size(); row += cols)
-      for (size_t b = 0; b < kWidths; b++) {
+    for (size_t b = 0; b < kWidths; b++) {
+      Tensor rounded = value;
+      fake_quantize(s.site, s.params[b], rounded);
+      for (size_t row = 0; row < gradient.size(); row += cols) {
         double sum = 0;
         for (size_t i = row + static_cast<size_t>(s.site.begin);
              i < row + static_cast<size_t>(s.site.end); i++)
-          sum += double{gradient[i]} * double{s.roundings[b](value.data[i]) - value.data[i]};
+          sum += double{gradient[i]} * double{rounded.data[i] - value.data[i]};
         squares.activation[b] += sum * sum;
       }
+    }
   }
 
   const FloatModel& model_;

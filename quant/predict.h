@@ -29,6 +29,7 @@ struct PredictOptions {
   bool compensate = false;   // weights rounded by quant/compensate.h, its biases corrected
   bool activations = false;  // predict those too; of evenly spaced codes
   Objective objective = Objective::kResidual;
+  bool heads = false;  // ranges of q, k and v by head
   int threads = 1;
 };
 

@@ -342,18 +342,22 @@ void Engine::trace_step(const Step& step) {
         *to++ = floats(step.out, row)[c];
         continue;
       }
-      const SiteParams site = site_of(step, c);
-      *to++ = site.scale * static_cast<float>(codes(step.out, row)[c] - site.zero);
+      const ScaleZero of = scale_of(step, c);
+      *to++ = of.scale * static_cast<float>(codes(step.out, row)[c] - of.zero);
     }
   trace_(step.result, t);
 }
 
-// The quantizer of a column of the codes that a step writes.
-SiteParams Engine::site_of(const Step& step, int column) const {
-  if (step.linear < 0) return step.site;
-  const auto& parts = plan_.linears[static_cast<size_t>(step.linear)].parts;
-  return parts.empty() ? step.site
-                       : parts[static_cast<size_t>(column / (value(step.out).cols / 3))];
+// What the codes that a step writes stand for in a column.
+ScaleZero Engine::scale_of(const Step& step, int column) const {
+  if (step.linear >= 0)
+    if (const auto& parts = plan_.linears[static_cast<size_t>(step.linear)].parts; !parts.empty()) {
+      const int dim = value(step.out).cols / 3;
+      const SiteParams& part = parts[static_cast<size_t>(column / dim)];
+      const int heads = std::max(static_cast<int>(part.heads.size()), 1);
+      return part.of_head(column % dim / (dim / heads));
+    }
+  return {step.site.scale, step.site.zero};
 }
 
 }  // namespace vitrun

@@ -76,12 +76,13 @@ class Engine {
   void block(const Step& step, const Head& head, int first, int queries, HeadScratch& scratch);
   void attend(const PlannedAttention& p, const Head& head, int first, int queries, const uint8_t* q,
               int64_t q_stride, HeadScratch& s);
-  void mix(const Step& step, int queries, uint8_t* y, int64_t y_stride, HeadScratch& s);
+  void mix(const Step& step, const Head& head, int queries, uint8_t* y, int64_t y_stride,
+           HeadScratch& s);
   uint8_t* part(const Step& step, const Head& head, int which);
   void trace_step(const Step& step);
   void trace_softmax(const Step& step, const Head& head, int first, int queries,
                      const HeadScratch& scratch);
-  SiteParams site_of(const Step& step, int column) const;
+  ScaleZero scale_of(const Step& step, int column) const;
 
   const Value& value(int v) const { return plan_.values[static_cast<size_t>(v)]; }
   std::byte* bytes(const Value& v);

@@ -114,11 +114,12 @@ void Engine::pack_head(const Step& step, const Head& head, HeadScratch& s) {
   kernels_.pack_rows(p.in_place ? k : s.rows, stride, t, d, p.k.bits, s.k_panels, s.k_sum);
   if (!p.in_place) gather(v, in_stride, index, t, d, s.rows, stride);
   kernels_.pack_columns(p.in_place ? v : s.rows, stride, t, d, p.v.bits, s.v_panels, s.v_sum);
-  const int32_t k_zero = p.k.zero - (1 << (p.k.bits - 1));
-  std::fill_n(s.scale, t16, p.q.scale * p.k.scale * g.scale);
+  const ScaleZero of_q = p.q.of_head(head.head), of_k = p.k.of_head(head.head);
+  const int32_t k_zero = of_k.zero - (1 << (p.k.bits - 1));
+  std::fill_n(s.scale, t16, of_q.scale * of_k.scale * g.scale);
   std::fill_n(s.zero, t16, k_zero);
   std::fill_n(s.bias, t16, 0.f);
-  for (int i = 0; i < t16; i++) s.offset[i] = p.q.zero * (d * k_zero - s.k_sum[i]);
+  for (int i = 0; i < t16; i++) s.offset[i] = of_q.zero * (d * k_zero - s.k_sum[i]);
 }
 
 // Queries first .. first + queries of a packed head, the result into its columns of the output.
@@ -137,8 +138,8 @@ void Engine::block(const Step& step, const Head& head, int first, int queries, H
     attend(p, head, first, queries, s.rows, d32, s);
   }
   if (trace_) trace_softmax(step, head, first, queries, s);
-  if (p.in_place) return mix(step, queries, y + first * out.stride, out.stride, s);
-  mix(step, queries, s.rows, d32, s);
+  if (p.in_place) return mix(step, head, queries, y + first * out.stride, out.stride, s);
+  mix(step, head, queries, s.rows, d32, s);
   for (int i = 0; i < queries; i++)
     if (index[i] < out.rows)  // not padding
       std::copy_n(s.rows + int64_t{i} * d32, d, y + index[i] * out.stride);
@@ -193,10 +194,12 @@ void Engine::attend(const PlannedAttention& p, const Head& head, int first, int 
 }
 
 // attn V: one product of both planes with V's panels, put together in float and quantized.
-void Engine::mix(const Step& step, int queries, uint8_t* y, int64_t y_stride, HeadScratch& s) {
+void Engine::mix(const Step& step, const Head& head, int queries, uint8_t* y, int64_t y_stride,
+                 HeadScratch& s) {
   const PlannedAttention& p = plan_.attentions[static_cast<size_t>(step.attention)];
   const AttentionGeometry& g = *p.geometry;
   const int d16 = round_up(g.head_dim, kColumns);
+  const ScaleZero of_v = p.v.of_head(head.head);
   GemmArgs a{};
   a.m = 2 * queries;
   a.n = g.head_dim;
@@ -211,8 +214,8 @@ void Engine::mix(const Step& step, int queries, uint8_t* y, int64_t y_stride, He
   a.raw_stride = d16;
   kernels_.gemm(a);
   kernels_.combine_planes(s.raw, s.raw + int64_t{queries} * d16, d16, s.hi_sum, s.lo_sum,
-                          p.v.zero - (1 << (p.v.bits - 1)),
-                          p.v.scale * fixed_point_unit(p.probability), queries, g.head_dim,
+                          of_v.zero - (1 << (p.v.bits - 1)),
+                          of_v.scale * fixed_point_unit(p.probability), queries, g.head_dim,
                           step.site.quantizer(), y, y_stride);
 }
 

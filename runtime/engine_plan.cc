@@ -224,7 +224,8 @@ class Planner {
     const int mix = consumers_[static_cast<size_t>(i)].back();
     PlannedLinear& p = plan_.linears[static_cast<size_t>(linear)];
     p.parts = {model_.site(scores, 0), model_.site(scores, 1), model_.site(mix, 1)};
-    plan_column_quantizers(p, n.cols);
+    plan_column_quantizers(p, n.cols,
+                           graph_.attention[static_cast<size_t>(node(scores).attention)].head_dim);
     codes(i) = new_value(i, true);
     const bool whole = graph_.attention[static_cast<size_t>(node(scores).attention)].windows == 1;
     const int rows = std::min(need(i), node(n.in[0]).rows), dim = n.cols / 3;
@@ -238,18 +239,21 @@ class Planner {
     if (n.pad_row) pad_row(i, linear);
   }
 
-  static void plan_column_quantizers(PlannedLinear& p, int cols) {
+  static void plan_column_quantizers(PlannedLinear& p, int cols, int head_dim) {
     const size_t padded = p.scale.size();
     p.inv_scale.assign(padded, 0);
     p.low.assign(padded, 0);
     p.high.assign(padded, 0);
     p.code_zero.assign(padded, 0);
-    for (size_t c = 0; c < static_cast<size_t>(cols); c++) {
-      const Quantizer q = p.parts[c / static_cast<size_t>(cols / 3)].quantizer();
-      p.inv_scale[c] = q.inv_scale;
-      p.low[c] = static_cast<float>(-q.zero);
-      p.high[c] = static_cast<float>(q.max_code - q.zero);
-      p.code_zero[c] = q.zero;
+    const int dim = cols / 3;
+    for (int c = 0; c < cols; c++) {
+      const SiteParams& part = p.parts[static_cast<size_t>(c / dim)];
+      const ScaleZero of = part.of_head(c % dim / head_dim);
+      const auto at = static_cast<size_t>(c);
+      p.inv_scale[at] = 1 / of.scale;
+      p.low[at] = static_cast<float>(-of.zero);
+      p.high[at] = static_cast<float>((1 << part.bits) - 1 - of.zero);
+      p.code_zero[at] = of.zero;
     }
   }
 

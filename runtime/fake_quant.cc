@@ -76,6 +76,17 @@ Weights dequantize_weights(const QuantModel& model) {
 }
 
 void fake_quantize(const Site& site, const SiteParams& params, Tensor& value) {
+  if (!params.heads.empty()) {
+    const int heads = static_cast<int>(params.heads.size()), cols = (site.end - site.begin) / heads;
+    for (int head = 0; head < heads; head++) {
+      Site part = site;
+      part.begin = site.begin + head * cols;
+      part.end = part.begin + cols;
+      const ScaleZero of = params.of_head(head);
+      fake_quantize(part, {params.bits, of.scale, of.zero}, value);
+    }
+    return;
+  }
   const UniformRounding uniform(params);
   const int64_t cols = value.dims[2];
   for (int64_t row = 0; row < value.dims[0] * value.dims[1]; row++)

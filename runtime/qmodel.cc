@@ -52,6 +52,13 @@ std::vector<To> padded(std::span<const From> v, size_t size) {
   return out;
 }
 
+void check_scale(const std::string& at, double scale, int64_t zero) {
+  if (!std::isnormal(static_cast<float>(scale)) || scale < 0)
+    fail(at, "scale is ", scale, ", expected a positive number");
+  if (zero < kMinZero || zero > kMaxZero)
+    fail(at, "zero point is ", zero, ", expected ", kMinZero, " to ", kMaxZero);
+}
+
 }  // namespace
 
 std::vector<uint8_t> level_table(const std::vector<LevelRun>& levels) {
@@ -178,10 +185,7 @@ void QuantModel::read_sites() {
     if (names[i] != sites_[i].name) fail(at, "the file has '", names[i], "' in its place");
     if (bits[i] < kMinBits || bits[i] > kMaxBits)
       fail(at, "bits are ", bits[i], ", expected 3 to 8");
-    if (!std::isnormal(scale) || scale < 0)
-      fail(at, "scale is ", scales[i], ", expected a positive number");
-    if (zeros[i] < kMinZero || zeros[i] > kMaxZero)
-      fail(at, "zero point is ", zeros[i], ", expected ", kMinZero, " to ", kMaxZero);
+    check_scale(at, scales[i], zeros[i]);
     if (!(rates[i] >= double{kMinLogRate} && rates[i] <= double{kMaxLogRate}))
       fail(at, "rate is ", rates[i], ", expected ", kMinLogRate, " to ", kMaxLogRate);
     const int widest = most_twin(static_cast<int>(bits[i]));
@@ -189,7 +193,8 @@ void QuantModel::read_sites() {
       fail(at, "twin is ", twins[i], ", expected -1 to ", widest);
     site_params_.push_back({static_cast<int>(bits[i]), scale, static_cast<int>(zeros[i]),
                             static_cast<float>(rates[i]), static_cast<int>(twins[i]),
-                            read_levels(sites_[i], static_cast<int>(bits[i]))});
+                            read_levels(sites_[i], static_cast<int>(bits[i])),
+                            read_heads(sites_[i])});
   }
 }
 
@@ -210,6 +215,32 @@ std::vector<LevelRun> QuantModel::read_levels(const Site& site, int bits) const 
       fail(at, "does not ascend from code 0 at run ", i / 2);
   }
   return levels;
+}
+
+std::vector<ScaleZero> QuantModel::read_heads(const Site& site) const {
+  const Node& reader = graph_.nodes[static_cast<size_t>(site.consumer)];
+  const Node& qkv = graph_.nodes[static_cast<size_t>(site.node)];
+  if (reader.attention < 0 || qkv.kind != NodeKind::kLinear) return {};
+  const QbinTensor* scales = file_.find(qkv.name + ".head_scale");
+  const QbinTensor* zeros = file_.find(qkv.name + ".head_zero");
+  if (!scales && !zeros) return {};
+  const int64_t count = graph_.attention[static_cast<size_t>(reader.attention)].heads;
+  const auto fits = [&](const QbinTensor* t, DType type) {
+    return t && t->dtype == type && t->dims == Dims{3, count};
+  };
+  const auto shape = [](const QbinTensor* t) { return t ? to_string(t->dims) : "missing"; };
+  if (!fits(scales, DType::kF32) || !fits(zeros, DType::kI16))
+    fail(file_.where(), ": '", qkv.name, "': head_scale is ", shape(scales), ", head_zero ",
+         shape(zeros), ", expected F32 and I16 of [3, ", count, "]");
+  const auto first = static_cast<size_t>(site.begin / (qkv.cols / 3)) * static_cast<size_t>(count);
+  std::vector<ScaleZero> heads;
+  for (size_t i = first; i < first + static_cast<size_t>(count); i++) {
+    const ScaleZero of{elements<float>(*scales)[i], elements<int16_t>(*zeros)[i]};
+    check_scale(cat(file_.where(), ": '", qkv.name, "', head ", i - first, ": "), double{of.scale},
+                of.zero);
+    heads.push_back(of);
+  }
+  return heads;
 }
 
 void QuantModel::read_linear(int index, Node& node) {

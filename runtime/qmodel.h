@@ -12,6 +12,8 @@
 //   U.bias          kF16 or kF32 [N], where it has one (folds may give a bias to a Linear without)
 //   U.input_levels  kU8 [1..2^bits, 2]   first code and level of each run (SiteParams), if it has
 //   any
+//   U.head_scale    kF32 [3, heads]   of a qkv: scale and zero point of q, k and v of each head
+//   U.head_zero     kI16 [3, heads]   instead of their sites', if heads differ
 // and every other parameter of the graph under its own name as kF32 or kF16.
 #pragma once
 
@@ -37,11 +39,16 @@ struct LevelRun {
   uint8_t first, level;
 };
 
+struct ScaleZero {
+  float scale = 1;
+  int zero = 0;
+};
+
 // Bits, scale and zero point of an activation site; a kSoftmax site has no zero point, but log
 // codes of `rate` an octave, or evenly spaced ones: steps of `scale` alone (twin 0), or half of the
 // codes in such steps and half in steps finer by 2^twin. Where there are levels, scale and zero
 // point are those of 8-bit codes, which only take the levels' values: a code of `bits` bits says
-// which.
+// which. Of q, k and v each head may have its own scale and zero point.
 struct SiteParams {
   static constexpr int kLogCodes = -1;
 
@@ -51,9 +58,13 @@ struct SiteParams {
   float rate = 2;
   int twin = kLogCodes;
   std::vector<LevelRun> levels = {};  // from code 0, ascending in both; empty: as they are
+  std::vector<ScaleZero> heads = {};  // empty: all heads have `scale` and `zero`
 
   int code_bits() const { return levels.empty() ? bits : 8; }
   Quantizer quantizer() const { return {1 / scale, zero, (1 << code_bits()) - 1}; }
+  ScaleZero of_head(int head) const {
+    return heads.empty() ? ScaleZero{scale, zero} : heads[static_cast<size_t>(head)];
+  }
 };
 
 // Of a kSoftmax site: its evenly spaced codes, and what one unit of their or the log codes' 16-bit
@@ -92,6 +103,7 @@ class QuantModel {
  private:
   void read_sites();
   std::vector<LevelRun> read_levels(const Site& site, int bits) const;
+  std::vector<ScaleZero> read_heads(const Site& site) const;
   void read_linear(int index, Node& node);
   Tensor read_floats(const std::string& name, const Dims& dims) const;
 

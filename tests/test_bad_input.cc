@@ -175,6 +175,19 @@ std::vector<Row> qbin_model_rows() {
           type, 0, {static_cast<I>(bytes.size()) / 2, 2}, bytes};
     });
   };
+  const auto heads = [](std::vector<float> scales, std::vector<int16_t> zeros) {
+    return parts([=](Parts& p) {
+      const auto tensor = [&](const char* name, DType type, const auto& values) {
+        Buffer bytes(values.size() * sizeof values[0]);
+        std::memcpy(bytes.data(), values.data(), bytes.size());
+        p.tensors[cat("blocks.0.attn.qkv.head_", name)] = {
+            type, 0, {3, static_cast<I>(values.size()) / 3}, bytes};
+      };
+      tensor("scale", DType::kF32, scales);
+      p.tensors.erase("blocks.0.attn.qkv.head_zero");
+      if (!zeros.empty()) tensor("zero", DType::kI16, zeros);
+    });
+  };
   return {
       {"no model in it", qbin(read_bytes(golden("qbin/v1_0.qbin"))),
        f + "metadata 'model.arch' is missing"},
@@ -223,6 +236,14 @@ std::vector<Row> qbin_model_rows() {
        f + "tensor 'patch_embed.proj.input_levels' has the wrong type or shape"},
       {"too many levels", levels(DType::kU8, std::vector<uint8_t>(18)),
        f + "tensor 'patch_embed.proj.input_levels' holds 9 levels, 3 bits tell 8 apart"},
+      {"heads without zero points", heads(std::vector<float>(6, 1), {}),
+       f + "'blocks.0.attn.qkv': head_scale is [3, 2], head_zero missing, expected F32 and I16 of"},
+      {"a head too many", heads(std::vector<float>(9, 1), std::vector<int16_t>(9)),
+       f + "'blocks.0.attn.qkv': head_scale is [3, 3], head_zero [3, 3]"},
+      {"a head's scale", heads({1, 1, 1, 0, 1, 1}, std::vector<int16_t>(6)),
+       f + "'blocks.0.attn.qkv', head 1: scale is 0, expected a positive number"},
+      {"a head's zero point", heads(std::vector<float>(6, 1), {0, 0, 0, 0, 600, 0}),
+       f + "'blocks.0.attn.qkv', head 0: zero point is 600, expected -256 to 511"},
       {"missing tensor", parts([&](Parts& p) { p.tensors.erase(qkv); }),
        f + "tensor 'blocks.0.attn.qkv.weight' is missing"},
       {"another layer's", parts([&](Parts& p) { p.tensors[qkv] = p.tensors["head.weight"]; }),
@@ -346,7 +367,9 @@ TEST_CASE("bad input: arrays, lists and labels") {
 
 TEST_CASE("bad input: --verify finds a flipped bit in the weights before anything is computed") {
   std::string bytes = good_qbin();
-  bytes[bytes.size() - 1] ^= 0x10;
+  const Aligned good(Buffer(bytes.begin(), bytes.end()));
+  const QbinFile file = QbinFile::from_memory(good.bytes(), "good");
+  bytes[static_cast<size_t>(file.find("head.weight")->bytes.data() - good.bytes().data())] ^= 0x10;
   const TempFolder folder;
   Command command = qbin(bytes)(folder);
   CHECK(execute(command).status == 0);  // a weight is as good as another

@@ -34,9 +34,12 @@ struct Fixture {
 
   Fixture(const std::string& name, int wbits, int abits, Method method = Method::kRepq,
           bool levels = false)
-      : Fixture(
-            load_float_model(kModels + name + ".safetensors", ""), name,
-            {.method = method, .weight_bits = wbits, .activation_bits = abits, .levels = levels}) {}
+      : Fixture(load_float_model(kModels + name + ".safetensors", ""), name,
+                {.method = method,
+                 .weight_bits = wbits,
+                 .activation_bits = abits,
+                 .levels = levels,
+                 .heads = levels}) {}
 
   std::vector<float> run(const EngineOptions& options) {
     Engine engine(*model, options);
