@@ -35,9 +35,15 @@ int bench_chain(const BenchOptions& options);
 // widths.
 int bench_page(const BenchOptions& options);
 
+// Picoseconds a multiply-add at every pair of widths: the tables of vitquant --target.
+int bench_costs(const BenchOptions& options);
+
 // The tables of options.isas, or every supported one but scalar, which is slow and serves as the
 // check.
 std::vector<const Kernels*> selected_isas(const BenchOptions& options);
+
+// As the system names it.
+std::string cpu_name();
 
 // Seconds on the steady clock.
 double now_seconds();

@@ -1,21 +1,13 @@
 // vitbench gemm: time of each ISA x weight bits x activation bits on the products of real models.
 #include <algorithm>
 #include <cstdio>
-#include <cstring>
 #include <memory>
-#include <random>
 
-#include "bench/vitbench.h"
-#include "kernels/pack.h"
+#include "bench/product.h"
 #include "kernels/registry.h"
 
 namespace vitrun {
 namespace {
-
-struct Shape {
-  const char* name;
-  int m, k, n;
-};
 
 constexpr Shape kShapes[] = {
     {"DeiT-S qkv", 197, 384, 1152},        {"DeiT-S proj", 197, 384, 384},
@@ -27,81 +19,10 @@ constexpr Shape kShapes[] = {
 
 constexpr struct { int weight, activation; } kBits[] = {{8, 8}, {6, 8}, {4, 8}, {6, 6}, {4, 4}};
 
-uint8_t random_code(std::mt19937& random, int bits) {
-  return static_cast<uint8_t>(random() & ((1u << bits) - 1));
-}
-
-// One product with its buffers; random codes over their full range.
-class Product {
- public:
-  Product(const Shape& shape, int bits, int a_bits) : shape_(shape) {
-    std::mt19937 random(1);
-    const size_t depth = static_cast<size_t>(round_up(shape.k, kDepthAlign));
-    const size_t m = static_cast<size_t>(shape.m), n = static_cast<size_t>(shape.n);
-    const size_t columns = static_cast<size_t>(round_up(shape.n, kColumns));
-    a_.resize(m * depth);
-    for (size_t i = 0; i < a_.size(); i++) {
-      if (i % depth < static_cast<size_t>(shape.k)) a_[i] = random_code(random, a_bits);
-    }
-    std::vector<uint8_t> codes(n * static_cast<size_t>(shape.k));
-    for (uint8_t& c : codes) c = random_code(random, bits);
-    panels_.resize(static_cast<size_t>(pack_bytes(shape.n, shape.k, bits)) + 64);
-    uint8_t* aligned =
-        panels_.data() + (64 - reinterpret_cast<uintptr_t>(panels_.data()) % 64) % 64;
-    pack_codes(codes.data(), shape.n, shape.k, bits, aligned);
-    row_sum_.assign(m, 1000);
-    terms_.assign(columns, 3);
-    floats_.assign(columns, 0.01f);
-    y_.resize(m * n);
-    args_ = {};
-    args_.m = shape.m;
-    args_.n = shape.n;
-    args_.k = shape.k;
-    args_.a = a_.data();
-    args_.a_stride = static_cast<int64_t>(depth);
-    args_.row_sum = row_sum_.data();
-    args_.panels = aligned;
-    args_.bits = bits;
-    args_.a_bits = a_bits;
-    args_.scale = args_.bias = floats_.data();
-    args_.offset = args_.zero = terms_.data();
-    args_.epilogue = Epilogue::kFloat;
-    args_.y = y_.data();
-    args_.y_stride = shape.n;
-  }
-  Product(const Product&) = delete;
-  Product& operator=(const Product&) = delete;
-
-  double operations() const { return 2.0 * shape_.m * shape_.n * shape_.k; }
-  std::vector<float> result(const Kernels& kernels) {
-    std::fill(y_.begin(), y_.end(), -1.0f);
-    kernels.gemm(args_);
-    return y_;
-  }
-  double seconds(const Kernels& kernels) {
-    const double start = now_seconds();
-    kernels.gemm(args_);
-    return now_seconds() - start;
-  }
-
- private:
-  Shape shape_;
-  std::vector<uint8_t> a_, panels_;
-  std::vector<int32_t> row_sum_, terms_;
-  std::vector<float> floats_, y_;
-  GemmArgs args_;
-};
-
 // The loop that bounds a product of these widths (kernels/gemm_pairs-inl.h).
 PeakKind peak_kind(int bits, int a_bits) {
   if (bits == 8 && a_bits == 8) return PeakKind::kWide;
   return bits + a_bits == 15 ? PeakKind::kExact : PeakKind::kShort;
-}
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<int64_t>(values.size() / 2),
-                   values.end());
-  return values[values.size() / 2];
 }
 
 // Repetitions of one product on one ISA, each beside a sample of the peak.
@@ -142,7 +63,7 @@ bool bench_shape(const BenchOptions& options, const Shape& shape,
   const Kernels& scalar = *find_kernels("scalar");
   std::vector<std::unique_ptr<Product>> products;
   for (const auto& b : kBits) {
-    products.push_back(std::make_unique<Product>(shape, b.weight, b.activation));
+    products.push_back(std::make_unique<Product>(shape, Widths{b.weight, b.activation}));
     const std::vector<float> want = products.back()->result(scalar);
     for (const Kernels* isa : isas) {
       if (products.back()->result(*isa) == want) continue;

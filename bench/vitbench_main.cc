@@ -12,9 +12,13 @@ namespace vitrun {
 namespace {
 
 cxxopts::Options describe_options() {
-  cxxopts::Options options("vitbench", "Times the kernels. Results on stdout.");
+  cxxopts::Options options(
+      "vitbench",
+      "Times the kernels and whole models. Results on stdout.\n"
+      "vitbench costs --isa avx2 --json > board.json makes a table for vitquant --target.");
   options.add_options()(
-      "command", "gemm, chain, ops, model, page (this machine and whole models on it) or all",
+      "command",
+      "gemm, chain, ops, model, page (this machine and whole models on it), costs or all",
       cxxopts::value<std::string>()->default_value("all"))(
       "isa", "ISAs to time, separated by commas, or all",
       cxxopts::value<std::vector<std::string>>()->default_value("all"))(
@@ -30,7 +34,7 @@ cxxopts::Options describe_options() {
       "json", "one JSON object a line")("peers", "chain: oneDNN and OpenBLAS beside ours")(
       "help", "this text");
   options.parse_positional({"command"});
-  options.positional_help("[gemm|chain|ops|model|page|all]");
+  options.positional_help("[gemm|chain|ops|model|page|costs|all]");
   return options;
 }
 
@@ -65,13 +69,14 @@ constexpr struct {
 
 int run_bench(const std::string& command, const BenchOptions& options) {
   if (command == "page") return bench_page(options);
+  if (command == "costs") return bench_costs(options);
   bool known = false;
   for (const auto& c : kCommands) {
     if (command != "all" && command != c.name) continue;
     known = true;
     if (const int status = c.run(options)) return status;
   }
-  if (!known) fail("command '", command, "': expected gemm, chain, ops, model, page or all");
+  if (!known) fail("command '", command, "': expected gemm, chain, ops, model, page, costs or all");
   return 0;
 }
 

@@ -34,13 +34,6 @@ std::string first_line(const char* path) {
   return line.substr(0, line.find('\0'));  // device-tree strings end with one
 }
 
-std::string cpu_name() {
-  for (const char* key : {"model name", "Model", "Hardware"})
-    if (const std::string name = field("/proc/cpuinfo", key); !name.empty()) return name;
-  if (const std::string board = first_line("/proc/device-tree/model"); !board.empty()) return board;
-  return "CPU part " + field("/proc/cpuinfo", "CPU part");
-}
-
 // In MHz; 0: the system does not tell.
 double frequency() {
   if (const std::string khz = first_line("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq");
@@ -50,6 +43,13 @@ double frequency() {
 }
 
 }  // namespace
+
+std::string cpu_name() {
+  for (const char* key : {"model name", "Model", "Hardware"})
+    if (const std::string name = field("/proc/cpuinfo", key); !name.empty()) return name;
+  if (const std::string board = first_line("/proc/device-tree/model"); !board.empty()) return board;
+  return "CPU part " + field("/proc/cpuinfo", "CPU part");
+}
 
 int bench_page(const BenchOptions& options) {
   utsname system{};

@@ -173,12 +173,21 @@ Importance within_kinds(const Importance& importance, const OutputErrors& errors
 
 }  // namespace
 
+int64_t weight_bytes(int cols, int depth, int bits) {
+  const bool wide = int64_t{depth} << (bits - 1) > 32767;  // the largest sum of signed codes
+  const int align = static_cast<int>(kQbinAlign);
+  return pack_bytes(cols, depth, bits) +
+         (wide ? round_up(4 * cols, align) - round_up(2 * cols, align) : 0);
+}
+
+int64_t level_bytes(int bits) {
+  return bits < kMaxBits ? round_up(2 << bits, static_cast<int>(kQbinAlign)) : 0;
+}
+
 BitPlan budget_plan(const Graph& graph, const Importance& importance, const OutputErrors& errors,
                     const UnitBits& base, MixedOperands operands, int64_t bytes, bool levels) {
-  const auto level_bytes = [&](int bits) {
-    const int of_input = operands == MixedOperands::kBoth ? bits : base.activation;
-    return levels && of_input < kMaxBits ? round_up(2 << of_input, static_cast<int>(kQbinAlign))
-                                         : 0;
+  const auto of_input = [&](int bits) {
+    return levels ? level_bytes(operands == MixedOperands::kBoth ? bits : base.activation) : 0;
   };
   BitPlan plan;
   std::vector<std::string> names;
@@ -196,12 +205,14 @@ BitPlan budget_plan(const Graph& graph, const Importance& importance, const Outp
     for (int bits = kMinBits; bits <= kMaxBits; bits++)
       if (scored || bits == base.weight)
         units.back().push_back(
-            {bits, pack_bytes(n.cols, depth, bits) + level_bytes(bits),
+            {{bits, base.activation},
+             weight_bytes(n.cols, depth, bits) + of_input(bits),
+             0,
              scored ? relative.at(name) * found->second[static_cast<size_t>(bits - kMinBits)] : 0});
   }
-  const std::vector<size_t> chosen = choose_within(units, bytes);
+  const std::vector<size_t> chosen = choose_within(units, {.bytes = bytes});
   for (size_t u = 0; u < units.size(); u++) {
-    const int bits = units[u][chosen[u]].bits;
+    const int bits = units[u][chosen[u]].bits.weight;
     plan[names[u]].weight = bits;
     if (operands == MixedOperands::kBoth && units[u].size() > 1) plan[names[u]].activation = bits;
   }
@@ -244,42 +255,6 @@ BitPlan read_bits(const std::string& path, const Graph& graph, const UnitBits& b
     if (!fits) fail(path, ": the model has no unit '", name, "'");
   }
   return plan;
-}
-
-std::vector<size_t> choose_within(const std::vector<std::vector<Choice>>& units, int64_t limit) {
-  // Selections over the units so far, by bytes; a larger one is kept only if it costs less.
-  struct Partial {
-    int64_t bytes;
-    double cost;
-    int before;  // index into the layer before
-    size_t choice;
-  };
-  std::vector<std::vector<Partial>> layers{{{0, 0.0, -1, 0}}};
-  for (const std::vector<Choice>& unit : units) {
-    std::vector<Partial> all;
-    for (size_t i = 0; i < layers.back().size(); i++)
-      for (size_t c = 0; c < unit.size(); c++) {
-        const Partial& p = layers.back()[i];
-        if (p.bytes + unit[c].bytes > limit) continue;
-        all.push_back({p.bytes + unit[c].bytes, p.cost + unit[c].cost, static_cast<int>(i), c});
-      }
-    std::sort(all.begin(), all.end(), [](const Partial& a, const Partial& b) {
-      return a.bytes != b.bytes ? a.bytes < b.bytes : a.cost < b.cost;
-    });
-    std::vector<Partial> kept;
-    for (const Partial& p : all)
-      if (kept.empty() || p.cost < kept.back().cost) kept.push_back(p);
-    layers.push_back(std::move(kept));
-  }
-  if (layers.back().empty()) fail("no choice of bits fits into ", limit, " bytes of weights");
-  std::vector<size_t> chosen(units.size());
-  int at = static_cast<int>(layers.back().size()) - 1;  // the last is the cheapest
-  for (size_t u = units.size(); u-- > 0;) {
-    const Partial& p = layers[u + 1][static_cast<size_t>(at)];
-    chosen[u] = p.choice;
-    at = p.before;
-  }
-  return chosen;
 }
 
 }  // namespace vitrun

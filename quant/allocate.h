@@ -6,6 +6,7 @@
 
 #include "models/graph.h"
 #include "quant/bit_plan.h"
+#include "quant/knapsack.h"
 
 namespace vitrun {
 
@@ -38,8 +39,15 @@ BitPlan mixed_plan(const Graph& graph, const Importance& importance, const Mixed
 // Lambda of method.md section 5, kMinBits .. kMaxBits, by unit (quant/sensitivity.h).
 using OutputErrors = std::map<std::string, std::vector<double>>;
 
-// The bits with the least sum of Omega Lambda over the Linears such that all weights, packed, and
-// with `levels` those of their inputs (SiteParams) together take at most `bytes`. Units without an
+// At most so many bytes of a file depend on the bits of a weight [cols, depth]: its codes, and what
+// its column sums take beyond 16 bits each.
+int64_t weight_bytes(int cols, int depth, int bits);
+
+// What the levels of an input of `bits` bits take (SiteParams).
+int64_t level_bytes(int bits);
+
+// The bits with the least sum of Omega Lambda over the Linears such that all weight_bytes()
+// and with `levels` those of their inputs together are at most `bytes`. Units without an
 // importance (patch embedding, heads) and products of two activations stay at the base; with
 // MixedOperands::kBoth inputs get as many bits as their weights, else the base's. Fails where 3
 // bits everywhere are too many.
@@ -51,17 +59,5 @@ BitPlan budget_plan(const Graph& graph, const Importance& importance, const Outp
 // names up to a dot, and the bits of both operands or [weight, activation]. The longest name that
 // fits a unit counts; others get the base. Fails on names that fit none and bits out of 3..8.
 BitPlan read_bits(const std::string& path, const Graph& graph, const UnitBits& base);
-
-// One choice for a unit.
-struct Choice {
-  int bits;
-  int64_t bytes;
-  double cost;
-};
-
-// One choice for each unit such that the bytes are at most `limit` and the sum of costs is least:
-// the multiple-choice knapsack, solved exactly by dynamic programming over the sums of bytes that
-// no cheaper and smaller selection dominates. Fails where not even the smallest choices fit.
-std::vector<size_t> choose_within(const std::vector<std::vector<Choice>>& units, int64_t limit);
 
 }  // namespace vitrun

@@ -340,10 +340,25 @@ WeightCodes round_with_feedback(const Tensor& weight, const std::vector<float>& 
   return out;
 }
 
-WeightCodes compensate_weight(const Tensor& inputs, const Tensor& weight, int bits, int threads) {
+WeightCodes compensate_weight(const Tensor& inputs, const std::vector<float>& tokens,
+                              const Tensor& weight, int bits, int threads) {
   ThreadPool pool(threads);
-  const std::vector<float> alike(static_cast<size_t>(inputs.dims[0] * inputs.dims[1]), 1.f);
-  return compensate(inputs, row_weights(inputs, alike), weight, bits, pool);
+  return compensate(inputs, row_weights(inputs, tokens), weight, bits, pool);
+}
+
+std::vector<float> compensated_mean(const Tensor& inputs, const std::vector<float>& tokens) {
+  const auto k = static_cast<size_t>(inputs.dims[2]);
+  const std::vector<float> weights = row_weights(inputs, tokens);
+  Doubles sums(k);
+  double total = 0;
+  for (size_t row = 0; row < weights.size(); row++) {
+    const double w = std::pow(double{weights[row]}, 2);
+    total += w;
+    for (size_t i = 0; i < k; i++) sums[i] += w * double{inputs.data[row * k + i]};
+  }
+  std::vector<float> mean;
+  for (double sum : sums) mean.push_back(static_cast<float>(sum / total));
+  return mean;
 }
 
 std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,

@@ -24,9 +24,13 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
                                                       const ImageSource& images, int threads,
                                                       const Progress& progress = {});
 
-// The same for one Linear as it stands, tokens alike: codes for its weight [n, k], compensated on
-// its inputs [images, rows, k].
-WeightCodes compensate_weight(const Tensor& inputs, const Tensor& weight, int bits, int threads);
+// The same for one Linear as it stands: codes for its weight [n, k], compensated on its inputs
+// [images, rows, k], whose tokens have token_gradients() `tokens` [images * rows].
+WeightCodes compensate_weight(const Tensor& inputs, const std::vector<float>& tokens,
+                              const Tensor& weight, int bits, int threads);
+
+// The weighted mean [k] of those inputs, whose error the bias makes up for.
+std::vector<float> compensated_mean(const Tensor& inputs, const std::vector<float>& tokens);
 
 // The rounding alone: codes for `weight` [n, k] such that (w^ - w) H (w^ - w)^T is small for
 // every row, H = factor factor^T [k, k], factor lower triangular in the order `columns`, whose last

@@ -10,6 +10,8 @@
 namespace vitrun {
 namespace {
 
+constexpr double kMostMilliseconds = 1e6;
+
 ImageSource from_files(const std::vector<Sample>& samples, const ModelConfig& config) {
   auto loader = std::make_shared<ImageLoader>(config);
   return {static_cast<int64_t>(samples.size()), [=](int64_t first, int64_t n) {
@@ -91,12 +93,31 @@ MixedOptions mixed_options(const cxxopts::ParseResult& args, const QuantizeOptio
           base.activation_bits};
 }
 
-// Sets the bits of each unit as --mixed and --bits-file say.
+// As --target says, whose limits --size and --time replace.
+void choose_target(const cxxopts::ParseResult& args, QuantizeOptions& options) {
+  if (args.count("mixed") || args.count("bits-file") || args.count("importance"))
+    throw UsageError(
+        "--target chooses the bits itself: without --mixed, --importance, --bits-file");
+  if (options.method == Method::kPtq4Vit)
+    throw UsageError("--target needs evenly spaced codes: not those of --method ptq4vit");
+  Budget budget;
+  budget.costs = read_costs(args["target"].as<std::string>());
+  if (args.count("size")) budget.bytes = args["size"].as<int64_t>();
+  if (args.count("time")) budget.milliseconds = args["time"].as<double>();
+  if (budget.milliseconds &&
+      !(*budget.milliseconds > 0 && *budget.milliseconds <= kMostMilliseconds))
+    throw UsageError(cat("--time must be milliseconds above 0, at most ", kMostMilliseconds));
+  options.budget = std::move(budget);
+}
+
+// Sets the bits of each unit as --target, --mixed and --bits-file say.
 void choose_bits(const cxxopts::ParseResult& args, const FloatModel& model,
                  QuantizeOptions& options) {
   const std::string mixed = args["mixed"].as<std::string>();
   if (mixed != "none" && mixed != "lrp" && mixed != "budget")
     throw UsageError(cat("--mixed must be none, lrp or budget, got '", mixed, "'"));
+  if (args.count("target")) return choose_target(args, options);
+  if (args.count("time")) throw UsageError("--time needs --target");
   if (args.count("size") != (mixed == "budget"))
     throw UsageError("--mixed budget and --size BYTES need each other");
   if (args.count("bits-file")) {
@@ -114,7 +135,7 @@ void choose_bits(const cxxopts::ParseResult& args, const FloatModel& model,
   if (mixed == "lrp")
     options.bits = mixed_plan(model.graph, importance, rule);
   else
-    options.budget = {args["size"].as<int64_t>(), std::move(importance), rule.operands};
+    options.budget = Budget{args["size"].as<int64_t>(), std::move(importance), rule.operands};
 }
 
 }  // namespace
@@ -125,7 +146,8 @@ QuantizeJob read_job(const cxxopts::ParseResult& args) {
   options.clip_k = args["clip-k"].as<double>();
   if (!(options.clip_k >= 0)) throw UsageError("--clip-k must be a positive number");
   options.objective = choose_objective(args["objective"].as<std::string>());
-  options.weight_bits = int_option(args, "wbits", 3, 8);
+  options.weight_bits =
+      args.count("target") && !args.count("wbits") ? 4 : int_option(args, "wbits", 3, 8);
   options.activation_bits = int_option(args, "abits", 3, 8);
   options.compensate = choose_step(args, "rounding", "nearest", "compensated");
   options.levels = choose_step(args, "codes", "uniform", "levels");
@@ -190,24 +212,34 @@ void add_quantize_options(cxxopts::Options& options) {
        "what activation ranges minimise: residual (for proj and fc2 the normalised residual "
        "stream) or tensor (the "
        "paper's)",
-       cxxopts::value<std::string>()->default_value("residual"))                           //
-      ("wbits", "bits of a weight, 3..8", cxxopts::value<int>()->default_value("8"))       //
+       cxxopts::value<std::string>()->default_value("residual"))  //
+      ("wbits", "bits of a weight, 3..8; with --target by default 4",
+       cxxopts::value<int>()->default_value("8"))                                          //
       ("abits", "bits of an activation, 3..8", cxxopts::value<int>()->default_value("8"))  //
       ("mixed",
        "bits per unit: none, lrp (by relevance, around --wbits and --abits) or budget (the least "
-       "relevance times measured error within --size; without --importance the least error of the "
-       "logits)",
+       "relevance times measured error within --size; without --importance the least predicted "
+       "error "
+       "of the logits)",
        cxxopts::value<std::string>()->default_value("none"))  //
       ("importance", "lrp, budget: SCORES.json, which vitlrp writes",
-       cxxopts::value<std::string>())                                         //
-      ("size", "budget: most bytes of the .qbin", cxxopts::value<int64_t>())  //
+       cxxopts::value<std::string>())  //
+      ("target",
+       "bits per unit for a machine: vnni, avx2, neon, neondot or a file that vitbench costs made; "
+       "the least predicted error of the logits that is no larger and no slower than --wbits and "
+       "--abits (4 and 8) everywhere",
+       cxxopts::value<std::string>())  //
+      ("time", "target: or most predicted milliseconds of matrix products, on one thread",
+       cxxopts::value<double>())                                                      //
+      ("size", "budget, target: most bytes of the .qbin", cxxopts::value<int64_t>())  //
       ("bits-file",
        "or by hand: JSON, {\"blocks.0\": 5, \"blocks.1.attn.qkv\": [4, 8], ...}, names of units or "
        "blocks and bits or [weight, activation]; the others get --wbits and --abits",
        cxxopts::value<std::string>())  //
       ("mp-case", "lrp: lower by-unit or by-block",
        cxxopts::value<std::string>()->default_value("by-unit"))  //
-      ("mixed-operands", "lrp, budget: wa mixes weights and activations, w weights alone",
+      ("mixed-operands",
+       "lrp, budget with --importance: wa mixes weights and activations, w weights alone",
        cxxopts::value<std::string>()->default_value("wa"))                                        //
       ("labels", "class names, one a line, to put into the file", cxxopts::value<std::string>())  //
       ("arch", "a timm architecture, where there is no config.json",

@@ -17,6 +17,7 @@ constexpr double kFoldPart = 0.3;        // of the progress
 constexpr double kRangePart = 0.8;       // of what follows the fold
 constexpr size_t kMostLevels = 128;      // 8 bits have none
 constexpr double kAllocationPart = 0.4;  // of all, with a budget
+constexpr int64_t kReportBytes = 2048;   // more than a PlanReport takes in a file
 
 void check_bits(const std::string& what, int bits) {
   if (bits < kMinBits || bits > kMaxBits)
@@ -68,6 +69,11 @@ std::map<std::string, WeightCodes> quantize_weights(const FloatModel& model,
     out[n.name] = quantize_weight(model.weights.at(n.weight), unit.weight);
   }
   return out;
+}
+
+// Whether inputs of Linears get levels: on a target they would take the time of 8 bits.
+bool input_levels(const QuantizeOptions& options) {
+  return options.levels && !(options.budget && options.budget->costs);
 }
 
 // The ranges of all sites; those of folded LayerNorms follow from the fold, unless levels are
@@ -168,12 +174,13 @@ const char* rotate_name(Rotate rotate) {
 
 std::map<std::string, QbinValue> recipe_of(const QuantizeOptions& options, const Graph& graph,
                                            const std::map<int, NormFold>& folds,
-                                           const UnitTable& table) {
+                                           const UnitTable& table,
+                                           const std::optional<PlanReport>& plans) {
   std::map<std::string, QbinValue> recipe = options.provenance;
   recipe["method"] = std::string(method_name(options.method));
   recipe["objective"] =
       std::string(options.objective == Objective::kResidual ? "residual" : "tensor");
-  recipe["activation_codes"] = std::string(options.levels ? "levels" : "uniform");
+  recipe["activation_codes"] = std::string(input_levels(options) ? "levels" : "uniform");
   recipe["outliers"] = std::string(options.split ? "split" : "kept");
   recipe["heads"] = std::string(options.heads ? "own" : "shared");
   recipe["rotation"] = std::string(rotate_name(options.rotate));
@@ -186,6 +193,7 @@ std::map<std::string, QbinValue> recipe_of(const QuantizeOptions& options, const
   });
   recipe["mixed"] = int64_t{mixed};
   put_units(table, recipe);
+  if (plans) put_report(*plans, recipe);
   if (options.method != Method::kCrl) return recipe;
   std::vector<std::string> norms;
   std::vector<double> k;
@@ -215,11 +223,11 @@ std::map<int, NormFold> fold(FloatModel& model, const ImageSource& images,
 
 // Whether inputs of Linears may have levels.
 bool has_levels(const QuantizeOptions& options) {
-  return options.levels || options.method == Method::kPtq4Vit;
+  return input_levels(options) || options.method == Method::kPtq4Vit;
 }
 
-// At most so many bytes of the file are neither packed weights nor levels: the size of a file of
-// 8-bit codes 0, whose column sums take most room, less its weights.
+// At most so many bytes of the file are neither weight_bytes() nor levels: the size of a file of
+// 8-bit codes of signed 0, less its weights.
 int64_t other_bytes(const FloatModel& model, const QuantizeOptions& options,
                     const std::map<int, NormFold>& folds, const BitPlan& plan) {
   std::map<std::string, WeightCodes> zeros;
@@ -228,7 +236,8 @@ int64_t other_bytes(const FloatModel& model, const QuantizeOptions& options,
   for (const auto& [row, node] : linear_rows(model.graph, table)) {
     const Node& n = model.graph.nodes[static_cast<size_t>(node)];
     const int depth = static_cast<int>(row->parameters / n.cols);
-    zeros[n.name] = {n.cols, depth, 8, std::vector<uint8_t>(static_cast<size_t>(row->parameters)),
+    zeros[n.name] = {n.cols, depth, 8,
+                     std::vector<uint8_t>(static_cast<size_t>(row->parameters), 128),
                      std::vector<UniformRange>(static_cast<size_t>(n.cols))};
     packed += pack_bytes(n.cols, depth, 8);
   }
@@ -238,42 +247,30 @@ int64_t other_bytes(const FloatModel& model, const QuantizeOptions& options,
     if (has_levels(options) &&
         model.graph.nodes[static_cast<size_t>(s.consumer)].kind == NodeKind::kLinear)
       ranges.back().levels = {{0, 0}};
+    const int attention = model.graph.nodes[static_cast<size_t>(s.consumer)].attention;
+    if (options.heads && attention >= 0 && s.kind == CodeKind::kUniform)
+      ranges.back().heads.resize(
+          static_cast<size_t>(model.graph.attention[static_cast<size_t>(attention)].heads));
   }
   const auto file =
-      export_model(model, zeros, ranges, recipe_of(options, model.graph, folds, table));
-  return static_cast<int64_t>(file.serialize().size()) - packed;
+      export_model(model, zeros, ranges, recipe_of(options, model.graph, folds, table, {}));
+  return static_cast<int64_t>(file.serialize().size()) - packed +
+         (options.budget->costs ? kReportBytes : 0);
 }
 
 struct Allocation {
   BitPlan plan;
   std::optional<double> ranking;
+  std::optional<PlanReport> report;
 };
 
-// Lambda is measured on the model as it would be folded at the base widths.
-Allocation allocate(FloatModel model, const ImageSource& images, const QuantizeOptions& options,
-                    const Progress& progress) {
-  const BitPlan base = complete_plan(model.graph, options);
+// By relevance times Lambda.
+Allocation allocate_by_importance(const FloatModel& model, const ImageSource& images,
+                                  const QuantizeOptions& options, UnitTable& table, int64_t bytes) {
   const Budget& budget = *options.budget;
-  const auto folds =
-      fold(model, images, options, base, [&](double done) { progress(kFoldPart * done); });
-  OutputErrors errors;
-  UnitTable table = table_of(model.graph, base);
-  const int64_t left = budget.bytes - other_bytes(model, options, folds, base);
-  if (budget.importance.empty()) {
-    const auto by_node =
-        logits_errors(model, images, options.compensate, options.threads,
-                      [&](double done) { progress(kFoldPart + (1 - kFoldPart) * done); });
-    Importance equal;
-    for (const auto& [row, node] : linear_rows(model.graph, table)) {
-      errors[row->name] = by_node.at(node);
-      equal[row->name] = 1;
-    }
-    return {budget_plan(model.graph, equal, errors, {options.weight_bits, options.activation_bits},
-                        budget.operands, left, has_levels(options)),
-            std::nullopt};
-  }
   Reference engine(model.graph, model.weights, options.threads);
   const InputRows inputs = keep_inputs(engine, images);
+  OutputErrors errors;
   std::vector<double> omega, lambda;
   for (const auto& [row, node] : linear_rows(model.graph, table)) {
     const Node& n = model.graph.nodes[static_cast<size_t>(node)];
@@ -286,9 +283,47 @@ Allocation allocate(FloatModel model, const ImageSource& images, const QuantizeO
     lambda.push_back(errors[row->name][static_cast<size_t>(options.weight_bits - kMinBits)]);
   }
   return {budget_plan(model.graph, budget.importance, errors,
-                      {options.weight_bits, options.activation_bits}, budget.operands, left,
+                      {options.weight_bits, options.activation_bits}, budget.operands, bytes,
                       has_levels(options)),
-          kendall_tau(omega, lambda)};
+          kendall_tau(omega, lambda),
+          {}};
+}
+
+// By what each unit's error is predicted to do to the logits.
+Allocation allocate_by_prediction(const FloatModel& model, const ImageSource& images,
+                                  const QuantizeOptions& options, std::optional<int64_t> bytes,
+                                  const Progress& progress) {
+  const Budget& budget = *options.budget;
+  const LogitsErrors errors = predict_errors(model, images,
+                                             {.compensate = options.compensate,
+                                              .activations = budget.costs.has_value(),
+                                              .objective = options.objective,
+                                              .heads = options.heads,
+                                              .threads = options.threads},
+                                             progress);
+  TargetPlan found =
+      plan_within(model.graph, errors, budget.costs ? &*budget.costs : nullptr,
+                  {options.weight_bits, options.activation_bits}, {bytes, budget.milliseconds});
+  return {std::move(found.bits), {}, std::move(found.report)};
+}
+
+// Errors are those of the model as it would be folded at the base widths.
+Allocation allocate(FloatModel model, const ImageSource& images, const QuantizeOptions& options,
+                    const Progress& progress) {
+  const BitPlan base = complete_plan(model.graph, options);
+  const Budget& budget = *options.budget;
+  const auto folds =
+      fold(model, images, options, base, [&](double done) { progress(kFoldPart * done); });
+  UnitTable table = table_of(model.graph, base);
+  std::optional<int64_t> left;
+  if (budget.bytes) left = *budget.bytes - other_bytes(model, options, folds, base);
+  if (!budget.importance.empty())
+    return allocate_by_importance(model, images, options, table, left.value_or(0));
+  if (left && has_levels(options))
+    for (const auto& [row, node] : linear_rows(model.graph, table))
+      *left -= level_bytes(row->bits.activation);
+  return allocate_by_prediction(model, images, options, left,
+                                [&](double done) { progress(kFoldPart + (1 - kFoldPart) * done); });
 }
 
 // The codes of every weight and the range of every activation.
@@ -306,9 +341,10 @@ Operands quantize_operands(FloatModel& model, Reference& engine, const BitPlan& 
     out = search_guided(model, images, site_bits(model.graph, activation_sites(model.graph), plan),
                         bits, *guidance, options.threads, part(0, kRangePart));
   else
-    out.sites = site_ranges(engine, plan, folds, images,
-                            {options.objective, log_rates(options), options.levels, options.heads},
-                            part(0, kRangePart));
+    out.sites =
+        site_ranges(engine, plan, folds, images,
+                    {options.objective, log_rates(options), input_levels(options), options.heads},
+                    part(0, kRangePart));
   if (options.compensate)
     out.weights =
         compensate_weights(model, out.sites, bits, images, options.threads, part(kRangePart, 1));
@@ -340,6 +376,7 @@ Quantized quantize_model(FloatModel model, const ImageSource& calibration,
     begun = kAllocationPart;
     plan = std::move(found.plan);
     result.ranking = found.ranking;
+    result.plans = std::move(found.report);
   }
   result.units = table_of(model.graph, plan);
   {
@@ -352,7 +389,7 @@ Quantized quantize_model(FloatModel model, const ImageSource& calibration,
       quantize_operands(model, engine, plan, folds, calibration, options, part(kFoldPart, 1));
   measure_after(engine, keep_inputs(engine, calibration), operands, folds, result.units);
   result.file = export_model(model, operands.weights, operands.sites,
-                             recipe_of(options, model.graph, folds, result.units));
+                             recipe_of(options, model.graph, folds, result.units, result.plans));
   if (progress) progress(1);
   return result;
 }

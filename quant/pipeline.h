@@ -5,15 +5,21 @@
 #include "quant/calibrate.h"
 #include "quant/export.h"
 #include "quant/reparam.h"
+#include "quant/target_plan.h"
 #include "quant/unit_table.h"
 
 namespace vitrun {
 
-// A limit on the file and what to spend it on: allocate.h, budget_plan().
+// Limits and what to spend them on. With an importance: allocate.h, budget_plan(). Without: every
+// unit by what its error is predicted to do to the logits, target_plan.h, plan_within(); with
+// `costs` in time as well, and inputs of Linears have evenly spaced codes, since codes of fewer
+// than 8 bits save time only so.
 struct Budget {
-  int64_t bytes = 0;
-  Importance importance;  // empty: each Linear by what its error alone does to the logits
-  MixedOperands operands = MixedOperands::kWeights;
+  std::optional<int64_t> bytes;  // of the file; none: as at the base bits
+  Importance importance = {};
+  MixedOperands operands = MixedOperands::kWeights;  // with an importance
+  std::optional<CostTable> costs = {};
+  std::optional<double> milliseconds = {};  // of matrix products there; none: as at the base bits
 };
 
 // What is rotated first (rotate.h): nothing, q and k of each head, those and the residual stream.
@@ -40,7 +46,8 @@ struct QuantizeOptions {
 struct Quantized {
   QbinWriter file;
   UnitTable units;
-  std::optional<double> ranking;  // with a budget: Kendall's tau of importance and Lambda
+  std::optional<double> ranking;    // with importances: Kendall's tau of those and Lambda
+  std::optional<PlanReport> plans;  // with a budget without importances
 };
 
 // Quantizes every Linear and activation site of `model`, whose weights it consumes. Fails on widths

@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "kernels/pack.h"
-#include "quant/compensate.h"
 #include "runtime/fake_quant.h"
 
 namespace vitrun {
@@ -87,40 +86,6 @@ std::vector<double> output_errors(Reference& engine, const Tensor& weight, const
     errors.push_back(linear_error(engine, weight, quantize_weight(weight, bits), rows,
                                   {of_input, search_range(rows.data, of_input)})
                          .output);
-  }
-  return errors;
-}
-
-std::map<int, std::vector<double>> logits_errors(FloatModel& model, const ImageSource& images,
-                                                 bool compensate, int threads,
-                                                 const Progress& progress) {
-  constexpr int kMeasured = 5;
-  const Tensor x = images.load(0, std::min(kImages, images.count));
-  Reference engine(model.graph, model.weights, threads);
-  std::map<int, Tensor> inputs;  // by node, of Linears
-  const Tensor exact = engine.run(x, [&](int node, Tensor& value) {
-    for (const Node& n : model.graph.nodes)
-      if (compensate && n.kind == NodeKind::kLinear && n.in[0] == node) inputs[node] = value;
-  });
-  std::map<int, std::vector<double>> errors;
-  const auto& nodes = model.graph.nodes;
-  for (size_t i = 0; i < nodes.size(); i++) {
-    if (progress) progress(static_cast<double>(i) / static_cast<double>(nodes.size()));
-    if (nodes[i].kind != NodeKind::kLinear) continue;
-    Tensor& weight = model.weights.at(nodes[i].weight);  // the engine's
-    std::vector<double>& of_bits = errors[static_cast<int>(i)];
-    for (int bits = kMinBits; bits <= kMaxBits; bits++) {
-      if (bits > kMeasured) {
-        of_bits.push_back(of_bits.back() / 4);
-        continue;
-      }
-      Tensor other = dequantize_weight(
-          compensate ? compensate_weight(inputs.at(nodes[i].in[0]), weight, bits, threads)
-                     : quantize_weight(weight, bits));
-      std::swap(weight, other);
-      of_bits.push_back(relative(squared_difference(exact, engine.run(x)), squares(exact)));
-      std::swap(weight, other);
-    }
   }
   return errors;
 }

@@ -31,13 +31,6 @@ LinearError linear_error(Reference& engine, const Tensor& weight, const WeightCo
 std::vector<double> output_errors(Reference& engine, const Tensor& weight, const Tensor& rows,
                                   int input_bits);
 
-// The same of the model's logits on the first eight images when one Linear alone has weights of b
-// bits, rounded as the model's will be, by its node: what an error in it costs the whole model
-// [ours]. Measured at 3, 4 and 5 bits; each further bit is taken to leave a quarter.
-std::map<int, std::vector<double>> logits_errors(FloatModel& model, const ImageSource& images,
-                                                 bool compensate, int threads,
-                                                 const Progress& progress);
-
 // -10 log10(error) in dB, at most 99.
 double decibels(double error);
 

@@ -117,7 +117,7 @@ std::string quantization_page(const ReportHead& head, const UnitTable& table) {
         cat(" Ranking the units by relevance and by measured output error agree with Kendall "
             "&tau; = ",
             fixed(*head.ranking, 2), ".");
-  body += "</p>" + charts(table) +
+  body += "</p>" + head.plans + charts(table) +
           "<h2>Units</h2><table><tr><th>unit</th><th>bits</th><th>bytes</th><th>input range</th>"
           "<th>weight dB</th><th>input dB</th><th>output dB, layer-wise</th><th>output dB</th>"
           "<th></th></tr>\n";

@@ -42,6 +42,7 @@ struct ReportHead {
   int64_t bytes = 0;          // of the file
   double milliseconds = 0;    // an image, measured on one thread of this machine; 0: not measured
   std::optional<double> ranking;  // Kendall's tau of importance and measured output error
+  std::string plans = {};         // HTML of what the bits were chosen from (quant/target_plan.h)
 };
 
 // One self-contained HTML page.

@@ -55,11 +55,13 @@ int run(const cxxopts::ParseResult& args) {
   if (result->ranking)
     std::printf("rankings by relevance and by measured error agree with Kendall tau %.2f\n",
                 *result->ranking);
+  if (result->plans) std::fputs(report_text(*result->plans).c_str(), stdout);
   std::fputs(unit_text(result->units).c_str(), stdout);
   if (args.count("report"))
     write_file(args["report"].as<std::string>(),
                quantization_page({arch + ", quantized", recipe, bytes,
-                                  measure_speed(out, job.calibration.load(0, 1)), result->ranking},
+                                  measure_speed(out, job.calibration.load(0, 1)), result->ranking,
+                                  result->plans ? report_html(*result->plans) : std::string()},
                                  result->units));
   return 0;
 }
@@ -82,6 +84,10 @@ int main(int argc, char** argv) {
       "           --mixed lrp --importance scores.json -o vit_mp4.qbin\n"
       "  vitquant --weights vit.safetensors --calib list.txt --wbits 4 --mixed budget --size "
       "3000000 \\\n"
-      "           --mixed-operands w --importance scores.json -o vit.qbin --report vit.html\n";
+      "           --mixed-operands w --importance scores.json -o vit.qbin --report vit.html\n"
+      "  vitquant --weights vit.safetensors --calib list.txt --target avx2 -o vit.qbin\n"
+      "  vitbench costs --isa avx2 --json > board.json; vitquant --weights vit.safetensors --calib "
+      "list.txt \\\n"
+      "           --target board.json --time 12 -o vit.qbin\n";
   return vitrun::run_program(options, examples, argc, argv, vitrun::run);
 }

@@ -7,10 +7,7 @@
 #include "models/status.h"
 
 namespace vitrun {
-namespace {
 
-// How many rows (of each group) of every value reach the logits: in the last block of a class-token
-// model K and V are needed for all tokens, everything after only for the class token.
 std::vector<int> rows_needed(const Graph& graph) {
   std::vector<int> need(graph.nodes.size(), 0);
   need.back() = graph.nodes.back().rows;
@@ -47,6 +44,8 @@ std::vector<int> rows_needed(const Graph& graph) {
   }
   return need;
 }
+
+namespace {
 
 class Planner {
  public:

@@ -92,6 +92,10 @@ struct Plan {
   int logits = -1;  // value
 };
 
+// How many rows (of each group) of every node's value reach the logits: in the last block of a
+// class-token model K and V are needed for all tokens, everything after only for the class token.
+std::vector<int> rows_needed(const Graph& graph);
+
 // `batch`: images the buffers have room for. `all_rows` computes also the rows that cannot reach
 // the logits.
 Plan make_plan(const QuantModel& model, int batch, bool all_rows);

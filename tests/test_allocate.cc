@@ -104,40 +104,52 @@ TEST_CASE("base 3 has nothing to lower") {
   CHECK_THROWS_AS(mixed_plan(graph, equal, {.weight_bits = 3}), Error);
 }
 
-TEST_CASE("the knapsack finds what trying everything finds") {
+TEST_CASE("the knapsack finds what trying everything finds, under one limit and under two") {
   std::mt19937 random(5);
-  for (int round = 0; round < 50; round++) {
+  const auto below = [&](uint32_t end) { return static_cast<int64_t>(random() % end); };
+  int failed = 0;
+  for (int round = 0; round < 300; round++) {
     std::vector<std::vector<Choice>> units(5);
     for (auto& unit : units)
       for (int bits = 3; bits < 7; bits++)
-        unit.push_back(
-            {bits, static_cast<int64_t>(random() % 50 + 1), static_cast<double>(random() % 1000)});
-    const int64_t limit = 40 + static_cast<int64_t>(random() % 150);
+        unit.push_back({{bits, 8},
+                        below(50),
+                        below(round % 3 ? 50 : 3),
+                        static_cast<double>(below(round % 2 ? 1000 : 4))});
+    Limits limits{.bytes = 20 + below(150)};
+    if (round % 5) limits.time = 20 + below(150);
     double least = -1;
-    for (int code = 0; code < 1024; code++) {
-      int64_t bytes = 0;
+    for (size_t code = 0; code < 1024; code++) {
+      int64_t bytes = 0, time = 0;
       double cost = 0;
       for (size_t u = 0; u < 5; u++) {
-        const Choice& c = units[u][static_cast<size_t>(code >> (2 * u) & 3)];
+        const Choice& c = units[u][code >> (2 * u) & 3];
         bytes += c.bytes;
+        time += c.time;
         cost += c.cost;
       }
-      if (bytes <= limit && (least < 0 || cost < least)) least = cost;
+      if (bytes <= limits.bytes && time <= limits.time && (least < 0 || cost < least)) least = cost;
     }
     if (least < 0) {
-      CHECK_THROWS_AS(choose_within(units, limit), Error);
+      CHECK_THROWS_AS(choose_within(units, limits), Error);
+      failed++;
       continue;
     }
-    const std::vector<size_t> chosen = choose_within(units, limit);
-    int64_t bytes = 0;
+    const std::vector<size_t> chosen = choose_within(units, limits);
+    int64_t bytes = 0, time = 0;
     double cost = 0;
     for (size_t u = 0; u < 5; u++) {
-      bytes += units[u][chosen[u]].bytes;
-      cost += units[u][chosen[u]].cost;
+      const Choice& c = units[u][chosen[u]];
+      bytes += c.bytes;
+      time += c.time;
+      cost += c.cost;
     }
-    CHECK(bytes <= limit);
+    CHECK(bytes <= limits.bytes);
+    CHECK(time <= limits.time);
     CHECK(cost == doctest::Approx(least));
   }
+  CHECK(failed > 10);  // both kinds occur
+  CHECK(failed < 200);
 }
 
 // The second word of the line that begins with a unit's name.
