@@ -43,6 +43,13 @@ bool choose_step(const cxxopts::ParseResult& args, const char* option, const std
   return chosen == on;
 }
 
+// "auto": at 8 bits ranges by head gain nothing (bench/results/accuracy.md).
+bool choose_heads(const cxxopts::ParseResult& args, int activation_bits) {
+  const bool own = choose_step(args, "heads", "shared", "own");
+  const bool narrow = activation_bits < 8 || args.count("target");
+  return own && (narrow || args["heads"].as<std::string>() == "own");
+}
+
 // "auto" [ours]: a fold of each LayerNorm does for activations what rotating the residual stream
 // would, which then only makes weights harder (bench/results/accuracy.md).
 Rotate choose_rotation(const cxxopts::ParseResult& args, Method method) {
@@ -152,7 +159,7 @@ QuantizeJob read_job(const cxxopts::ParseResult& args) {
   options.compensate = choose_step(args, "rounding", "nearest", "compensated");
   options.levels = choose_step(args, "codes", "uniform", "levels");
   options.split = choose_step(args, "outliers", "keep", "split");
-  options.heads = choose_step(args, "heads", "shared", "own");
+  options.heads = choose_heads(args, options.activation_bits);
   options.method = choose_method(args["method"].as<std::string>(), options);
   options.rotate = choose_rotation(args, options.method);
   options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
@@ -198,7 +205,9 @@ void add_quantize_options(cxxopts::Options& options) {
        "the range of the others) or auto (split with --method auto)",
        cxxopts::value<std::string>()->default_value("auto"))  //
       ("heads",
-       "ranges of q, k and v: shared by the heads, own for each or auto (own with --method auto)",
+       "ranges of q, k and v: shared by the heads, own for each or auto (with --method auto own "
+       "where "
+       "they may have fewer than 8 bits)",
        cxxopts::value<std::string>()->default_value("auto"))  //
       ("rotation",
        "of what outliers are spread: none, scores (q and k of each head), all (and, but for Swin, "
