@@ -242,6 +242,21 @@ std::vector<Site> heads_of(const Graph& graph, const Site& site) {
   return heads;
 }
 
+// One range a site from one for each of its parts.
+std::vector<SiteRange> join_heads(const std::vector<std::vector<Site>>& parts,
+                                  const std::vector<SiteRange>& found) {
+  std::vector<SiteRange> ranges;
+  size_t next = 0;
+  for (const std::vector<Site>& heads : parts) {
+    SiteRange range = found[next];
+    for (size_t h = next; heads.size() > 1 && h < next + heads.size(); h++)
+      range.heads.push_back({found[h].range.scale, found[h].range.zero});
+    next += heads.size();
+    ranges.push_back(std::move(range));
+  }
+  return ranges;
+}
+
 int64_t elements_per_image(const Graph& graph, const Site& site) {
   const Node& n = graph.nodes[static_cast<size_t>(site.node)];
   return n.size() / n.cols * (site.end - site.begin);
@@ -293,19 +308,9 @@ std::vector<SiteRange> calibrate(Reference& engine, const std::vector<Site>& sit
   for (Search& s : searches) s.set_candidates();
   pass(0.5, [](Search& s, int node, const Tensor& value) { s.add_error(node, value); });
 
-  std::vector<SiteRange> ranges;
-  auto next = searches.begin();
-  for (const std::vector<Site>& of_site : parts) {
-    ranges.push_back((next++)->best());
-    if (of_site.size() == 1) continue;
-    SiteRange& range = ranges.back();
-    range.heads = {{range.range.scale, range.range.zero}};
-    for (size_t head = 1; head < of_site.size(); head++) {
-      const UniformRange of = (next++)->best().range;
-      range.heads.push_back({of.scale, of.zero});
-    }
-  }
-  return ranges;
+  std::vector<SiteRange> found;
+  for (const Search& s : searches) found.push_back(s.best());
+  return join_heads(parts, found);
 }
 
 }  // namespace vitrun

@@ -16,7 +16,7 @@ struct Rotation {
   int n;
   std::vector<double> q;
 
-  double* row(int i) { return q.data() + std::ptrdiff_t{i} * n; }
+  double* row(int i) { return &q[static_cast<size_t>(i) * static_cast<size_t>(n)]; }
 };
 
 // Gaussian rows, each made orthogonal to those before, twice for rounding's sake.
@@ -140,16 +140,16 @@ void rotate_writers(const Rotation& r, FloatModel& model) {
 
 }  // namespace
 
-void rotate_residual(FloatModel& model) {
+void rotate_residual(FloatModel& model, uint64_t seed) {
   if (model.config.family != Family::kVit) return;
-  std::mt19937_64 random(1);
+  std::mt19937_64 random(seed);
   const Rotation r = mean_preserving_rotation(model.config.embed_dim, random);
   rotate_readers(r, model);
   rotate_writers(r, model);
 }
 
-void rotate_scores(FloatModel& model) {
-  std::mt19937_64 random(2);
+void rotate_scores(FloatModel& model, uint64_t seed) {
+  std::mt19937_64 random(seed);
   for (const Node& n : model.graph.nodes) {
     if (n.kind != NodeKind::kScores) continue;
     const AttentionGeometry& g = model.graph.attention[static_cast<size_t>(n.attention)];
