@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 
 #include "models/json.h"
 #include "models/sites.h"
@@ -180,6 +181,9 @@ double CostTable::of_mix(int bits) const {
 CostTable read_costs(const std::string& target_or_file) {
   for (const auto make : {vnni, avx2, neon, neondot})
     if (CostTable table = make(); table.target == target_or_file) return table;
+  if (!std::filesystem::exists(target_or_file))
+    fail("target '", target_or_file,
+         "': expected vnni, avx2, neon, neondot or a file that vitbench costs --json wrote");
   return costs_in(target_or_file);
 }
 
