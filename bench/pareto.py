@@ -50,12 +50,15 @@ def svg(points, isas, reference):
     for i, isa in enumerate(isas):
         parts.append(f'<circle cx="{margin + 20 + 130 * i}" cy="24" r="6" fill="{colours[i]}"/>'
                      f'<text x="{margin + 32 + 130 * i}" y="28">{isa}</text>')
-        for k, p in enumerate(points):
+        below = 0  # no label may be higher: they stand apart
+        for p in sorted(points, key=lambda p: -p["top1"]):
             radius = 3 + 3 * (p["bytes"] / 1e6) ** 0.5
             cx, cy = x(p["ms"][i]), y(p["top1"])
+            label, below = max(cy, below), max(cy, below) + 14
             parts.append(f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="{radius:.1f}" fill="{colours[i]}" fill-opacity="0.75">'
                          f'<title>{p["name"]}, {isa}: {p["top1"]:.2f} %, {p["ms"][i]:.1f} ms, {p["bytes"]} bytes</title>'
-                         f'</circle><text x="{cx + radius + 3:.1f}" y="{cy + (8 if k % 2 else -2):.1f}">{p["name"]}</text>')
+                         f'</circle><path d="M{cx + radius:.1f} {cy:.1f}L{cx + 22:.1f} {label:.1f}" stroke="#99a"/>'
+                         f'<text x="{cx + 25:.1f}" y="{label + 4:.1f}">{p["name"]}</text>')
     return "\n".join(parts + ["</svg>"]) + "\n"
 
 
