@@ -27,6 +27,14 @@ struct Site {
   int begin = 0, end = 0;  // columns of that value (q, k and v are thirds of the qkv value)
 };
 
+// The columns of one of the heads of q, k or v.
+inline Site head_of(Site site, int head, int heads) {
+  const int cols = (site.end - site.begin) / heads;
+  site.begin += head * cols;
+  site.end = site.begin + cols;
+  return site;
+}
+
 // In node order of the consumer; a kLinear has one site, kScores has q and k, kMix has the softmax
 // code and v.
 std::vector<Site> activation_sites(const Graph& graph);

@@ -233,12 +233,9 @@ class Search {
 std::vector<Site> heads_of(const Graph& graph, const Site& site) {
   const int attention = graph.nodes[static_cast<size_t>(site.consumer)].attention;
   if (attention < 0 || site.kind != CodeKind::kUniform) return {site};
-  const AttentionGeometry& g = graph.attention[static_cast<size_t>(attention)];
-  std::vector<Site> heads(static_cast<size_t>(g.heads), site);
-  for (int i = 0; i < g.heads; i++) {
-    heads[static_cast<size_t>(i)].begin = site.begin + i * g.head_dim;
-    heads[static_cast<size_t>(i)].end = site.begin + (i + 1) * g.head_dim;
-  }
+  const int count = graph.attention[static_cast<size_t>(attention)].heads;
+  std::vector<Site> heads;
+  for (int i = 0; i < count; i++) heads.push_back(head_of(site, i, count));
   return heads;
 }
 
@@ -250,7 +247,7 @@ std::vector<SiteRange> join_heads(const std::vector<std::vector<Site>>& parts,
   for (const std::vector<Site>& heads : parts) {
     SiteRange range = found[next];
     for (size_t h = next; heads.size() > 1 && h < next + heads.size(); h++)
-      range.heads.push_back({found[h].range.scale, found[h].range.zero});
+      range.heads.push_back(found[h].range);
     next += heads.size();
     ranges.push_back(std::move(range));
   }

@@ -19,7 +19,7 @@ struct SiteRange {
   float rate = 2;
   int twin = SiteParams::kLogCodes;
   std::vector<LevelRun> levels = {};
-  std::vector<ScaleZero> heads = {};
+  std::vector<UniformRange> heads = {};
 
   SiteParams params() const { return {bits, range.scale, range.zero, rate, twin, levels, heads}; }
 };

@@ -64,7 +64,7 @@ void add_levels(QbinWriter& out, const Graph& graph, const std::vector<SiteRange
 // Scale and zero point of each head of q, k and v, where heads have their own.
 void add_heads(QbinWriter& out, const Graph& graph, const std::vector<SiteRange>& ranges) {
   const std::vector<Site> sites = activation_sites(graph);
-  std::map<int, std::vector<ScaleZero>> by_qkv;  // in the order q, k, v, as sites are
+  std::map<int, std::vector<UniformRange>> by_qkv;  // in the order q, k, v, as sites are
   for (size_t i = 0; i < sites.size(); i++) {
     auto& heads = by_qkv[sites[i].node];
     heads.insert(heads.end(), ranges[i].heads.begin(), ranges[i].heads.end());
@@ -73,7 +73,7 @@ void add_heads(QbinWriter& out, const Graph& graph, const std::vector<SiteRange>
     if (heads.empty()) continue;
     std::vector<float> scales;
     std::vector<int16_t> zeros;
-    for (const ScaleZero& h : heads) {
+    for (const UniformRange& h : heads) {
       scales.push_back(h.scale);
       zeros.push_back(static_cast<int16_t>(h.zero));
     }

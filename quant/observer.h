@@ -7,6 +7,8 @@
 #include <span>
 #include <vector>
 
+#include "runtime/qmodel.h"
+
 namespace vitrun {
 
 // The percentiles the search tries; hi = quantile(p), lo = quantile(1 - p).
@@ -38,14 +40,6 @@ class TailObserver {
   int64_t count_, seen_ = 0;
   size_t keep_;
   Tail top_, bottom_;  // bottom_ holds negated values
-};
-
-// A uniform quantizer's scale and zero point (method.md section 2), evaluated as kernels.h does.
-struct UniformRange {
-  float scale = 1;
-  int zero = 0;
-
-  bool operator==(const UniformRange&) const = default;
 };
 
 // s = (hi - lo) / (2^b - 1), z = round(-lo / s), after widening [lo, hi] to contain 0 so that 0 <=

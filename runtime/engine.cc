@@ -342,14 +342,14 @@ void Engine::trace_step(const Step& step) {
         *to++ = floats(step.out, row)[c];
         continue;
       }
-      const ScaleZero of = scale_of(step, c);
+      const UniformRange of = scale_of(step, c);
       *to++ = of.scale * static_cast<float>(codes(step.out, row)[c] - of.zero);
     }
   trace_(step.result, t);
 }
 
 // What the codes that a step writes stand for in a column.
-ScaleZero Engine::scale_of(const Step& step, int column) const {
+UniformRange Engine::scale_of(const Step& step, int column) const {
   if (step.linear >= 0)
     if (const auto& parts = plan_.linears[static_cast<size_t>(step.linear)].parts; !parts.empty()) {
       const int dim = value(step.out).cols / 3;

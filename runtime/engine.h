@@ -82,7 +82,7 @@ class Engine {
   void trace_step(const Step& step);
   void trace_softmax(const Step& step, const Head& head, int first, int queries,
                      const HeadScratch& scratch);
-  ScaleZero scale_of(const Step& step, int column) const;
+  UniformRange scale_of(const Step& step, int column) const;
 
   const Value& value(int v) const { return plan_.values[static_cast<size_t>(v)]; }
   std::byte* bytes(const Value& v);

@@ -114,7 +114,7 @@ void Engine::pack_head(const Step& step, const Head& head, HeadScratch& s) {
   kernels_.pack_rows(p.in_place ? k : s.rows, stride, t, d, p.k.bits, s.k_panels, s.k_sum);
   if (!p.in_place) gather(v, in_stride, index, t, d, s.rows, stride);
   kernels_.pack_columns(p.in_place ? v : s.rows, stride, t, d, p.v.bits, s.v_panels, s.v_sum);
-  const ScaleZero of_q = p.q.of_head(head.head), of_k = p.k.of_head(head.head);
+  const UniformRange of_q = p.q.of_head(head.head), of_k = p.k.of_head(head.head);
   const int32_t k_zero = of_k.zero - (1 << (p.k.bits - 1));
   std::fill_n(s.scale, t16, of_q.scale * of_k.scale * g.scale);
   std::fill_n(s.zero, t16, k_zero);
@@ -199,7 +199,7 @@ void Engine::mix(const Step& step, const Head& head, int queries, uint8_t* y, in
   const PlannedAttention& p = plan_.attentions[static_cast<size_t>(step.attention)];
   const AttentionGeometry& g = *p.geometry;
   const int d16 = round_up(g.head_dim, kColumns);
-  const ScaleZero of_v = p.v.of_head(head.head);
+  const UniformRange of_v = p.v.of_head(head.head);
   GemmArgs a{};
   a.m = 2 * queries;
   a.n = g.head_dim;

@@ -248,7 +248,7 @@ class Planner {
     const int dim = cols / 3;
     for (int c = 0; c < cols; c++) {
       const SiteParams& part = p.parts[static_cast<size_t>(c / dim)];
-      const ScaleZero of = part.of_head(c % dim / head_dim);
+      const UniformRange of = part.of_head(c % dim / head_dim);
       const auto at = static_cast<size_t>(c);
       p.inv_scale[at] = 1 / of.scale;
       p.low[at] = static_cast<float>(-of.zero);

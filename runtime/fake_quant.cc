@@ -77,13 +77,10 @@ Weights dequantize_weights(const QuantModel& model) {
 
 void fake_quantize(const Site& site, const SiteParams& params, Tensor& value) {
   if (!params.heads.empty()) {
-    const int heads = static_cast<int>(params.heads.size()), cols = (site.end - site.begin) / heads;
+    const int heads = static_cast<int>(params.heads.size());
     for (int head = 0; head < heads; head++) {
-      Site part = site;
-      part.begin = site.begin + head * cols;
-      part.end = part.begin + cols;
-      const ScaleZero of = params.of_head(head);
-      fake_quantize(part, {params.bits, of.scale, of.zero}, value);
+      const UniformRange of = params.of_head(head);
+      fake_quantize(head_of(site, head, heads), {params.bits, of.scale, of.zero}, value);
     }
     return;
   }

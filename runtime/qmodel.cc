@@ -217,7 +217,7 @@ std::vector<LevelRun> QuantModel::read_levels(const Site& site, int bits) const 
   return levels;
 }
 
-std::vector<ScaleZero> QuantModel::read_heads(const Site& site) const {
+std::vector<UniformRange> QuantModel::read_heads(const Site& site) const {
   const Node& reader = graph_.nodes[static_cast<size_t>(site.consumer)];
   const Node& qkv = graph_.nodes[static_cast<size_t>(site.node)];
   if (reader.attention < 0 || qkv.kind != NodeKind::kLinear) return {};
@@ -233,9 +233,9 @@ std::vector<ScaleZero> QuantModel::read_heads(const Site& site) const {
     fail(file_.where(), ": '", qkv.name, "': head_scale is ", shape(scales), ", head_zero ",
          shape(zeros), ", expected F32 and I16 of [3, ", count, "]");
   const auto first = static_cast<size_t>(site.begin / (qkv.cols / 3)) * static_cast<size_t>(count);
-  std::vector<ScaleZero> heads;
+  std::vector<UniformRange> heads;
   for (size_t i = first; i < first + static_cast<size_t>(count); i++) {
-    const ScaleZero of{elements<float>(*scales)[i], elements<int16_t>(*zeros)[i]};
+    const UniformRange of{elements<float>(*scales)[i], elements<int16_t>(*zeros)[i]};
     check_scale(cat(file_.where(), ": '", qkv.name, "', head ", i - first, ": "), double{of.scale},
                 of.zero);
     heads.push_back(of);

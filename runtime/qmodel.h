@@ -39,9 +39,12 @@ struct LevelRun {
   uint8_t first, level;
 };
 
-struct ScaleZero {
+// A uniform quantizer's scale and zero point (method.md section 2), evaluated as kernels.h does.
+struct UniformRange {
   float scale = 1;
   int zero = 0;
+
+  bool operator==(const UniformRange&) const = default;
 };
 
 // Bits, scale and zero point of an activation site; a kSoftmax site has no zero point, but log
@@ -57,13 +60,13 @@ struct SiteParams {
   int zero = 0;
   float rate = 2;
   int twin = kLogCodes;
-  std::vector<LevelRun> levels = {};  // from code 0, ascending in both; empty: as they are
-  std::vector<ScaleZero> heads = {};  // empty: all heads have `scale` and `zero`
+  std::vector<LevelRun> levels = {};     // from code 0, ascending in both; empty: as they are
+  std::vector<UniformRange> heads = {};  // empty: all heads have `scale` and `zero`
 
   int code_bits() const { return levels.empty() ? bits : 8; }
   Quantizer quantizer() const { return {1 / scale, zero, (1 << code_bits()) - 1}; }
-  ScaleZero of_head(int head) const {
-    return heads.empty() ? ScaleZero{scale, zero} : heads[static_cast<size_t>(head)];
+  UniformRange of_head(int head) const {
+    return heads.empty() ? UniformRange{scale, zero} : heads[static_cast<size_t>(head)];
   }
 };
 
@@ -103,7 +106,7 @@ class QuantModel {
  private:
   void read_sites();
   std::vector<LevelRun> read_levels(const Site& site, int bits) const;
-  std::vector<ScaleZero> read_heads(const Site& site) const;
+  std::vector<UniformRange> read_heads(const Site& site) const;
   void read_linear(int index, Node& node);
   Tensor read_floats(const std::string& name, const Dims& dims) const;
 
