@@ -99,9 +99,47 @@ void RelevanceEngine::score(const Node& node, const Tensor& value, const Flow& f
   out.gradient_input[unit->second] = plain / static_cast<double>(count);
 }
 
+// What arrived at node `i` goes to its inputs' flows; returns the relevance that found no way.
+double RelevanceEngine::pass_on(int i, const std::vector<Tensor>& values,
+                                std::vector<Flow>& flows) const {
+  const Node& node = graph_.nodes[static_cast<size_t>(i)];
+  Flow flow = std::move(flows[static_cast<size_t>(i)]), to[2];
+  const auto value = [&](int k) {
+    return node.in[k] < 0 ? nullptr : &values[static_cast<size_t>(node.in[k])];
+  };
+  const double lost = propagate({graph_,
+                                 weights_,
+                                 magnitudes_,
+                                 node,
+                                 {value(0), value(1)},
+                                 values[static_cast<size_t>(i)],
+                                 flow},
+                                to);
+  // Readers that take parts: q and k, v; the class and the distillation token.
+  const bool parts = node.kind == NodeKind::kScores || node.kind == NodeKind::kMix ||
+                     node.kind == NodeKind::kSelect;
+  for (int k = 0; k < 2; k++)
+    if (node.in[k] >= end_)
+      join(*value(k), parts, std::move(to[k]), flows[static_cast<size_t>(node.in[k])]);
+  return lost;
+}
+
+void RelevanceEngine::gradients(const std::vector<Tensor>& values, std::span<const float> direction,
+                                const FlowObserver& observe) const {
+  std::vector<Flow> flows(values.size());
+  flows.back().gradient.assign(direction.begin(), direction.end());
+  for (int i = static_cast<int>(values.size()) - 1; i >= end_; i--) {
+    const Node& node = graph_.nodes[static_cast<size_t>(i)];
+    Flow& flow = flows[static_cast<size_t>(i)];
+    if (flow.empty()) continue;
+    observe(i, flow);
+    if (node.pad_row) flow.gradient.resize(flow.gradient.size() - static_cast<size_t>(node.cols));
+    if (i > end_) pass_on(i, values, flows);
+  }
+}
+
 ImageRelevance RelevanceEngine::explain(Reference& forward, const Tensor& image, int target,
-                                        bool heatmap, const FlowObserver& observe,
-                                        const std::vector<float>& direction) const {
+                                        bool heatmap, const FlowObserver& observe) const {
   std::vector<Tensor> values = forward.run_keeping(image, end_);
   const Tensor& logits = values.back();
   ImageRelevance out;
@@ -115,7 +153,6 @@ ImageRelevance RelevanceEngine::explain(Reference& forward, const Tensor& image,
   flows.back().relevance.assign(logits.data.size(), 0);
   flows.back().relevance[static_cast<size_t>(out.target)] = 1;
   flows.back().gradient = flows.back().relevance;
-  if (!direction.empty()) flows.back().gradient.assign(direction.begin(), direction.end());
   std::vector<float> row;  // of the rollout
   double absorbed = 0;     // relevance that had nowhere to go
   for (int i = static_cast<int>(values.size()) - 1; i >= end_; i--) {
@@ -137,22 +174,10 @@ ImageRelevance RelevanceEngine::explain(Reference& forward, const Tensor& image,
       roll_out(g, flow, row);
     }
     if (i == end_) break;
-    auto value = [&](int k) {
-      return node.in[k] < 0 ? nullptr : &values[static_cast<size_t>(node.in[k])];
-    };
-    Flow to[2];
-    absorbed += propagate(
-        {graph_, weights_, magnitudes_, node, {value(0), value(1)}, values[at], flow}, to);
-    // Readers that take parts: q and k, v; the class and the distillation token.
-    const bool parts = node.kind == NodeKind::kScores || node.kind == NodeKind::kMix ||
-                       node.kind == NodeKind::kSelect;
-    for (int k = 0; k < 2; k++)
-      if (node.in[k] >= end_)
-        join(*value(k), parts, std::move(to[k]), flows[static_cast<size_t>(node.in[k])]);
     if (node.kind == NodeKind::kAdd)
       out.conservation_error =
           std::max(out.conservation_error, std::fabs(sum(flow.relevance) + absorbed - 1));
-    flow = {};
+    absorbed += pass_on(i, values, flows);
     values[at] = {};
   }
   const Flow& embedding = flows[static_cast<size_t>(end_)];

@@ -47,13 +47,17 @@ class RelevanceEngine {
   // The node the walk ends with: the embedding.
   int embedding() const { return end_; }
 
-  // One image [1, 3, H, W], every flow observable. Gradients are those of the target's logit, or
-  // of the sum of direction[c] logit[c], if a direction [classes] is given.
+  // One image [1, 3, H, W], every flow observable. Gradients are those of the target's logit.
   ImageRelevance explain(Reference& forward, const Tensor& image, int target, bool heatmap,
-                         const FlowObserver& observe = {},
-                         const std::vector<float>& direction = {}) const;
+                         const FlowObserver& observe = {}) const;
+
+  // The gradients alone, of the sum of direction[c] logit[c]; `values` of that image as
+  // Reference::run_keeping() returns them from embedding() on.
+  void gradients(const std::vector<Tensor>& values, std::span<const float> direction,
+                 const FlowObserver& observe) const;
 
  private:
+  double pass_on(int i, const std::vector<Tensor>& values, std::vector<Flow>& flows) const;
   void score(const Node& node, const Tensor& value, const Flow& flow, ImageRelevance& out) const;
 
   const Graph& graph_;

@@ -54,7 +54,8 @@ int live_rows(const Flow& flow, int rows, size_t cols) {
     const auto at = static_cast<std::ptrdiff_t>(row * cols),
                end = at + static_cast<std::ptrdiff_t>(cols);
     return std::all_of(flow.gradient.begin() + at, flow.gradient.begin() + end, zero) &&
-           std::all_of(flow.relevance.begin() + at, flow.relevance.begin() + end, zero);
+           (!flow.relevant() ||
+            std::all_of(flow.relevance.begin() + at, flow.relevance.begin() + end, zero));
   };
   while (rows > 1 && quiet(static_cast<size_t>(rows) - 1)) rows--;
   return rows;
@@ -72,6 +73,12 @@ double linear(const RuleCall& c, Flow& to) {
   const size_t live = static_cast<size_t>(m) * static_cast<size_t>(k);
   const size_t live_out = static_cast<size_t>(m) * static_cast<size_t>(n);
   const float* w = c.weights.at(c.node.weight).data.data();
+  to.gradient.resize(x.data.size());
+  std::fill(to.gradient.begin() + static_cast<std::ptrdiff_t>(live), to.gradient.end(), 0.f);
+  if (!c.flow.relevant()) {
+    multiply(false, false, m, k, n, 1, c.flow.gradient.data(), w, 0, to.gradient.data());
+    return 0;
+  }
   const float* magnitude = c.magnitudes.at(c.node.weight).data.data();
   const float* bias = c.node.bias.empty() ? nullptr : c.weights.at(c.node.bias).data.data();
 
@@ -83,9 +90,7 @@ double linear(const RuleCall& c, Flow& to) {
   multiply(false, false, 2 * m, k, n, 1, both.data(), w, 0, back.data());
 
   to.relevance.resize(x.data.size());
-  to.gradient.resize(x.data.size());
   std::fill(to.relevance.begin() + static_cast<std::ptrdiff_t>(live), to.relevance.end(), 0.f);
-  std::fill(to.gradient.begin() + static_cast<std::ptrdiff_t>(live), to.gradient.end(), 0.f);
   multiply(false, false, m, k, n, 1, both.data(), magnitude, 0, to.relevance.data());
   for (size_t i = 0; i < live; i++)
     to.relevance[i] = 0.5f * (x.data[i] * back[i] + absolute[i] * to.relevance[i]);
@@ -277,18 +282,20 @@ void scores(const RuleCall& c, Flow& to) {
   const Tensor& qkv = *c.in[0];
   const Heads heads(g, static_cast<size_t>(qkv.dims[2]));
   const size_t area = static_cast<size_t>(g.tokens) * static_cast<size_t>(g.tokens);
-  to.relevance.assign(qkv.data.size(), 0);
+  if (c.flow.relevant()) to.relevance.assign(qkv.data.size(), 0);
   to.gradient.assign(qkv.data.size(), 0);
   Values to_q, to_k;
   for (int i = 0; i < heads.count(); i++) {
     const size_t at = static_cast<size_t>(i) * area;
     const Values q = heads.gather(qkv.data, i, 0), k = heads.gather(qkv.data, i, 1);
     const Product product{q, k, true, g.tokens, g.tokens, g.head_dim};
-    Values unscaled = part_of(c.out.data, at, area);
-    for (float& x : unscaled) x /= g.scale;
-    product_relevance(product, c.flow.relevance.data() + at, unscaled, to_q, to_k);
-    heads.scatter(to_q, i, 0, to.relevance);
-    heads.scatter(to_k, i, 1, to.relevance);
+    if (c.flow.relevant()) {
+      Values unscaled = part_of(c.out.data, at, area);
+      for (float& x : unscaled) x /= g.scale;
+      product_relevance(product, c.flow.relevance.data() + at, unscaled, to_q, to_k);
+      heads.scatter(to_q, i, 0, to.relevance);
+      heads.scatter(to_k, i, 1, to.relevance);
+    }
     product.back(c.flow.gradient.data() + at, g.scale, to_q, to_k);
     heads.scatter(to_q, i, 0, to.gradient);
     heads.scatter(to_k, i, 1, to.gradient);
@@ -301,9 +308,11 @@ void mix(const RuleCall& c, Flow& to_attention, Flow& to_qkv) {
   const Tensor &attention = *c.in[0], &qkv = *c.in[1];
   const Heads heads(g, static_cast<size_t>(qkv.dims[2]));
   const size_t area = static_cast<size_t>(g.tokens) * static_cast<size_t>(g.tokens);
-  to_qkv.relevance.assign(qkv.data.size(), 0);
+  if (c.flow.relevant()) {
+    to_qkv.relevance.assign(qkv.data.size(), 0);
+    to_attention.relevance.resize(attention.data.size());
+  }
   to_qkv.gradient.assign(qkv.data.size(), 0);
-  to_attention.relevance.resize(attention.data.size());
   to_attention.gradient.resize(attention.data.size());
   Values to_a, to_v;
   for (int i = 0; i < heads.count(); i++) {
@@ -311,10 +320,12 @@ void mix(const RuleCall& c, Flow& to_attention, Flow& to_qkv) {
     const Values a = part_of(attention.data, static_cast<size_t>(at), area);
     const Values v = heads.gather(qkv.data, i, 2);
     const Product product{a, v, false, g.tokens, g.head_dim, g.tokens};
-    product_relevance(product, heads.gather_mix(c.flow.relevance, i).data(),
-                      heads.gather_mix(c.out.data, i), to_a, to_v);
-    std::copy(to_a.begin(), to_a.end(), to_attention.relevance.begin() + at);
-    heads.scatter(to_v, i, 2, to_qkv.relevance);
+    if (c.flow.relevant()) {
+      product_relevance(product, heads.gather_mix(c.flow.relevance, i).data(),
+                        heads.gather_mix(c.out.data, i), to_a, to_v);
+      std::copy(to_a.begin(), to_a.end(), to_attention.relevance.begin() + at);
+      heads.scatter(to_v, i, 2, to_qkv.relevance);
+    }
     product.back(heads.gather_mix(c.flow.gradient, i).data(), 1, to_a, to_v);
     std::copy(to_a.begin(), to_a.end(), to_attention.gradient.begin() + at);
     heads.scatter(to_v, i, 2, to_qkv.gradient);
@@ -328,6 +339,7 @@ void add(const RuleCall& c, Flow& to_a, Flow& to_b) {
   to_a.gradient = std::move(c.flow.gradient);
   for (float& g : to_a.gradient) g *= c.node.alpha;
   to_b.gradient = to_a.gradient;
+  if (!c.flow.relevant()) return;
   to_a.relevance.resize(a.size());
   to_b.relevance.resize(b.size());
   for (size_t i = 0; i < a.size(); i++) {
@@ -361,17 +373,19 @@ double merge(const RuleCall& c, Flow& to) {
             std::copy_n(at, dim, map.data() + static_cast<size_t>(row * width + col) * dim);
         }
   };
-  undo(c.flow.relevance, to.relevance);
   undo(c.flow.gradient, to.gradient);
+  if (!c.flow.relevant()) return 0;
+  undo(c.flow.relevance, to.relevance);
   return sum(c.flow.relevance) - sum(to.relevance);
 }
 
 void select(const RuleCall& c, Flow& to) {
   const auto at = static_cast<std::ptrdiff_t>(c.node.select) * c.node.cols;
-  to.relevance.assign(c.in[0]->data.size(), 0);
   to.gradient.assign(c.in[0]->data.size(), 0);
-  std::copy(c.flow.relevance.begin(), c.flow.relevance.end(), to.relevance.begin() + at);
   std::copy(c.flow.gradient.begin(), c.flow.gradient.end(), to.gradient.begin() + at);
+  if (!c.flow.relevant()) return;
+  to.relevance.assign(c.in[0]->data.size(), 0);
+  std::copy(c.flow.relevance.begin(), c.flow.relevance.end(), to.relevance.begin() + at);
 }
 
 // R_i = x_i safe(R, mean) / n.
@@ -379,13 +393,12 @@ void mean(const RuleCall& c, Flow& to) {
   const Span x = c.in[0]->data;
   const size_t cols = static_cast<size_t>(c.node.cols);
   const float n = static_cast<float>(x.size() / cols);
+  to.gradient.resize(x.size());
+  for (size_t i = 0; i < x.size(); i++) to.gradient[i] = c.flow.gradient[i % cols] / n;
+  if (!c.flow.relevant()) return;
   const Values s = divided(c.flow.relevance, c.out.data.data());
   to.relevance.resize(x.size());
-  to.gradient.resize(x.size());
-  for (size_t i = 0; i < x.size(); i++) {
-    to.relevance[i] = x[i] * s[i % cols] / n;
-    to.gradient[i] = c.flow.gradient[i % cols] / n;
-  }
+  for (size_t i = 0; i < x.size(); i++) to.relevance[i] = x[i] * s[i % cols] / n;
 }
 
 }  // namespace
@@ -435,12 +448,12 @@ void join(const Tensor& value, bool parts, Flow&& from, Flow& into) {
     into = std::move(from);
     return;
   }
-  for (size_t i = 0; i < value.data.size(); i++) {
+  for (size_t i = 0; i < into.gradient.size(); i++) into.gradient[i] += from.gradient[i];
+  for (size_t i = 0; i < into.relevance.size(); i++) {
     const float x = value.data[i];
     into.relevance[i] =
         parts ? into.relevance[i] + from.relevance[i]
               : x * (safe_divide(into.relevance[i], x) + safe_divide(from.relevance[i], x));
-    into.gradient[i] += from.gradient[i];
   }
 }
 

@@ -29,11 +29,12 @@ struct Unset : std::allocator<T> {
 using Values = std::vector<float, Unset<float>>;
 
 // What flows backwards through a value, of its shape: its relevance R and its gradient
-// d logit / d value.
+// d logit / d value. In a walk for gradients alone no flow has a relevance.
 struct Flow {
   Values relevance, gradient;
 
-  bool empty() const { return relevance.empty(); }
+  bool empty() const { return gradient.empty(); }
+  bool relevant() const { return !relevance.empty(); }
 };
 
 // A node in the reverse walk. `in` are the values of its inputs, `out` its own; null where there is
@@ -41,7 +42,7 @@ struct Flow {
 struct RuleCall {
   const Graph& graph;
   const Weights& weights;
-  const Weights& magnitudes;  // |W| of every Linear, by the name of W
+  const Weights& magnitudes;  // |W| of every Linear, by the name of W; read for relevance
   const Node& node;
   const Tensor* in[2];
   const Tensor& out;

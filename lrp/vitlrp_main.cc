@@ -15,6 +15,7 @@
 #include "lrp/scores.h"
 #include "models/status.h"
 #include "runtime/atomic_file.h"
+#include "runtime/blas.h"
 #include "runtime/cli.h"
 #include "runtime/dataset.h"
 #include "runtime/model_file.h"
@@ -324,6 +325,7 @@ int run(const cxxopts::ParseResult& args) {
 }  // namespace vitrun
 
 int main(int argc, char** argv) {
+  vitrun::choose_blas_kernels(argv);
   cxxopts::Options options("vitlrp",
                            "Scores the layers of a ViT, DeiT or Swin by layer-wise relevance.");
   options.add_options()  //

@@ -36,15 +36,17 @@ const Node& node_at(const Graph& graph, int node) {
   return graph.nodes[static_cast<size_t>(node)];
 }
 
-WeightCandidates round_weight(const Tensor& inputs, const std::vector<float>& tokens,
+WeightCandidates round_weight(const Tensor& inputs, const OutputGradients& gradients,
                               const Tensor& weight, const PredictOptions& options) {
   WeightCandidates out;
-  for (int bits = kMinBits; bits <= kMeasuredBits; bits++)
-    out.codes.push_back(options.compensate
-                            ? compensate_weight(inputs, tokens, weight, bits, options.threads)
-                            : quantize_weight(weight, bits));
+  std::vector<int> widths;
+  for (int bits = kMinBits; bits <= kMeasuredBits; bits++) widths.push_back(bits);
   if (options.compensate)
-    out.mean = compensated_mean(inputs, tokens);
+    out.codes = compensate_weight(inputs, gradients, weight, widths, options.threads);
+  else
+    for (int bits : widths) out.codes.push_back(quantize_weight(weight, bits));
+  if (options.compensate)
+    out.mean = compensated_mean(inputs, gradients);
   else
     out.mean.resize(static_cast<size_t>(inputs.dims[2]));
   return out;
@@ -55,16 +57,16 @@ std::map<int, WeightCandidates> round_weights(const FloatModel& model, const Ten
                                               const Progress& progress) {
   std::map<int, WeightCandidates> out;
   const auto& nodes = model.graph.nodes;
-  const auto tokens = options.compensate ? token_gradients(model, images, options.threads)
-                                         : std::map<int, std::vector<float>>();
+  const auto gradients = options.compensate ? output_gradients(model, images, options.threads)
+                                            : std::map<int, OutputGradients>();
   Reference engine(model.graph, model.weights, options.threads);
   engine.run(images, [&](int node, Tensor& value) {
     for (size_t i = 0; i < nodes.size(); i++) {
       if (nodes[i].kind != NodeKind::kLinear || nodes[i].in[0] != node) continue;
       const int linear = static_cast<int>(i);
-      const auto found = tokens.find(linear);
+      const auto found = gradients.find(linear);
       out[linear] =
-          round_weight(value, found == tokens.end() ? std::vector<float>() : found->second,
+          round_weight(value, found == gradients.end() ? OutputGradients() : found->second,
                        model.weights.at(nodes[i].weight), options);
     }
     progress(static_cast<double>(node) / static_cast<double>(nodes.size()));

@@ -6,6 +6,7 @@
 #include "models/status.h"
 #include "quant/job.h"
 #include "runtime/atomic_file.h"
+#include "runtime/blas.h"
 #include "runtime/cli.h"
 #include "runtime/predictor.h"
 
@@ -70,6 +71,7 @@ int run(const cxxopts::ParseResult& args) {
 }  // namespace vitrun
 
 int main(int argc, char** argv) {
+  vitrun::choose_blas_kernels(argv);
   cxxopts::Options options("vitquant", "Quantizes a ViT, DeiT or Swin to a .qbin for vitrun.");
   vitrun::add_quantize_options(options);
   options.add_options()  //

@@ -40,10 +40,14 @@ int64_t cols_of(const Tensor& t) {
   return t.dims[2];
 }
 
+// What OpenBLAS makes of a row depends on the row's place among those its kernels take together, 4
+// to 24 of them: shares of so many rows give the same on any number of threads.
+constexpr int64_t kRowsTogether = 48;
+
 template <class Body>  // body(begin, end) over a thread's share of `count`
-void parallel(ThreadPool& pool, int64_t count, const Body& body) {
+void parallel(ThreadPool& pool, int64_t count, const Body& body, int64_t grain = 1) {
   pool.run([&](int thread) {
-    const Range r = share(count, thread, pool.size());
+    const Range r = share(count, thread, pool.size(), grain);
     if (r.begin < r.end) body(r.begin, r.end);
   });
 }
@@ -86,7 +90,7 @@ void linear(const Call& c) {
   const float* w = c.param(c.node.weight);
   const float* bias = c.param(c.node.bias);
   const int64_t extra = c.node.pad_row;
-  parallel(c.pool, rows_of(x), [&](int64_t begin, int64_t end) {
+  const auto product = [&](int64_t begin, int64_t end) {
     while (begin < end) {  // one product per image where pad rows lie between the images
       const int64_t image = begin / tokens;
       const int64_t stop = extra ? std::min(end, (image + 1) * tokens) : end;
@@ -94,7 +98,8 @@ void linear(const Call& c) {
              c.y.data.data() + (begin + image * extra) * n);
       begin = stop;
     }
-  });
+  };
+  parallel(c.pool, rows_of(x), product, extra ? tokens : kRowsTogether);
   for (int64_t image = 0; extra && image < c.batch(); image++)
     if (bias) std::copy(bias, bias + n, c.y.data.data() + ((image + 1) * (tokens + 1) - 1) * n);
 }
@@ -336,9 +341,10 @@ Tensor Reference::multiply(const Tensor& x, const Tensor& weight) {
   const int k = static_cast<int>(cols_of(x)), n = static_cast<int>(weight.dims[0]);
   Tensor y({x.dims[0], x.dims[1], n});
   const float* w = weight.data.data();
-  parallel(pool_, rows_of(x), [&](int64_t begin, int64_t end) {
+  const auto product = [&](int64_t begin, int64_t end) {
     affine(x.data.data() + begin * k, w, nullptr, end - begin, n, k, y.data.data() + begin * n);
-  });
+  };
+  parallel(pool_, rows_of(x), product, kRowsTogether);
   return y;
 }
 

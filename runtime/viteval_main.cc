@@ -6,6 +6,7 @@
 
 #include "models/status.h"
 #include "quant/eval_table.h"
+#include "runtime/blas.h"
 #include "runtime/cli.h"
 #include "runtime/evaluate.h"
 
@@ -110,6 +111,7 @@ int run(const cxxopts::ParseResult& args) {
 }  // namespace vitrun
 
 int main(int argc, char** argv) {
+  vitrun::choose_blas_kernels(argv);
   cxxopts::Options options("viteval",
                            "Top-1, top-5 and agreement with the float model on labelled images.");
   options.add_options()                                                      //

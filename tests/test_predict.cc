@@ -76,26 +76,49 @@ TEST_CASE("gradients summed over tokens are the logits' derivatives by biases") 
   }
 }
 
-TEST_CASE("gradients leave out the row that pads a Swin map, and their norms are the tokens'") {
+TEST_CASE("gradients leave out the row that pads a Swin map; their norms and moments are theirs") {
   const FloatModel m = load_float_model(model("swin_padded"), "");
-  const Tensor image = random_images(m.config, 1);
-  const auto norms = token_gradients(m, image, 1);
+  const Tensor images = random_images(m.config, 4);  // the last is unseen
+  const auto got = output_gradients(m, images, 3);
+  std::map<int, std::vector<double>> squares, fitted, unseen;
   Reference forward(m.graph, m.weights, 1);
-  size_t compared = 0;
-  GradientWalk(m).visit(forward, image, 0, [&](int linear, std::span<const float> gradient) {
-    const Node& n = m.graph.nodes[static_cast<size_t>(linear)];
-    const auto rows = static_cast<size_t>(m.graph.nodes[static_cast<size_t>(n.in[0])].rows);
-    REQUIRE(gradient.size() == rows * static_cast<size_t>(n.cols));
-    for (size_t row = 0; row < rows; row++) {
-      double squares = 0;
-      for (float g :
-           gradient.subspan(row * static_cast<size_t>(n.cols), static_cast<size_t>(n.cols)))
-        squares += double{g} * double{g};
-      CHECK(norms.at(linear)[row] == doctest::Approx(std::sqrt(squares)));
-      compared++;
+  const GradientWalk walk(m);
+  for (int64_t i = 0; i < 4 * kGradientSigns; i++)
+    walk.visit(
+        forward, slice(images, i % 4, 1), i, [&](int linear, std::span<const float> gradient) {
+          const Node& n = m.graph.nodes[static_cast<size_t>(linear)];
+          const auto rows = static_cast<size_t>(m.graph.nodes[static_cast<size_t>(n.in[0])].rows);
+          const auto cols = static_cast<size_t>(n.cols);
+          REQUIRE(gradient.size() == rows * cols);
+          auto& norms = squares[linear];
+          auto& moments = (i % 4 < 3 ? fitted : unseen)[linear];
+          norms.resize(4 * rows);
+          moments.resize(cols * cols);
+          for (size_t row = 0; row < rows; row++)
+            for (size_t a = 0; a < cols; a++)
+              for (size_t b = 0; b < cols; b++) {
+                const double product =
+                    double{gradient[row * cols + a]} * double{gradient[row * cols + b]};
+                moments[a * cols + b] += product;
+                if (a == b) norms[static_cast<size_t>(i % 4) * rows + row] += product;
+              }
+        });
+  const auto check = [](const std::vector<float>& values, const std::vector<double>& wanted) {
+    REQUIRE(values.size() == wanted.size());
+    double error = 0, energy = 1e-30;
+    for (size_t i = 0; i < values.size(); i++) {
+      error += std::pow(double{values[i]} - wanted[i], 2);
+      energy += std::pow(wanted[i], 2);
     }
-  });
-  CHECK(compared > 100);
+    CHECK(error < 1e-8 * energy);
+  };
+  CHECK(squares.size() > 5);
+  for (auto& [linear, sums] : squares) {
+    for (double& s : sums) s = std::sqrt(s / static_cast<double>(kGradientSigns));
+    check(got.at(linear).norms, sums);
+    check(got.at(linear).fitted, fitted.at(linear));
+    check(got.at(linear).unseen, unseen.at(linear));
+  }
 }
 
 // Sum of predictions over sum of measurements, and how far their ranks agree.

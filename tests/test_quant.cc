@@ -6,7 +6,6 @@
 #include <random>
 
 #include "models/status.h"
-#include "quant/compensate.h"
 #include "quant/guided.h"
 #include "quant/levels.h"
 #include "quant/pipeline.h"
@@ -220,24 +219,6 @@ TEST_CASE("calibration does not depend on threads") {
   const auto three = quantize_model(model, tensor_source(images), {.weight_bits = 4, .threads = 3})
                          .file.serialize();
   CHECK(one == three);
-}
-
-TEST_CASE("rounding with feedback gives the codes of GPTQ's inverse Hessian") {
-  const auto file = [](const char* name) {
-    return read_npy(kGolden + "feedback_" + name + ".npy");
-  };
-  const Tensor weight = file("weight"), factor = file("factor"), order = file("columns"),
-               expected = file("codes"), ranges = file("ranges");
-  const std::vector<int> columns(order.data.begin(), order.data.end());
-  const WeightCodes got = round_with_feedback(weight, factor.data, columns, 4);
-  int different = 0;  // float rounding may move a code over an edge, and with it those after
-  for (size_t i = 0; i < got.codes.size(); i++)
-    different += got.codes[i] != static_cast<int>(expected.data[i]);
-  CHECK(different <= 2);
-  for (size_t row = 0; row < got.ranges.size(); row++) {
-    CHECK(got.ranges[row].scale == doctest::Approx(ranges.data[2 * row]).epsilon(1e-5));
-    CHECK(got.ranges[row].zero == static_cast<int>(ranges.data[2 * row + 1]));
-  }
 }
 
 TEST_CASE("compensated weights answer nearer to the float model, the same on any threads") {

@@ -106,29 +106,59 @@ def weighted_search(row, importance, bits):
     return best[1:]
 
 
-def make_feedback(rng):
+def obq(weight, hessian, order, bits, depth, importance):
     """Optimal brain quantization as GPTQ (2210.17323) has it, with the inverse Hessian: after each
-    column the others are moved to where they make up best for its error. H has known factors."""
+    weight the others are moved to where they make up best for its error. A row of `depth` weights
+    gets its range when its first is rounded."""
+    w, inverse = weight.astype(np.float64), np.linalg.inv(hessian)
+    result, ranges = np.zeros(w.size), {}
+    for j in order:
+        row = j // depth
+        if row not in ranges:
+            ranges[row] = weighted_search(w[row * depth : (row + 1) * depth], importance, bits)
+        scale, zero = ranges[row]
+        result[j] = codes(w[j : j + 1], scale, zero, bits)[0]
+        error = w[j] - scale * (result[j] - zero)
+        w = w - error / inverse[j, j] * inverse[j]
+        w[j] = scale * (result[j] - zero)
+        inverse = inverse - np.outer(inverse[:, j], inverse[j]) / inverse[j, j]
+        inverse[j, :] = inverse[:, j] = 0
+        inverse[j, j] = 1  # done
+    return result, [ranges[row] for row in sorted(ranges)]
+
+
+def hessian_of(rng, size):
+    x = rng.standard_normal((300, size)) @ rng.standard_normal((size, size)) * 0.1
+    hessian = x.T @ x + 0.1 * np.eye(size)
+    order = np.argsort(np.diag(hessian), kind="stable")
+    return hessian, order, np.linalg.cholesky(hessian[np.ix_(order, order)])
+
+
+def make_feedback(rng):
+    """Rows apart, and rows that make up for each other: then the Hessian of all weights at once is
+    Kronecker's product. Both have known factors."""
     outputs, depth, bits = 7, 100, 4
-    x = rng.standard_normal((300, depth)) @ rng.standard_normal((depth, depth)) * 0.1
-    hessian = x.T @ x + 0.1 * np.eye(depth)
-    columns = np.argsort(np.diag(hessian), kind="stable")
+    hessian, columns, factor = hessian_of(rng, depth)
     weight = rng.standard_normal((outputs, depth)).astype(np.float32)
-    result, ranges = np.zeros((outputs, depth)), []
-    for n in range(outputs):
-        scale, zero = weighted_search(weight[n].astype(np.float64), np.diag(hessian), bits)
-        ranges.append((scale, zero))
-        w, inverse = weight[n].astype(np.float64), np.linalg.inv(hessian)
-        for j in columns[::-1]:
-            result[n, j] = codes(w[j : j + 1], scale, zero, bits)[0]
-            error = w[j] - scale * (result[n, j] - zero)
-            w = w - error / inverse[j, j] * inverse[j]
-            inverse = inverse - np.outer(inverse[:, j], inverse[j]) / inverse[j, j]
-            inverse[j, j] = 1  # done; its row and column are 0
-    factor = np.linalg.cholesky(hessian[np.ix_(columns, columns)])
+    rows = [obq(w, hessian, columns[::-1], bits, depth, np.diag(hessian)) for w in weight]
+    save_feedback("feedback", weight, factor, columns, np.array([r[0] for r in rows]),
+                  np.array([r[1][0] for r in rows]))
+
+    outputs, depth = 9, 40
+    hessian, columns, factor = hessian_of(rng, depth)
+    between, row_order, row_factor = hessian_of(rng, outputs)
+    weight = rng.standard_normal((outputs, depth)).astype(np.float32)
+    order = [r * depth + c for r in row_order[::-1] for c in columns[::-1]]
+    result, ranges = obq(weight.ravel(), np.kron(between, hessian), order, bits, depth, np.diag(hessian))
+    save_feedback("rows", weight, factor, columns, result.reshape(weight.shape), np.array(ranges))
+    np.save(OUT / "rows_between.npy", row_factor.astype(np.float32))
+    np.save(OUT / "rows_order.npy", row_order[None].astype(np.float32))
+
+
+def save_feedback(prefix, weight, factor, columns, result, ranges):
     for name, value in {"weight": weight, "factor": factor, "columns": columns[None], "codes": result,
-                        "ranges": np.array(ranges)}.items():
-        np.save(OUT / f"feedback_{name}.npy", np.asarray(value, np.float32))
+                        "ranges": ranges}.items():
+        np.save(OUT / f"{prefix}_{name}.npy", np.asarray(value, np.float32))
 
 
 def main():
