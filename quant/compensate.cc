@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 
 #include "models/status.h"
-#include "quant/gradients.h"
 #include "quant/reparam.h"
 #include "quant/rounding.h"
 #include "runtime/fake_quant.h"
@@ -23,7 +23,8 @@ struct Damping {
 constexpr double kApart = 1e6;  // rows each for itself
 constexpr double kDampings[] = {0.01, 0.1, 0.3, 1, 3};
 constexpr double kRowDampings[] = {0.03, 0.1, 0.3, 1, 3, kApart};
-constexpr Damping kFirstGuess{0.1, 1}, kAlone{0.1, kApart};  // kAlone: too few images to compare
+constexpr double kFirstRows = 1;        // of rows while that of columns is chosen
+constexpr Damping kAlone{0.1, kApart};  // where there are too few images to compare
 constexpr double kEvenly = 0.05;  // part of a token's weight that its gradient does not decide
 
 // What some images say of a Linear: H of its input, C of its output (rounding.h).
@@ -103,33 +104,34 @@ std::vector<float> weighted(const Tensor& inputs, const std::vector<float>& weig
   return out;
 }
 
-// The damping with the least error on images that the rounding has not seen, one try a thread.
-Damping best_damping(const std::vector<Damping>& tries, const Images& fitted, const Images& unseen,
-                     const Tensor& weight, int bits, ThreadPool& pool) {
-  std::vector<double> errors(tries.size(), INFINITY);
+// The part of M's mean diagonal whose factor has the least error, one try a thread.
+double best_part(std::span<const double> parts, const Doubles& m, ThreadPool& pool,
+                 const std::function<double(const Factor&)>& error) {
+  std::vector<double> errors(parts.size());
   pool.run([&](int thread) {
-    for (size_t i = static_cast<size_t>(thread); i < tries.size();
-         i += static_cast<size_t>(pool.size())) {
-      const Factor columns = factor(fitted.h, tries[i].columns),
-                   rows = factor(fitted.c, tries[i].rows);
-      if (columns.empty() || rows.empty()) continue;
-      errors[i] = output_error(unseen.h, unseen.c, weight,
-                               round_with_feedback(weight, columns, rows, bits));
-    }
+    for (size_t i = static_cast<size_t>(thread); i < parts.size();
+         i += static_cast<size_t>(pool.size()))
+      errors[i] = error(factor(m, parts[i]));
   });
-  return tries[static_cast<size_t>(std::min_element(errors.begin(), errors.end()) -
+  return parts[static_cast<size_t>(std::min_element(errors.begin(), errors.end()) -
                                    errors.begin())];
 }
 
-// That of the columns first, then that of the rows.
+// By the error on images that the rounding has not seen: that of the columns first, then that of
+// the rows.
 Damping choose_damping(const Images& fitted, const Images& unseen, const Tensor& weight, int bits,
                        ThreadPool& pool) {
-  std::vector<Damping> tries;
-  for (double columns : kDampings) tries.push_back({columns, kFirstGuess.rows});
-  const Damping first = best_damping(tries, fitted, unseen, weight, bits, pool);
-  tries.clear();
-  for (double rows : kRowDampings) tries.push_back({first.columns, rows});
-  return best_damping(tries, fitted, unseen, weight, bits, pool);
+  const auto error = [&](const Factor& columns, const Factor& rows) {
+    if (columns.empty() || rows.empty()) return double{INFINITY};
+    return output_error(unseen.h, unseen.c, weight,
+                        round_with_feedback(weight, columns, rows, bits));
+  };
+  const Factor first_rows = factor(fitted.c, kFirstRows);
+  const double in_columns = best_part(
+      kDampings, fitted.h, pool, [&](const Factor& columns) { return error(columns, first_rows); });
+  const Factor columns = factor(fitted.h, in_columns);
+  return {in_columns, best_part(kRowDampings, fitted.c, pool,
+                                [&](const Factor& rows) { return error(columns, rows); })};
 }
 
 // H and C of a Linear, their dampings and factors.

@@ -41,14 +41,13 @@ WeightCandidates round_weight(const Tensor& inputs, const OutputGradients& gradi
   WeightCandidates out;
   std::vector<int> widths;
   for (int bits = kMinBits; bits <= kMeasuredBits; bits++) widths.push_back(bits);
-  if (options.compensate)
+  if (options.compensate) {
     out.codes = compensate_weight(inputs, gradients, weight, widths, options.threads);
-  else
-    for (int bits : widths) out.codes.push_back(quantize_weight(weight, bits));
-  if (options.compensate)
     out.mean = compensated_mean(inputs, gradients);
-  else
+  } else {
+    for (int bits : widths) out.codes.push_back(quantize_weight(weight, bits));
     out.mean.resize(static_cast<size_t>(inputs.dims[2]));
+  }
   return out;
 }
 
@@ -59,15 +58,15 @@ std::map<int, WeightCandidates> round_weights(const FloatModel& model, const Ten
   const auto& nodes = model.graph.nodes;
   const auto gradients = options.compensate ? output_gradients(model, images, options.threads)
                                             : std::map<int, OutputGradients>();
+  const OutputGradients none;
   Reference engine(model.graph, model.weights, options.threads);
   engine.run(images, [&](int node, Tensor& value) {
     for (size_t i = 0; i < nodes.size(); i++) {
       if (nodes[i].kind != NodeKind::kLinear || nodes[i].in[0] != node) continue;
       const int linear = static_cast<int>(i);
       const auto found = gradients.find(linear);
-      out[linear] =
-          round_weight(value, found == gradients.end() ? OutputGradients() : found->second,
-                       model.weights.at(nodes[i].weight), options);
+      out[linear] = round_weight(value, found == gradients.end() ? none : found->second,
+                                 model.weights.at(nodes[i].weight), options);
     }
     progress(static_cast<double>(node) / static_cast<double>(nodes.size()));
   });

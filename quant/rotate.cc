@@ -140,16 +140,16 @@ void rotate_writers(const Rotation& r, FloatModel& model) {
 
 }  // namespace
 
-void rotate_residual(FloatModel& model, uint64_t seed) {
+void rotate_residual(FloatModel& model) {
   if (model.config.family != Family::kVit) return;
-  std::mt19937_64 random(seed);
+  std::mt19937_64 random(1);
   const Rotation r = mean_preserving_rotation(model.config.embed_dim, random);
   rotate_readers(r, model);
   rotate_writers(r, model);
 }
 
-void rotate_scores(FloatModel& model, uint64_t seed) {
-  std::mt19937_64 random(seed);
+void rotate_scores(FloatModel& model) {
+  std::mt19937_64 random(2);
   for (const Node& n : model.graph.nodes) {
     if (n.kind != NodeKind::kScores) continue;
     const AttentionGeometry& g = model.graph.attention[static_cast<size_t>(n.attention)];

@@ -14,10 +14,6 @@ namespace {
 
 constexpr int kDescents = 2, kPasses = 2;  // fits of the scales, and passes over the codes before
 
-std::span<float> row_of(std::vector<float>& rows, size_t row, size_t k) {
-  return std::span(rows).subspan(row * k, k);
-}
-
 size_t side_of(const Doubles& m) {
   return static_cast<size_t>(std::lround(std::sqrt(static_cast<double>(m.size()))));
 }
@@ -252,9 +248,8 @@ WeightCodes round_with_feedback(const Tensor& weight, const Factor& columns, con
     add_rows(std::span(parts).subspan(p + 1), errors.data() + (p + 1) * k, target);
     out.ranges[row] = search_weighted(target, importance, bits);
     round_row(target, columns, out.ranges[row], bits, &out.codes[row * k]);
-    const std::span<float> error = row_of(errors, p, k);
     for (size_t i = 0; i < k; i++)
-      error[i] = dequantize(out.codes[row * k + i], out.ranges[row]) - w[i];
+      errors[p * k + i] = dequantize(out.codes[row * k + i], out.ranges[row]) - w[i];
   }
   return out;
 }

@@ -42,9 +42,18 @@ std::vector<std::string> lines_of(const std::string& path) {
 }
 
 // Relevance divides by sums that may be near 0, which magnifies the last bits of our float32
-// activations (theirs are float64), more or less in the order in which a CPU's OpenBLAS adds: up to
-// 1.8e-3 with its kernels for Haswell.
-constexpr double kTolerance = 4e-3;
+// activations (theirs are float64): Swin's means over the map, up to 1.8e-3 with OpenBLAS' kernels
+// for Haswell; one of `vit`'s sums too, in the order in which it adds on ARM.
+constexpr double kMagnified = 4e-3;
+#if defined(__aarch64__)
+constexpr double kTolerance = kMagnified;
+#else
+constexpr double kTolerance = 1e-3;
+#endif
+
+double tolerance_of(const std::string& model) {
+  return model.starts_with("swin") ? kMagnified : kTolerance;
+}
 
 double difference(std::span<const float> got, std::span<const float> want) {
   REQUIRE(got.size() == want.size());
@@ -72,8 +81,8 @@ TEST_CASE("unit scores equal PyTorch's") {
         REQUIRE(at < static_cast<std::ptrdiff_t>(theirs.size()));
         CAPTURE(units[u]);
         const float expected = want.data[image * units.size() + static_cast<size_t>(at)];
-        const double tolerance = kTolerance;
-        CHECK(found[image].score[u] == doctest::Approx(expected).epsilon(tolerance).scale(0));
+        CHECK(found[image].score[u] ==
+              doctest::Approx(expected).epsilon(tolerance_of(name)).scale(0));
         CHECK(found[image].gradient_input[u] > 0);
       }
   }
@@ -96,7 +105,7 @@ TEST_CASE("relevances and gradients equal PyTorch's element by element") {
     engine.explain(forward, slice(l.images, 0, 1), -1, false, [&](int at, const Flow& flow) {
       if (at != node) return;
       const std::span<const float> all = want.data;
-      CHECK(difference(flow.relevance, all.first(all.size() / 2)) < kTolerance);
+      CHECK(difference(flow.relevance, all.first(all.size() / 2)) < tolerance_of(name));
       CHECK(difference(flow.gradient, all.subspan(all.size() / 2)) < 1e-3);
       compared++;
     });
