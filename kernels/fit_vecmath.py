@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fits the polynomials of kernels/vecmath-inl.h and measures them in float32.
+"""Fits the polynomials of kernels/shared/vecmath-inl.h and measures them in float32.
 
 Needs numpy and mpmath. Prints each coefficient as a C++ hexadecimal float, lowest power first, and
 the largest error of a float32 evaluation (every multiply-add rounded once) against the double.

@@ -1,7 +1,7 @@
 # Each ISA file is compiled for its ISA and nothing else is: common code runs on any CPU of the
 # family. A file of another architecture compiles to nothing.
 set(kernel_common_flags -fno-math-errno -fno-stack-protector)
-file(GLOB kernel_files ${CMAKE_SOURCE_DIR}/kernels/*.cc)
+file(GLOB kernel_files ${CMAKE_SOURCE_DIR}/kernels/*.cc ${CMAKE_SOURCE_DIR}/kernels/*/*.cc)
 set_source_files_properties(${kernel_files} PROPERTIES COMPILE_OPTIONS "${kernel_common_flags}")
 
 function(vitrun_isa file)
@@ -9,7 +9,7 @@ function(vitrun_isa file)
     COMPILE_OPTIONS "${kernel_common_flags};${ARGN}")
 endfunction()
 
-vitrun_isa(scalar.cc -O2)  # the specification; unrolled it is thrice the size
+vitrun_isa(shared/scalar.cc -O2)  # the specification; unrolled it is thrice the size
 vitrun_isa(pack.cc -Os)  # these two run once a model
 vitrun_isa(registry.cc -Os)
 set(tile_flags -O3)
@@ -22,11 +22,11 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   list(APPEND avx512_flags -Wno-uninitialized -Wno-maybe-uninitialized)
 endif()
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  vitrun_isa(amx.cc ${tile_flags} ${avx512_flags} -mamx-tile -mamx-int8)
-  vitrun_isa(avx512vnni.cc ${tile_flags} ${avx512_flags} -mavx512vnni)
-  vitrun_isa(avxvnni.cc ${tile_flags} -mavx2 -mfma -mavxvnni)
-  vitrun_isa(avx512.cc ${tile_flags} ${avx512_flags})
-  vitrun_isa(avx2.cc ${tile_flags} -mavx2 -mfma)
+  vitrun_isa(x86/amx.cc ${tile_flags} ${avx512_flags} -mamx-tile -mamx-int8)
+  vitrun_isa(x86/avx512vnni.cc ${tile_flags} ${avx512_flags} -mavx512vnni)
+  vitrun_isa(x86/avxvnni.cc ${tile_flags} -mavx2 -mfma -mavxvnni)
+  vitrun_isa(x86/avx512.cc ${tile_flags} ${avx512_flags})
+  vitrun_isa(x86/avx2.cc ${tile_flags} -mavx2 -mfma)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   # GCC would load all weights of a step first and spill sums for them: bench/arm-estimate sees 69 % of the sdot limit
   # instead of 94. The in-order a55 wants neon.cc scheduled.
@@ -34,7 +34,7 @@ elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     list(APPEND dot_flags -fno-schedule-insns)
   endif()
-  vitrun_isa(neoni8mm.cc ${dot_flags} -march=armv8.2-a+dotprod+i8mm)
-  vitrun_isa(neondot.cc ${dot_flags} -march=armv8.2-a+dotprod)
-  vitrun_isa(neon.cc ${tile_flags})
+  vitrun_isa(arm/neoni8mm.cc ${dot_flags} -march=armv8.2-a+dotprod+i8mm)
+  vitrun_isa(arm/neondot.cc ${dot_flags} -march=armv8.2-a+dotprod)
+  vitrun_isa(arm/neon.cc ${tile_flags})
 endif()

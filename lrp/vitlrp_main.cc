@@ -8,18 +8,18 @@
 #include <numeric>
 #include <optional>
 
-#include "lrp/heatmap.h"
-#include "lrp/perturb.h"
-#include "lrp/ranks.h"
-#include "lrp/report.h"
-#include "lrp/scores.h"
-#include "models/status.h"
-#include "runtime/atomic_file.h"
-#include "runtime/blas.h"
-#include "runtime/cli.h"
-#include "runtime/dataset.h"
-#include "runtime/model_file.h"
-#include "runtime/npy.h"
+#include "lrp/report/heatmap.h"
+#include "lrp/report/perturb.h"
+#include "lrp/report/ranks.h"
+#include "lrp/report/score_page.h"
+#include "lrp/walk/scores.h"
+#include "models/base/error.h"
+#include "runtime/files/atomic_file.h"
+#include "runtime/files/model_file.h"
+#include "runtime/files/npy.h"
+#include "runtime/float/blas.h"
+#include "runtime/program/cli.h"
+#include "runtime/vision/dataset.h"
 
 namespace vitrun {
 namespace {

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "models/status.h"
-#include "runtime/half.h"
-#include "runtime/qmodel.h"
+#include "models/base/error.h"
+#include "runtime/files/half.h"
+#include "runtime/integer/qmodel.h"
 
 namespace vitrun {
 namespace {

@@ -1,10 +1,10 @@
-// A quantized model into a .qbin; the layout is in runtime/qmodel.h, which reads it.
+// A quantized model into a .qbin; the layout is in runtime/integer/qmodel.h, which reads it.
 #pragma once
 
-#include "quant/calibrate.h"
-#include "quant/quantize.h"
-#include "runtime/model_file.h"
-#include "runtime/qbin.h"
+#include "quant/ranges/calibrate.h"
+#include "quant/weights/weight_codes.h"
+#include "runtime/files/model_file.h"
+#include "runtime/files/qbin.h"
 
 namespace vitrun {
 

@@ -3,12 +3,12 @@
 #include <algorithm>
 
 #include "kernels/pack.h"
-#include "lrp/scores.h"
-#include "models/status.h"
-#include "quant/compensate.h"
-#include "quant/guided.h"
-#include "quant/rotate.h"
-#include "quant/split.h"
+#include "lrp/walk/scores.h"
+#include "models/base/error.h"
+#include "quant/rewrite/rotate.h"
+#include "quant/rewrite/split_outliers.h"
+#include "quant/rivals/hessian_ranges.h"
+#include "quant/weights/compensate.h"
 
 namespace vitrun {
 namespace {

@@ -1,12 +1,12 @@
 // From a float model to a .qbin, the steps one call each, top to bottom.
 #pragma once
 
-#include "quant/allocate.h"
-#include "quant/calibrate.h"
+#include "quant/bits/allocate.h"
+#include "quant/bits/target_plan.h"
 #include "quant/export.h"
-#include "quant/reparam.h"
-#include "quant/target_plan.h"
-#include "quant/unit_table.h"
+#include "quant/ranges/calibrate.h"
+#include "quant/report/unit_table.h"
+#include "quant/rewrite/fold.h"
 
 namespace vitrun {
 
@@ -33,9 +33,9 @@ struct QuantizeOptions {
   BitPlan bits = {};
   std::optional<Budget> budget = {};  // instead of `bits`
   Objective objective = Objective::kResidual;
-  bool compensate = false;  // weights by quant/compensate.h instead of to the nearest
-  bool levels = false;      // activations by quant/levels.h instead of evenly spaced
-  bool split = false;       // outlier channels by quant/split.h
+  bool compensate = false;  // weights by quant/weights/compensate.h instead of to the nearest
+  bool levels = false;      // activations by quant/ranges/code_levels.h instead of evenly spaced
+  bool split = false;       // outlier channels by quant/rewrite/split_outliers.h
   bool heads = false;       // ranges of q, k and v by head
   Rotate rotate = Rotate::kNone;
   int threads = 1;

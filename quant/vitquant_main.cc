@@ -3,12 +3,12 @@
 #include <cstdio>
 #include <filesystem>
 
-#include "models/status.h"
-#include "quant/job.h"
-#include "runtime/atomic_file.h"
-#include "runtime/blas.h"
-#include "runtime/cli.h"
-#include "runtime/predictor.h"
+#include "models/base/error.h"
+#include "quant/options.h"
+#include "runtime/files/atomic_file.h"
+#include "runtime/float/blas.h"
+#include "runtime/program/cli.h"
+#include "runtime/program/predictor.h"
 
 namespace vitrun {
 namespace {

@@ -3,7 +3,7 @@
 #include <cstdlib>
 
 #include "kernels/registry.h"
-#include "models/status.h"
+#include "models/base/error.h"
 
 namespace vitrun {
 

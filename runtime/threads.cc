@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <system_error>
 
-#include "models/status.h"
+#include "models/base/error.h"
 
 namespace vitrun {
 namespace {

@@ -1,4 +1,4 @@
-"""Goldens of the guided searches (quant/guided.h) for tests/test_quant.cc: an implementation of its own, in
+"""Goldens of the guided searches (quant/rivals/hessian_ranges.h) for tests/quant/test_quant.cc: an implementation of its own, in
 torch in float64 with gradients by autograd.
 
     pip install torch safetensors numpy

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/qbin/v1_0.qbin from the specifications in runtime/qbin.h and kernels/pack.h.
+"""Writes tests/golden/qbin/v1_0.qbin from the specifications in runtime/files/qbin.h and kernels/pack.h.
 
 Independent of the C++ code: struct and zlib only. The file is what a version 1.0 writer makes, and
 must load for ever.

@@ -1,4 +1,4 @@
-"""Goldens for tests/test_quant.cc, from NumPy alone and written from method.md sections 2 and 3.
+"""Goldens for tests/quant/test_quant.cc, from NumPy alone and written from method.md sections 2 and 3.
 
 Run: python3 tests/golden/make_quant.py   (NumPy; writes tests/golden/quant/)
 """

@@ -1,0 +1,95 @@
+// From the exact int32 sums of a GEMM tile to what GemmArgs::epilogue asks for; shared by every
+// GEMM.
+#pragma once
+
+#include "kernels/shared/family-inl.h"
+#include "kernels/shared/lanes-inl.h"
+
+namespace vitrun {
+namespace {
+
+// What the epilogue needs of 16 columns.
+struct ColumnTerms {
+  Floats scale, bias;
+  Ints offset, zero;
+
+  ColumnTerms(const GemmArgs& g, int column)
+      : scale(load(g.scale + column, kLanes)),
+        bias(load(g.bias + column, kLanes)),
+        offset(load(g.offset + column, kLanes)),
+        zero(load(g.zero + column, kLanes)) {}
+
+  Floats value(Ints sum, int32_t row_sum) const {
+    return fma(scale, to_float(sum + offset - zero * splat(row_sum)), bias);
+  }
+};
+
+// The codes of rows row .. row + rows of a panel of which `count` columns are real.
+template <class Value>  // value(i): the 16 columns of row `row` + i
+inline void finish_codes_panel(const GemmArgs& g, int row, int rows, int column, int count,
+                               Value value) {
+  const int64_t stride = g.code_stride;
+  uint8_t* codes = g.codes + row * stride + column;
+  if (g.epilogue == Epilogue::kGeluCodes) {
+    const LaneQuantizer quantizer(g.quantizer);
+    for (int i = 0; i < rows; i++) {
+      const Ints code = quantizer(gelu_lanes(value(i)));
+      store_bytes(codes + i * stride, first_lanes(code, count, splat(0)));
+    }
+  } else {
+    const LaneQuantizer quantizer(g.quantizers, column);
+    for (int i = 0; i < rows; i++) store_bytes(codes + i * stride, quantizer(value(i)), count);
+  }
+}
+
+// Finishes rows `row` .. `row + rows` of the 16 columns from `column`, the sums of row i at
+// sums + i * sum_stride.
+inline void finish_panel(const GemmArgs& g, int row, int rows, int column, const int32_t* sums,
+                         int sum_stride) {
+  const int count = g.n - column < kColumns ? g.n - column : kColumns;
+  if (g.epilogue == Epilogue::kInt32) {
+    int32_t* raw = g.raw + row * g.raw_stride + column;
+    for (int i = 0; i < rows; i++) {
+      store(raw + i * g.raw_stride, load(sums + i * sum_stride, kLanes), count);
+    }
+    return;
+  }
+  const ColumnTerms terms(g, column);
+  const int32_t* row_sum = g.row_sum + row;  // a local: stores of codes may alias g
+  const auto value = [&](int i) {
+    return terms.value(load(sums + i * sum_stride, kLanes), row_sum[i]);
+  };
+  if (g.epilogue == Epilogue::kCodes || g.epilogue == Epilogue::kGeluCodes) {
+    finish_codes_panel(g, row, rows, column, count, value);
+    return;
+  }
+  const int64_t stride = g.y_stride;
+  float* y = g.y + row * stride + column;
+  if (g.epilogue == Epilogue::kFloat) {
+    for (int i = 0; i < rows; i++) store(y + i * stride, value(i), count);
+    return;
+  }
+  const float* residual = g.residual + row * stride + column;
+  for (int i = 0; i < rows; i++) {
+    store(y + i * stride, value(i) + load(residual + i * stride, count), count);
+  }
+}
+
+// Whether a tile may write its results straight from its registers: anything but codes, whose
+// constants need them, and all columns up to `end` real.
+inline bool finishes_in_registers(const GemmArgs& g, int end) {
+  return g.epilogue != Epilogue::kCodes && g.epilogue != Epilogue::kGeluCodes && end <= g.n;
+}
+
+// After all columns of the rows are finished: kGeluCodes' padding and row sums.
+inline void finish_codes(const GemmArgs& g, int row, int rows) {
+  if (g.epilogue != Epilogue::kGeluCodes) return;
+  for (int i = row; i < row + rows; i++) {
+    uint8_t* codes = g.codes + i * g.code_stride;
+    clear_padding(codes, g.n);
+    g.code_sum[i] = sum_bytes(codes, round_up(g.n, kDepthAlign));
+  }
+}
+
+}  // namespace
+}  // namespace vitrun

@@ -1,0 +1,131 @@
+// The GEMM of every ISA: panels unpacked into a stack buffer that stays in cache, then register
+// tiles of rows x panels over the full depth, then the epilogue. An ISA gives
+//
+//   struct Tile {
+//     static constexpr int kRows, kPanels;  // of the largest tile
+//     static constexpr int kDepthBytes;     // of a column of an unpacked panel, for each depth
+//     static constexpr int kDepthStep;      // depths are taken by so many; divides kDepthAlign
+//     static constexpr bool kSignedCodes;   // multiplies s8 x s8: 8-bit codes less 128
+//     static constexpr bool kFinishes;      // writes results itself if finishes_in_registers()
+//     static const int8_t* unpack(const uint8_t* panel, int bits, int depth, int8_t* scratch);
+//     template <int rows, int panels>
+//     static void multiply(const TileArgs& args);
+//   };
+#pragma once
+
+#include <utility>
+
+#include "kernels/shared/epilogue-inl.h"
+#include "kernels/shared/unpack-inl.h"
+
+namespace vitrun {
+namespace {
+
+// sums [rows][16 * Tile::kPanels] = codes times the unpacked panels w[0..panels).
+struct TileArgs {
+  const uint8_t* a;
+  int64_t a_stride;
+  const int8_t* const* w;
+  int depth;
+  int run;       // how many steps of 4 depths may be summed in int16; 0 where that plays no part
+  uint8_t flip;  // to xor into the codes: 128 makes them s8 less 128 (kSignedCodes)
+  int32_t* sums;
+  const GemmArgs* g;  // for a tile that finishes its results itself (gemm_dot-inl.h)
+  int row, column;
+};
+using Multiply = void (*)(const TileArgs& args);
+
+template <class Tile, int kPanels, int... kRowsLessOne>
+inline Multiply choose_rows(int rows, std::integer_sequence<int, kRowsLessOne...>) {
+  static constexpr Multiply kChoices[] = {Tile::template multiply<kRowsLessOne + 1, kPanels>...};
+  return kChoices[rows - 1];
+}
+
+template <class Tile>
+inline Multiply choose_tile(int rows, int panels) {
+  constexpr std::make_integer_sequence<int, Tile::kRows> kAllRows;
+  if constexpr (Tile::kPanels == 2) {
+    if (panels == 2) return choose_rows<Tile, 2>(rows, kAllRows);
+  }
+  return choose_rows<Tile, 1>(rows, kAllRows);
+}
+
+// 128 times the sum of each column of an unpacked panel: what products with code - 128 lack.
+inline void flip_correction(const int8_t* w, int depth, int32_t* correction) {
+  for (int c = 0; c < kColumns; c++) {
+    int32_t sum = 0;
+    for (int d = 0; d < depth; d += 4) {
+      const int8_t* four = w + d * kColumns + 4 * c;
+      sum += four[0] + four[1] + four[2] + four[3];
+    }
+    correction[c] = 128 * sum;
+  }
+}
+
+// 16 columns of a tile's sums.
+inline void add_correction(const int32_t* correction, int rows, int sum_stride, int32_t* sums) {
+  const Ints term = load(correction, kLanes);
+  for (int i = 0; i < rows; i++) {
+    int32_t* row = sums + i * sum_stride;
+    store(row, load(row, kLanes) + term, kLanes);
+  }
+}
+
+// The columns of some unpacked panels, in row tiles of nearly equal height: a last tile of one row
+// would cost nearly as much as a full one.
+template <class Tile>
+inline void gemm_columns(const GemmArgs& g, int run, int column, int panels,
+                         const int8_t* const* w) {
+  constexpr int kStride = Tile::kPanels * kColumns;
+  const bool flip = Tile::kSignedCodes && g.a_bits == 8;
+  const bool finished = Tile::kFinishes && finishes_in_registers(g, column + panels * kColumns);
+  const int tiles = (g.m + Tile::kRows - 1) / Tile::kRows;
+  alignas(64) int32_t sums[Tile::kRows * kStride], correction[kStride];
+  for (int p = 0; flip && p < panels; p++) {
+    flip_correction(w[p], round_up(g.k, kDepthAlign), correction + p * kColumns);
+  }
+  TileArgs args = {.a = g.a,
+                   .a_stride = g.a_stride,
+                   .w = w,
+                   .depth = round_up(g.k, Tile::kDepthStep),  // beyond, the codes are 0
+                   .run = run,
+                   .flip = static_cast<uint8_t>(flip ? 128 : 0),
+                   .sums = sums,
+                   .g = &g,
+                   .row = 0,
+                   .column = column};
+  for (int t = 0, row = 0; t < tiles; t++) {
+    const int rows = (g.m - row) / (tiles - t);
+    choose_tile<Tile>(rows, panels)(args);
+    for (int p = 0; !finished && p < panels; p++) {
+      if (flip) add_correction(correction + p * kColumns, rows, kStride, sums + p * kColumns);
+      finish_panel(g, row, rows, column + p * kColumns, sums + p * kColumns, kStride);
+    }
+    args.a += rows * g.a_stride;
+    args.row = row += rows;
+  }
+}
+
+// The width that bounds a weight code.
+inline int weight_range(const GemmArgs& g) {
+  return g.range_bits ? g.range_bits : g.bits;
+}
+
+template <class Tile>
+void gemm_tiles(const GemmArgs& g, int run) {
+  const int depth = round_up(g.k, kDepthAlign);
+  alignas(64) int8_t scratch[Tile::kPanels][kMaxDepth * kColumns * Tile::kDepthBytes];
+  for (int column = 0; column < g.n; column += Tile::kPanels * kColumns) {
+    const int8_t* w[Tile::kPanels];
+    int panels = 0;
+    for (; panels < Tile::kPanels && column + panels * kColumns < g.n; panels++) {
+      const uint8_t* panel = g.panels + pack_bytes(column + panels * kColumns, g.k, g.bits);
+      w[panels] = Tile::unpack(panel, g.bits, depth, scratch[panels]);
+    }
+    gemm_columns<Tile>(g, run, column, panels, w);
+  }
+  finish_codes(g, 0, g.m);
+}
+
+}  // namespace
+}  // namespace vitrun

@@ -1,0 +1,326 @@
+// Every kernel but the GEMM, written once over an ISA's 16-lane vector (vec_*-inl.h). The contracts
+// are in kernels.h; the order of operations here is part of them. Only the first ISA of a vector's
+// family includes this, the others share what it compiles (family-inl.h); helpers are static, as
+// the types they take are its own.
+#pragma once
+
+#include "kernels/pack.h"
+#include "kernels/shared/family-inl.h"
+#include "kernels/shared/lanes-inl.h"
+
+namespace vitrun::VITRUN_FAMILY {
+
+// Quantizes the row whose columns j .. j + count are value(j, count); returns the sum of the codes.
+template <class Value>
+static inline int32_t quantize_row(int n, const LaneQuantizer& quantizer, uint8_t* codes,
+                                   Value value) {
+  Ints sum = splat(0);
+  for_lanes(
+      n, VITRUN_LANES(j, count) {
+        const Ints code = first_lanes(quantizer(value(j, count)), count, splat(0));
+        store_bytes(codes + j, code);
+        sum = sum + code;
+      });
+  clear_padding(codes, n);
+  return sum_lanes(sum);
+}
+
+void quantize_rows(const float* x, int64_t x_stride, int32_t m, int32_t c, Quantizer q,
+                   uint8_t* codes, int64_t code_stride, int32_t* code_sum) {
+  const LaneQuantizer quantizer(q);
+  for (int32_t i = 0; i < m; i++) {
+    const float* row = x + i * x_stride;
+    code_sum[i] = quantize_row(
+        c, quantizer, codes + i * code_stride,
+        VITRUN_LANES(j, count) { return load(row + j, count); });
+  }
+}
+
+// Rows are worked on a few at a time, phase by phase: each phase ends in a chain of dependent
+// operations, which those of the other rows fill.
+constexpr int kRowBlock = 4;
+
+// Calls f(first, rows) for blocks of at most kRowBlock of m rows.
+template <class F>
+static inline void for_row_blocks(int32_t m, F f) {
+  for (int32_t i = 0; i < m; i += kRowBlock) f(i, m - i < kRowBlock ? m - i : kRowBlock);
+}
+
+struct RowMoments {
+  float mean, inv_deviation;
+};
+
+static inline float row_mean(const float* x, int c) {
+  Floats sum = splat(0.0f);
+  for_lanes(
+      c, VITRUN_LANES(j, count) { sum = sum + load(x + j, count); });
+  return sum_lanes(sum) / static_cast<float>(c);
+}
+
+static inline float row_variance(const float* x, int c, float mean) {
+  Floats squares = splat(0.0f);
+  for_lanes(
+      c, VITRUN_LANES(j, count) {
+        const Floats d = first_lanes(load(x + j, count) - splat(mean), count, splat(0.0f));
+        squares = fma(d, d, squares);
+      });
+  return sum_lanes(squares) / static_cast<float>(c);
+}
+
+static inline void block_moments(const NormArgs& args, int32_t first, int rows,
+                                 RowMoments* moments) {
+  const float* x = args.x + first * args.x_stride;
+  for (int r = 0; r < rows; r++) moments[r].mean = row_mean(x + r * args.x_stride, args.c);
+  for (int r = 0; r < rows; r++) {
+    const float variance = row_variance(x + r * args.x_stride, args.c, moments[r].mean);
+    moments[r].inv_deviation = 1.0f / __builtin_sqrtf(variance + args.eps);
+  }
+}
+
+static inline Floats normalized(const NormArgs& args, const float* x, const RowMoments& moments,
+                                int j, int count) {
+  const Floats unit = (load(x + j, count) - splat(moments.mean)) * splat(moments.inv_deviation);
+  return fma(unit, load(args.gamma + j, count), load(args.beta + j, count));
+}
+
+void layernorm_rows(const NormArgs& args, float* y, int64_t y_stride) {
+  for_row_blocks(args.m, [&](int32_t first, int rows) {
+    RowMoments moments[kRowBlock];
+    block_moments(args, first, rows, moments);
+    for (int r = 0; r < rows; r++) {
+      const float* x = args.x + (first + r) * args.x_stride;
+      float* out = y + (first + r) * y_stride;
+      for_lanes(
+          args.c, VITRUN_LANES(j, count) {
+            store(out + j, normalized(args, x, moments[r], j, count), count);
+          });
+    }
+  });
+}
+
+void layernorm_codes_rows(const NormArgs& args, Quantizer q, uint8_t* codes, int64_t code_stride,
+                          int32_t* code_sum) {
+  const LaneQuantizer quantizer(q);
+  for_row_blocks(args.m, [&](int32_t first, int rows) {
+    RowMoments moments[kRowBlock];
+    block_moments(args, first, rows, moments);
+    for (int r = 0; r < rows; r++) {
+      const int32_t i = first + r;
+      const float* x = args.x + i * args.x_stride;
+      code_sum[i] = quantize_row(
+          args.c, quantizer, codes + i * code_stride,
+          VITRUN_LANES(j, count) { return normalized(args, x, moments[r], j, count); });
+    }
+  });
+}
+
+// Row i of scores + bias + mask, columns j .. j + count.
+static inline Floats masked_scores(const SoftmaxArgs& args, int64_t i, int j, int count) {
+  Floats v = load(args.scores + i * args.score_stride + j, count);
+  if (args.bias) v = v + load(args.bias + i * args.bias_stride + j, count);
+  if (args.region) {
+    const Ints row = splat(int32_t{args.row_region[i]});
+    v = v + select_equal(load_bytes(args.region + j, count), row, splat(0.0f), splat(-100.0f));
+  }
+  return v;
+}
+
+static inline float highest_score(const SoftmaxArgs& args, int64_t i) {
+  const Floats lowest = splat(-__builtin_inff());
+  Floats top = lowest;
+  for_lanes(
+      args.n, VITRUN_LANES(j, count) {
+        top = max(top, first_lanes(masked_scores(args, i, j, count), count, lowest));
+      });
+  return max_lanes(top);
+}
+
+static inline float sum_of_exponentials(const SoftmaxArgs& args, int64_t i, float highest) {
+  Floats sum = splat(0.0f);
+  for_lanes(
+      args.n, VITRUN_LANES(j, count) {
+        const Floats e = exp_nonpositive(masked_scores(args, i, j, count) - splat(highest));
+        sum = sum + first_lanes(e, count, splat(0.0f));
+      });
+  return sum_lanes(sum);
+}
+
+// `offset`, rate log2(s sum_j exp(v_j - highest)), turns a distance from the highest score into a
+// code.
+static inline void store_log_planes(const SoftmaxArgs& args, const Table64& table, int64_t i,
+                                    float highest, float offset) {
+  // Entry 63 is 0 whatever the bits, and codes beyond mean 0 as well: the clamp may stop there.
+  const Floats step = splat(args.rate * 0x1.715476p0f);  // rate log2 e
+  const Floats limit = splat(args.bits < 6 ? static_cast<float>(1 << args.bits) : 63.0f);
+  uint8_t* hi = args.hi + i * args.plane_stride;
+  uint8_t* lo = args.lo + i * args.plane_stride;
+  for_lanes(
+      args.n, VITRUN_LANES(j, count) {
+        const Floats distance = splat(highest) - masked_scores(args, i, j, count);
+        const Floats code = fma(distance, step, splat(offset));
+        const Ints index = round_to_int(min(max(code, splat(0.0f)), limit));
+        store_lookup(table, first_lanes(index, count, splat(63)), hi + j, lo + j);
+      });
+}
+
+static inline void store_step_planes(const SoftmaxArgs& args, const StepCodes& steps, int64_t i,
+                                     float highest, float sum) {
+  const float inverse = 1 / sum;
+  const Floats fine_codes = splat(static_cast<float>(steps.fine_codes));
+  const Floats coarse_top = splat(static_cast<float>(steps.coarse_top));
+  uint8_t* hi = args.hi + i * args.plane_stride;
+  uint8_t* lo = args.lo + i * args.plane_stride;
+  for_lanes(
+      args.n, VITRUN_LANES(j, count) {
+        const Floats distance = masked_scores(args, i, j, count) - splat(highest);
+        const Floats p = exp_nonpositive(distance) * splat(inverse);
+        const Ints fine = round_to_int(min(p * splat(steps.fine_inverse), fine_codes));
+        const Ints coarse = round_to_int(min(p * splat(steps.coarse_inverse), coarse_top));
+        const Floats above = max(to_float(coarse * splat(steps.coarse_value)),
+                                 splat(static_cast<float>(steps.fine_top)));
+        const Ints value = round_to_int(select_equal(fine, splat(steps.fine_codes), above,
+                                                     to_float(fine * splat(steps.fine_value))));
+        store_bytes(hi + j, first_lanes(shift_right<8>(value), count, splat(0)));
+        store_bytes(lo + j, first_lanes(value, count, splat(0)));
+      });
+}
+
+// store(row, highest, sum of exponentials) writes a row's planes but for their padding.
+template <class Store>
+static inline void softmax_planes(const SoftmaxArgs& args, Store store) {
+  const int padded = round_up(args.n, kDepthAlign);
+  for_row_blocks(args.m, [&](int32_t first, int rows) {
+    float highest[kRowBlock], sum[kRowBlock];
+    for (int r = 0; r < rows; r++) highest[r] = highest_score(args, first + r);
+    for (int r = 0; r < rows; r++) sum[r] = sum_of_exponentials(args, first + r, highest[r]);
+    for (int r = 0; r < rows; r++) store(first + r, highest[r], sum[r]);
+    for (int r = 0; r < rows; r++) {
+      clear_padding(args.hi + (first + r) * args.plane_stride, args.n);
+      clear_padding(args.lo + (first + r) * args.plane_stride, args.n);
+      args.hi_sum[first + r] = sum_bytes(args.hi + (first + r) * args.plane_stride, padded);
+      args.lo_sum[first + r] = sum_bytes(args.lo + (first + r) * args.plane_stride, padded);
+    }
+  });
+}
+
+void softmax_codes_rows(const SoftmaxArgs& caller) {
+  const SoftmaxArgs args = caller;  // locals: stores of bytes may alias the caller's
+  if (args.steps) {
+    const StepCodes steps = *args.steps;
+    return softmax_planes(args, [&](int32_t i, float highest, float sum) {
+      store_step_planes(args, steps, i, highest, sum);
+    });
+  }
+  alignas(64) uint16_t entries[64] = {};
+  const int used = args.bits < 6 ? 1 << args.bits : 63;
+  for (int k = 0; k < used; k++) entries[k] = args.table[k];
+  const Table64 table = load_table(entries);
+  softmax_planes(args, [&](int32_t i, float highest, float sum) {
+    store_log_planes(args, table, i, highest, args.rate * log2_one(sum * args.scale));
+  });
+}
+
+void sum_code_rows(const uint8_t* codes, int64_t stride, int32_t m, int32_t k, int32_t* sum) {
+  for (int32_t i = 0; i < m; i++) sum[i] = sum_bytes(codes + i * stride, round_up(k, kDepthAlign));
+}
+
+void map_code_rows(const uint8_t* table, int32_t m, int32_t k, uint8_t* codes, int64_t stride,
+                   int32_t* sum) {
+  const ByteTable bytes = load_byte_table(table);
+  const int padded = round_up(k, kDepthAlign);
+  for (int32_t i = 0; i < m; i++) {
+    uint8_t* row = codes + i * stride;
+    map_bytes(bytes, row, padded);
+    std::memset(row + k, 0, static_cast<size_t>(padded - k));
+    sum[i] = sum_bytes(row, padded);
+  }
+}
+
+// In an 8-bit panel the four bytes of column c at depths 4r .. 4r+3 stand at 64 r + 4 c (pack.h).
+void pack_row_panels(const uint8_t* codes, int64_t stride, int32_t n, int32_t k, int32_t bits,
+                     uint8_t* panels, int32_t* column_sum) {
+  const Ints middle = splat(1 << (bits - 1));
+  const int depth = round_up(k, kDepthAlign);
+  for (int32_t c = 0; c < round_up(n, kColumns); c++) {
+    uint8_t* column = panels + int64_t{c / kColumns} * kColumns * depth + c % kColumns * 4;
+    Ints sum = splat(0);
+    for (int d = 0; d < depth; d += kLanes) {
+      Ints code = splat(0);
+      if (c < n && d < k) {
+        const int count = k - d < kLanes ? k - d : kLanes;
+        code = first_lanes(load_bytes(codes + c * stride + d, count) - middle, count, code);
+      }
+      uint8_t bytes[kLanes];
+      store_bytes(bytes, code);
+      for (int i = 0; i < 4; i++) std::memcpy(column + (d / 4 + i) * 64, bytes + 4 * i, 4);
+      sum = sum + code;
+    }
+    column_sum[c] = sum_lanes(sum);
+  }
+}
+
+// `count` columns of the codes as one panel.
+static inline void pack_column_panel(const uint8_t* codes, int64_t stride, int32_t k, int count,
+                                     Ints middle, uint8_t* panel, int32_t* column_sum) {
+  const Ints byte = splat(255);
+  Ints sum = splat(0);
+  for (int32_t d = 0; d < round_up(k, kDepthAlign); d += 4, panel += 64) {
+    Ints code[4];
+    for (int i = 0; i < 4; i++) {
+      code[i] = splat(0);
+      if (d + i < k)
+        code[i] = first_lanes(load_bytes(codes + (d + i) * stride, count) - middle, count, code[i]);
+      sum = sum + code[i];
+    }
+    const Ints word = (code[0] & byte) | shift_left<8>(code[1] & byte) |
+                      shift_left<16>(code[2] & byte) | shift_left<24>(code[3]);
+    std::memcpy(panel, &word, 64);
+  }
+  store(column_sum, sum, kLanes);
+}
+
+void pack_column_panels(const uint8_t* codes, int64_t stride, int32_t k, int32_t n, int32_t bits,
+                        uint8_t* panels, int32_t* column_sum) {
+  const Ints middle = splat(1 << (bits - 1));
+  for_lanes(
+      n, VITRUN_LANES(c, count) {
+        uint8_t* panel = panels + int64_t{c} * round_up(k, kDepthAlign);
+        pack_column_panel(codes + c, stride, k, count, middle, panel, column_sum + c);
+      });
+}
+
+void combine_plane_rows(const int32_t* hi, const int32_t* lo, int64_t raw_stride,
+                        const int32_t* hi_sum, const int32_t* lo_sum, int32_t zero, float scale,
+                        int32_t m, int32_t n, Quantizer q, uint8_t* codes, int64_t code_stride) {
+  const LaneQuantizer quantizer(q);
+  for (int32_t i = 0; i < m; i++) {
+    const Ints hi_zero = splat(zero) * splat(hi_sum[i]), lo_zero = splat(zero) * splat(lo_sum[i]);
+    const int32_t *hi_row = hi + i * raw_stride, *lo_row = lo + i * raw_stride;
+    uint8_t* out = codes + i * code_stride;
+    for_lanes(
+        n, VITRUN_LANES(j, count) {
+          const Floats high = to_float(load(hi_row + j, count) - hi_zero);
+          const Floats low = to_float(load(lo_row + j, count) - lo_zero);
+          const Floats value = splat(scale) * fma(splat(256.0f), high, low);
+          store_bytes(out + j, quantizer(value), count);
+        });
+  }
+}
+
+template <class Function>
+static inline void map_floats(const float* x, int64_t count, float* y, Function function) {
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const int lanes = count - i < kLanes ? static_cast<int>(count - i) : kLanes;
+    store(y + i, function(load(x + i, lanes)), lanes);
+  }
+}
+
+void exp_floats(const float* x, int64_t count, float* y) {
+  map_floats(x, count, y, [](Floats v) { return exp_lanes(v); });
+}
+
+void gelu_floats(const float* x, int64_t count, float* y) {
+  map_floats(x, count, y, [](Floats v) { return gelu_lanes(v); });
+}
+
+}  // namespace vitrun::VITRUN_FAMILY

@@ -1,0 +1,172 @@
+// Intel AMX-INT8 (Sapphire Rapids and later): tdpbusd adds a [16, 64] tile of u8 codes times a
+// [64, 16] tile of s8 weights to a [16, 16] tile of int32, eight times the rate of vpdpbusd.
+// Sixteen rows of a panel (pack.h) are such a weight tile as they stand. Everything but the GEMM is
+// AVX-512.
+#if defined(__x86_64__)
+
+#include "kernels/x86/vec_avx512-inl.h"
+// The vector comes first: the shared algorithms are written over it.
+#include "kernels/shared/epilogue-inl.h"
+#include "kernels/shared/unpack-inl.h"
+
+#if !defined(__AMX_INT8__) && !defined(__AMXINT8__)  // GCC, clang
+#error "compile this file with the flags that kernels/flags.cmake gives it"
+#endif
+
+namespace vitrun {
+namespace {
+
+constexpr int kTileRows = 16, kTileDepth = 64;
+constexpr int kTileBytes = kTileRows * kTileDepth;
+constexpr int kBlock = 2;                      // tiles of rows, and panels, worked on at once
+constexpr int kSumStride = kBlock * kColumns;  // int32 between rows of a block's sums
+
+// What LDTILECFG reads. Registers: sums of (row tile r, panel p) in 2 r + p, codes in 4 and 5,
+// weights in 6 and 7. With fewer than 16 rows in all, sums and codes have as many.
+struct alignas(64) TileConfig {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16];
+
+  explicit TileConfig(int m) : rows{} {
+    for (int i = 0; i < 8; i++) rows[i] = static_cast<uint8_t>(i < 6 && m < 16 ? m : 16);
+  }
+};
+
+// GCC 12's _tile_loadd does not say that it reads memory: what was stored must be told to be
+// needed.
+inline void settle_memory() {
+  __asm__ volatile("" : : : "memory");
+}
+
+// An unpacked panel as weight tiles. Where the depth ends with half a tile, `tail` is that half
+// with 32 depths of zeros behind it.
+struct PanelTiles {
+  const int8_t* w;
+  const int8_t* tail;
+};
+
+// The operands of a block: row tiles from a[0], a[1], panels from w[0], w[1].
+struct TileBlock {
+  const uint8_t* a[kBlock];
+  int64_t a_stride;
+  const int8_t* w[kBlock];
+  const int8_t* tail[kBlock];
+  int32_t* sums;  // [32][32]
+};
+
+// One depth of 64.
+template <int kRowTiles, int kPanels>
+inline void multiply_step(const TileBlock& b) {
+  _tile_loadd(6, b.w[0], kTileDepth);
+  if constexpr (kPanels == 2) _tile_loadd(7, b.w[1], kTileDepth);
+  _tile_loadd(4, b.a[0], b.a_stride);
+  _tile_dpbusd(0, 4, 6);
+  if constexpr (kPanels == 2) _tile_dpbusd(1, 4, 7);
+  if constexpr (kRowTiles == 2) {
+    _tile_loadd(5, b.a[1], b.a_stride);
+    _tile_dpbusd(2, 5, 6);
+    if constexpr (kPanels == 2) _tile_dpbusd(3, 5, 7);
+  }
+}
+
+// The last 32 depths of a row tile, with 32 zeros behind them: a tile must not read past the codes.
+inline void copy_half(const uint8_t* a, int64_t a_stride, int rows, uint8_t* to) {
+  for (int i = 0; i < rows; i++) {
+    const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a + i * a_stride));
+    _mm512_store_si512(to + i * kTileDepth, _mm512_zextsi256_si512(half));
+  }
+}
+
+template <int kRowTiles, int kPanels>
+void multiply_block(TileBlock b, int depth, int rows) {
+  settle_memory();
+  _tile_zero(0);
+  if constexpr (kPanels == 2) _tile_zero(1);
+  if constexpr (kRowTiles == 2) _tile_zero(2);
+  if constexpr (kRowTiles == 2 && kPanels == 2) _tile_zero(3);
+  for (; depth >= kTileDepth; depth -= kTileDepth) {
+    multiply_step<kRowTiles, kPanels>(b);
+    for (int i = 0; i < kRowTiles; i++) b.a[i] += kTileDepth;
+    for (int i = 0; i < kPanels; i++) b.w[i] += kTileBytes;
+  }
+  if (depth > 0) {
+    alignas(64) uint8_t half[kBlock][kTileBytes];
+    for (int i = 0; i < kRowTiles; i++) {
+      copy_half(b.a[i], b.a_stride, rows, half[i]);
+      b.a[i] = half[i];
+    }
+    for (int i = 0; i < kPanels; i++) b.w[i] = b.tail[i];
+    b.a_stride = kTileDepth;
+    settle_memory();
+    multiply_step<kRowTiles, kPanels>(b);
+  }
+  constexpr int kStride = kSumStride * 4;
+  _tile_stored(0, b.sums, kStride);
+  if constexpr (kPanels == 2) _tile_stored(1, b.sums + kColumns, kStride);
+  int32_t* second = b.sums + kTileRows * kSumStride;
+  if constexpr (kRowTiles == 2) _tile_stored(2, second, kStride);
+  if constexpr (kRowTiles == 2 && kPanels == 2) _tile_stored(3, second + kColumns, kStride);
+}
+
+// The columns of one or two unpacked panels. The last row tile is moved back to end with the last
+// row; rows that it computes a second time are not finished again.
+inline void gemm_block_columns(const GemmArgs& g, int column, int panels, const PanelTiles* w) {
+  const int depth = round_up(g.k, kDepthAlign), rows = g.m < kTileRows ? g.m : kTileRows;
+  alignas(64) int32_t sums[kBlock * kTileRows * kSumStride];
+  for (int row = 0; row < g.m; row += kBlock * kTileRows) {
+    const int row_tiles = g.m - row > kTileRows ? 2 : 1;
+    TileBlock b{.a = {}, .a_stride = g.a_stride, .w = {}, .tail = {}, .sums = sums};
+    for (int i = 0; i < panels; i++) {
+      b.w[i] = w[i].w;
+      b.tail[i] = w[i].tail;
+    }
+    int begin[kBlock];
+    for (int i = 0; i < row_tiles; i++) {
+      begin[i] = row + i * kTileRows < g.m - rows ? row + i * kTileRows : g.m - rows;
+      b.a[i] = g.a + begin[i] * g.a_stride;
+    }
+    if (row_tiles == 2) {
+      panels == 2 ? multiply_block<2, 2>(b, depth, rows) : multiply_block<2, 1>(b, depth, rows);
+    } else {
+      panels == 2 ? multiply_block<1, 2>(b, depth, rows) : multiply_block<1, 1>(b, depth, rows);
+    }
+    for (int i = 0; i < row_tiles; i++) {
+      const int first = row + i * kTileRows, again = first - begin[i];
+      const int32_t* tile = sums + (i * kTileRows + again) * kSumStride;
+      for (int p = 0; p < panels; p++) {
+        finish_panel(g, first, rows - again, column + p * kColumns, tile + p * kColumns,
+                     kSumStride);
+      }
+    }
+  }
+}
+
+void gemm_amx(const GemmArgs& g) {
+  const TileConfig config(g.m);
+  _tile_loadconfig(&config);
+  const int depth = round_up(g.k, kDepthAlign), whole = depth / kTileDepth * kTileDepth;
+  alignas(64) int8_t scratch[kBlock][kMaxDepth * kColumns], tail[kBlock][kTileBytes];
+  std::memset(tail, 0, sizeof tail);
+  for (int column = 0; column < g.n; column += kBlock * kColumns) {
+    PanelTiles w[kBlock];
+    int panels = 0;
+    for (; panels < kBlock && column + panels * kColumns < g.n; panels++) {
+      const uint8_t* panel = g.panels + pack_bytes(column + panels * kColumns, g.k, g.bits);
+      w[panels] = {unpack_panel(panel, g.bits, depth, scratch[panels]), tail[panels]};
+      if (whole < depth) std::memcpy(tail[panels], w[panels].w + whole * kColumns, kTileBytes / 2);
+    }
+    gemm_block_columns(g, column, panels, w);
+  }
+  _tile_release();
+  finish_codes(g, 0, g.m);
+}
+
+}  // namespace
+
+extern const Kernels kAmx;  // listed in isa.def
+const Kernels kAmx = make_kernels("amx", gemm_amx);
+
+}  // namespace vitrun
+
+#endif

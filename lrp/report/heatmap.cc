@@ -1,0 +1,117 @@
+#include "lrp/report/heatmap.h"
+
+#include <algorithm>
+#include <cmath>
+
+#define STB_IMAGE_WRITE_IMPLEMENTATION
+#define STB_IMAGE_WRITE_STATIC
+#define STBI_WRITE_NO_STDIO
+#include <stb/stb_image_write.h>
+
+#include "models/base/error.h"
+
+namespace vitrun {
+namespace {
+
+struct Color {
+  float r, g, b;
+};
+
+// Black, violet, red, orange, yellow: lightness grows evenly, so that order shows without hue.
+Color colormap(float x) {
+  static constexpr Color kStops[] = {{0, 0, 4},      {31, 12, 72},   {85, 15, 109},
+                                     {136, 34, 106}, {186, 54, 85},  {227, 89, 51},
+                                     {249, 140, 10}, {249, 201, 50}, {252, 255, 164}};
+  const float at = std::clamp(x, 0.f, 1.f) * 8;
+  const int i = std::min(static_cast<int>(at), 7);
+  const float t = at - static_cast<float>(i);
+  const Color &a = kStops[i], &b = kStops[i + 1];
+  return {a.r + (b.r - a.r) * t, a.g + (b.g - a.g) * t, a.b + (b.b - a.b) * t};
+}
+
+class Canvas {
+ public:
+  Canvas(int width, int height)
+      : width_(width),
+        height_(height),
+        rgb_(static_cast<size_t>(width) * static_cast<size_t>(height) * 3, 255) {}
+
+  void set(int x, int y, Color c) {
+    uint8_t* p =
+        rgb_.data() +
+        (static_cast<size_t>(y) * static_cast<size_t>(width_) + static_cast<size_t>(x)) * 3;
+    for (float v : {c.r, c.g, c.b})
+      *p++ = static_cast<uint8_t>(std::lround(std::clamp(v, 0.f, 255.f)));
+  }
+
+  std::vector<uint8_t> png() const {
+    std::vector<uint8_t> out;
+    auto append = [](void* to, void* data, int size) {
+      const auto* bytes = static_cast<const uint8_t*>(data);
+      static_cast<std::vector<uint8_t>*>(to)->insert(static_cast<std::vector<uint8_t>*>(to)->end(),
+                                                     bytes, bytes + size);
+    };
+    if (!stbi_write_png_to_func(append, &out, width_, height_, 3, rgb_.data(), 0))
+      fail("cannot encode a picture of ", width_, " x ", height_);
+    return out;
+  }
+
+ private:
+  int width_, height_;
+  std::vector<uint8_t> rgb_;
+};
+
+// The map at a point of the image, both in 0..1 across, between the centres of patches.
+float sample(const std::vector<float>& map, int width, int height, float x, float y) {
+  const float fx =
+      std::clamp(x * static_cast<float>(width) - 0.5f, 0.f, static_cast<float>(width - 1));
+  const float fy =
+      std::clamp(y * static_cast<float>(height) - 0.5f, 0.f, static_cast<float>(height - 1));
+  const int x0 = static_cast<int>(fx), y0 = static_cast<int>(fy);
+  const int x1 = std::min(x0 + 1, width - 1), y1 = std::min(y0 + 1, height - 1);
+  auto at = [&](int column, int row) { return map[static_cast<size_t>(row * width + column)]; };
+  const float tx = fx - static_cast<float>(x0), ty = fy - static_cast<float>(y0);
+  return (at(x0, y0) * (1 - tx) + at(x1, y0) * tx) * (1 - ty) +
+         (at(x0, y1) * (1 - tx) + at(x1, y1) * tx) * ty;
+}
+
+}  // namespace
+
+std::vector<uint8_t> draw_heatmap(const Graph& graph, const Tensor& image,
+                                  const std::vector<float>& heatmap) {
+  const ModelConfig& c = graph.config;
+  const Node& patches = graph.nodes[0];
+  const int width = c.image_width, height = c.image_height,
+            zoom = width < 160 ? 160 / width + 1 : 1;
+  const int w = width * zoom, h = height * zoom, gap = 8, bar = 12;
+  const auto [low, high] = std::minmax_element(heatmap.begin(), heatmap.end());
+  const float span = *high > *low ? *high - *low : 1;
+  Canvas canvas(2 * w + 2 * gap + bar, h);
+  for (int y = 0; y < h; y++) {
+    for (int x = 0; x < w; x++) {
+      float pixel[3];
+      for (int i = 0; i < 3; i++) {
+        const auto at = static_cast<size_t>((i * height + y / zoom) * width + x / zoom);
+        pixel[i] = 255 * (image.data[at] * c.preprocess.std[i] + c.preprocess.mean[i]);
+      }
+      canvas.set(x, y, {pixel[0], pixel[1], pixel[2]});
+      const float heat = (sample(heatmap, patches.map_width, patches.map_height,
+                                 (static_cast<float>(x) + 0.5f) / static_cast<float>(w),
+                                 (static_cast<float>(y) + 0.5f) / static_cast<float>(h)) -
+                          *low) /
+                         span;
+      const Color over = colormap(heat);
+      const float grey = 0.3f * pixel[0] + 0.59f * pixel[1] + 0.11f * pixel[2],
+                  mix = 0.4f + 0.35f * heat;
+      canvas.set(w + gap + x, y,
+                 {grey + (over.r - grey) * mix, grey + (over.g - grey) * mix,
+                  grey + (over.b - grey) * mix});
+    }
+    for (int x = 0; x < bar; x++)
+      canvas.set(2 * w + 2 * gap + x, y,
+                 colormap(1 - static_cast<float>(y) / static_cast<float>(h - 1)));
+  }
+  return canvas.png();
+}
+
+}  // namespace vitrun

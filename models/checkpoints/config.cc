@@ -1,0 +1,403 @@
+#include "models/checkpoints/config.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "models/base/error.h"
+
+namespace vitrun {
+namespace {
+
+constexpr int kMaxSide = 2048, kMaxTokens = 16384, kMaxEmbed = 4096, kMaxHidden = 16384,
+              kMaxExtra = 256;
+constexpr int kMaxBlocks = 64, kMaxStages = 8, kMaxClasses = 100000, kMaxWindow = 64;
+
+// --- validation -------------------------------------------------------------------------------
+
+void check_range(const char* what, int value, int low, int high) {
+  if (value < low || value > high)
+    fail("configuration: ", what, " is ", value, ", expected ", low, "..", high);
+}
+
+void check_image(const ModelConfig& c) {
+  check_range("patch size", c.patch, 1, kMaxSide);
+  check_range("image height", c.image_height, c.patch, kMaxSide);
+  check_range("image width", c.image_width, c.patch, kMaxSide);
+  if (c.image_height % c.patch || c.image_width % c.patch)
+    fail("configuration: image ", c.image_height, "x", c.image_width,
+         " is no multiple of the patch size ", c.patch);
+  check_range("number of patches", (c.image_height / c.patch) * (c.image_width / c.patch), 1,
+              kMaxTokens);
+}
+
+// Swin doubles its width with each stage; the first is checked before it is shifted.
+void check_stages(const ModelConfig& c) {
+  const int stages = static_cast<int>(c.depths.size());
+  check_range("number of stages", stages, 1, c.family == Family::kVit ? 1 : kMaxStages);
+  if (c.heads.size() != c.depths.size())
+    fail("configuration: heads of ", c.heads.size(), " stages but depths of ", stages);
+  check_range("embed_dim", c.embed_dim, 1, kMaxEmbed);
+  check_range("hidden width of the MLP", c.mlp_hidden, 1, kMaxHidden);
+  for (int s = 0; s < stages; s++) {
+    const int embed = c.embed_dim << s, heads = c.heads[static_cast<size_t>(s)];
+    check_range("embed_dim", embed, 1, kMaxEmbed);
+    check_range("hidden width of the MLP", c.mlp_hidden << s, 1, kMaxHidden);
+    check_range("depth", c.depths[static_cast<size_t>(s)], 1, kMaxBlocks);
+    check_range("number of heads", heads, 1, embed);
+    if (embed % heads)
+      fail("configuration: embed_dim ", embed, " is no multiple of the number of heads, ", heads);
+  }
+  const auto blocks = std::accumulate(c.depths.begin(), c.depths.end(), size_t{0});
+  if (!c.mlp_extra.empty() && c.mlp_extra.size() != blocks)
+    fail("configuration: extra hidden channels of ", c.mlp_extra.size(), " blocks, the model has ",
+         blocks);
+  for (int extra : c.mlp_extra) check_range("extra hidden channels of an MLP", extra, 0, kMaxExtra);
+}
+
+void check_float(const char* what, float value, bool ok, const char* expected) {
+  if (!std::isfinite(value) || !ok)
+    fail("configuration: ", what, " is ", value, ", expected ", expected);
+}
+
+void check_preprocess(const PreprocessConfig& p) {
+  check_float("crop_pct", p.crop_pct, p.crop_pct > 0.1f && p.crop_pct <= 1, "a number in (0.1, 1]");
+  for (float mean : p.mean)
+    check_float("mean", mean, std::abs(mean) <= 1000, "a number in -1000..1000");
+  for (float std : p.std)
+    check_float("std", std, std > 1e-6f && std <= 1000, "a number in (1e-6, 1000]");
+}
+
+// --- built-in architectures -------------------------------------------------------------------
+
+struct VitSize {
+  const char* name;
+  int embed, depth, heads;
+};
+constexpr VitSize kVitSizes[] = {
+    {"tiny", 192, 12, 3},
+    {"small", 384, 12, 6},
+    {"base", 768, 12, 12},
+    {"large", 1024, 24, 16},
+};
+
+struct SwinSize {
+  const char* name;
+  int embed, third_depth, heads;
+};
+constexpr SwinSize kSwinSizes[] = {
+    {"tiny", 96, 6, 3},
+    {"small", 96, 18, 3},
+    {"base", 128, 18, 4},
+    {"large", 192, 18, 6},
+};
+
+void set_image(ModelConfig& c, int side) {
+  c.image_height = c.image_width = side;
+  c.preprocess.crop_pct = side == 224 ? 0.9f : 1.0f;
+}
+
+ModelConfig vit_arch(const char* family, const VitSize& size, const char* variant, int patch,
+                     int side) {
+  ModelConfig c;
+  c.arch = cat(family, "_", size.name, variant, "_patch", patch, "_", side);
+  c.patch = patch;
+  c.embed_dim = size.embed;
+  c.mlp_hidden = 4 * size.embed;
+  c.depths = {size.depth};
+  c.heads = {size.heads};
+  set_image(c, side);
+  return c;
+}
+
+// The ViTs of the augreg and JAX releases want pixels in -1..1, all others ImageNet's statistics.
+void set_half_normalization(PreprocessConfig& p) {
+  std::fill(std::begin(p.mean), std::end(p.mean), 0.5f);
+  std::fill(std::begin(p.std), std::end(p.std), 0.5f);
+}
+
+void add_vit(std::vector<ModelConfig>& all, int side) {
+  for (const VitSize& size : kVitSizes)
+    for (int patch : {32, 16, 8}) {
+      ModelConfig c = vit_arch("vit", size, "", patch, side);
+      const bool tiny = size.embed == 192, large = size.embed == 1024;
+      if ((patch == 32 && tiny) || (patch == 8 && (tiny || large || side != 224))) continue;
+      // Small with patch 8 exists only as DINO's, which wants ImageNet's statistics.
+      if (patch != 8 || size.embed != 384) set_half_normalization(c.preprocess);
+      all.push_back(std::move(c));
+    }
+}
+
+void add_deit(std::vector<ModelConfig>& all, int side) {
+  for (const VitSize& size : kVitSizes) {
+    if (size.embed != 1024) {
+      all.push_back(vit_arch("deit", size, "", 16, side));
+      all.push_back(vit_arch("deit", size, "_distilled", 16, side));
+      all.back().distilled = true;
+    }
+    if (size.embed == 192) continue;
+    ModelConfig c = vit_arch("deit3", size, "", 16, side);
+    c.pos_embed_has_prefix = false;
+    c.layer_scale = true;
+    all.push_back(std::move(c));
+  }
+}
+
+void add_swin(std::vector<ModelConfig>& all, int window, int side) {
+  for (const SwinSize& size : kSwinSizes) {
+    ModelConfig c;
+    c.arch = cat("swin_", size.name, "_patch4_window", window, "_", side);
+    c.family = Family::kSwin;
+    c.norm_eps = 1e-5f;
+    c.patch = 4;
+    c.embed_dim = size.embed;
+    c.mlp_hidden = 4 * size.embed;
+    c.depths = {2, 2, size.third_depth, 2};
+    c.heads = {size.heads, 2 * size.heads, 4 * size.heads, 8 * size.heads};
+    c.window = window;
+    set_image(c, side);
+    all.push_back(std::move(c));
+  }
+}
+
+std::vector<ModelConfig> all_archs() {
+  std::vector<ModelConfig> all;
+  for (int side : {224, 384}) {
+    add_vit(all, side);
+    add_deit(all, side);
+    add_swin(all, side / 32, side);
+  }
+  return all;
+}
+
+// --- what the shapes say ----------------------------------------------------------------------
+
+// A weight file seen as a source of sizes; `where` names it in messages.
+struct ShapeReader {
+  const ShapeMap& shapes;
+  const std::string& where;
+
+  bool has(const std::string& name) const { return shapes.contains(name); }
+
+  // Side `axis` of a tensor that must exist with that rank.
+  int side(const std::string& name, size_t rank, size_t axis) const {
+    const auto it = shapes.find(name);
+    if (it == shapes.end()) fail(where, ": no tensor '", name, "'");
+    const Dims& dims = it->second;
+    if (dims.size() != rank || dims[axis] < 1 || dims[axis] > (1 << 24))
+      fail(where, ": tensor '", name, "' has shape ", to_string(dims), ", expected ", rank,
+           " sides of a sensible size");
+    return static_cast<int>(dims[axis]);
+  }
+
+  // Blocks, or stages, that follow one another from 0.
+  int count(const std::string& prefix, const std::string& suffix) const {
+    int n = 0;
+    while (n <= kMaxBlocks && has(cat(prefix, n, suffix))) n++;
+    return n;
+  }
+};
+
+// The root of a perfect square, else 0.
+int exact_root(int square) {
+  const int root = static_cast<int>(std::lround(std::sqrt(static_cast<double>(square))));
+  return square > 0 && root * root == square ? root : 0;
+}
+
+// Stated sizes must agree, open ones are filled.
+void settle(int& stated, int found, const char* what, const std::string& where) {
+  if (stated == 0) stated = found;
+  if (stated != found)
+    fail(where, ": the configuration says ", what, " ", stated, ", the weights ", found);
+}
+
+void settle(std::vector<int>& stated, const std::vector<int>& found, const char* what,
+            const std::string& where) {
+  if (stated.empty()) stated = found;
+  if (stated == found) return;
+  const auto text = [](const std::vector<int>& v) { return to_string(Dims(v.begin(), v.end())); };
+  fail(where, ": the configuration says ", what, " ", text(stated), ", the weights ", text(found));
+}
+
+void settle_common(ModelConfig& c, const ShapeReader& in, const std::string& first_block,
+                   const std::string& head) {
+  if (in.side("patch_embed.proj.weight", 4, 1) != 3)
+    fail(in.where, ": tensor 'patch_embed.proj.weight' has ",
+         in.side("patch_embed.proj.weight", 4, 1), " input channels, expected 3");
+  settle(c.patch, in.side("patch_embed.proj.weight", 4, 2), "patch size", in.where);
+  check_range("patch size", c.patch, 1, kMaxSide);
+  settle(c.embed_dim, in.side("patch_embed.proj.weight", 4, 0), "embed_dim", in.where);
+  settle(c.mlp_hidden, in.side(first_block + ".mlp.fc1.weight", 2, 0), "MLP width", in.where);
+  settle(c.num_classes, in.side(head + ".weight", 2, 0), "number of classes", in.where);
+  c.qkv_bias = in.has(first_block + ".attn.qkv.bias");
+}
+
+// pos_embed's rows against the image, or the image from them where they form a square.
+void settle_positions(ModelConfig& c, const ShapeReader& in) {
+  const int rows = in.side("pos_embed", 3, 1);
+  const int prefix = int{c.class_token} + int{c.distilled};
+  if (c.image_height == 0) {
+    // Rows for the patches only are DeiT-III's; elsewhere 15 x 15 rows may be 14 x 16 patches and
+    // one.
+    const int with = exact_root(rows - prefix), without = c.layer_scale ? exact_root(rows) : 0;
+    if (!with && !without)
+      fail(in.where, ": pos_embed has ", rows, " rows, which is no square grid of patches and ",
+           prefix, " tokens: the image size must come from config.json");
+    c.image_height = c.image_width = (with ? with : without) * c.patch;
+  }
+  const int64_t patches = int64_t{c.image_height / c.patch} * (c.image_width / c.patch);
+  c.pos_embed_has_prefix = rows == patches + prefix;
+  if (!c.pos_embed_has_prefix && rows != patches)
+    fail(in.where, ": the configuration says an image of ", c.image_height, "x", c.image_width,
+         ", which is ", patches, " patches and ", prefix, " tokens; pos_embed in the weights has ",
+         rows, " rows");
+}
+
+void complete_vit(ModelConfig& c, const ShapeReader& in) {
+  settle_common(c, in, "blocks.0", "head");
+  settle(c.depths, {in.count("blocks.", ".norm1.weight")}, "depth", in.where);
+  c.class_token = in.has("cls_token");
+  c.distilled = in.has("dist_token");
+  c.layer_scale = in.has("blocks.0.ls1.gamma");
+  settle_positions(c, in);
+  if (!c.heads.empty()) return;
+  if (c.embed_dim % 64)
+    fail(in.where, ": the weights do not tell the number of heads (embed_dim ", c.embed_dim,
+         " is no multiple of 64): it must come from config.json or --arch");
+  c.heads = {c.embed_dim / 64};
+}
+
+std::string bias_table(int stage) {
+  return cat("layers.", stage, ".blocks.0.attn.relative_position_bias_table");
+}
+
+// The side of the square window with a bias table of that many rows; 0 if there is none.
+int window_of_table(int rows) {
+  const int root = exact_root(rows);
+  return root % 2 ? (root + 1) / 2 : 0;
+}
+
+// Swin's image size is in no shape. Every published model's last map is one window.
+void guess_swin_image(ModelConfig& c, const ShapeReader& in) {
+  const int stages = static_cast<int>(c.depths.size());
+  for (int s = 0; s < stages; s++)
+    if (window_of_table(in.side(bias_table(s), 2, 0)) != c.window)
+      fail(in.where, ": the weights do not tell the image size: it must come from config.json or ",
+           "--arch");
+  check_range("window", c.window, 1, kMaxWindow);
+  check_range("number of stages", stages, 1, kMaxStages);
+  c.image_height = c.image_width = (c.patch * c.window) << (stages - 1);
+}
+
+// Each stage's table against the window that timm's rule gives: min(map, nominal) along each axis.
+void check_windows(const ModelConfig& c, const ShapeReader& in) {
+  int height = c.image_height / c.patch, width = c.image_width / c.patch;
+  for (int s = 0; s < static_cast<int>(c.depths.size()); s++) {
+    const int h = std::min(height, c.window), w = std::min(width, c.window);
+    const int rows = in.side(bias_table(s), 2, 0), expected = (2 * h - 1) * (2 * w - 1);
+    if (rows != expected)
+      fail(in.where, ": the configuration says window ", c.window, " on an image of ",
+           c.image_height, "x", c.image_width, ", so ", expected, " rows of '", bias_table(s),
+           "'; the weights have ", rows);
+    height = (height + 1) / 2;
+    width = (width + 1) / 2;
+  }
+}
+
+void complete_swin(ModelConfig& c, const ShapeReader& in) {
+  settle_common(c, in, "layers.0.blocks.0", "head.fc");
+  std::vector<int> depths, heads;
+  for (int s = 0; s < in.count("layers.", ".blocks.0.norm1.weight"); s++) {
+    depths.push_back(in.count(cat("layers.", s, ".blocks."), ".norm1.weight"));
+    heads.push_back(in.side(bias_table(s), 2, 1));
+  }
+  settle(c.depths, depths, "depths", in.where);
+  settle(c.heads, heads, "heads", in.where);
+  if (c.window == 0) c.window = window_of_table(in.side(bias_table(0), 2, 0));
+  if (c.window == 0)
+    fail(in.where, ": the weights do not tell the window (", in.side(bias_table(0), 2, 0),
+         " rows of '", bias_table(0), "'): it must come from config.json or --arch");
+  if (c.image_height == 0) guess_swin_image(c, in);
+  validate(c);  // before the sizes are multiplied
+  check_windows(c, in);
+}
+
+}  // namespace
+
+void validate(const ModelConfig& c) {
+  check_image(c);
+  check_stages(c);
+  check_range("number of classes", c.num_classes, 1, kMaxClasses);
+  check_float("norm_eps", c.norm_eps, c.norm_eps > 0 && c.norm_eps <= 1e-2f,
+              "a number in (0, 0.01]");
+  if (c.distilled && !c.class_token)
+    fail("configuration: a distillation token without a class token is not supported");
+  if (c.family == Family::kSwin) check_range("window", c.window, 1, kMaxWindow);
+  if (!c.labels.empty() && c.labels.size() != static_cast<size_t>(c.num_classes))
+    fail("configuration: ", c.labels.size(), " labels for ", c.num_classes, " classes");
+  check_preprocess(c.preprocess);
+}
+
+std::vector<std::string> known_archs() {
+  std::vector<std::string> names;
+  for (const ModelConfig& c : all_archs()) names.push_back(c.arch);
+  return names;
+}
+
+ModelConfig config_from_arch(const std::string& arch) {
+  const std::string name = arch.substr(0, arch.find('.'));
+  for (ModelConfig& c : all_archs())
+    if (c.arch == name) return c;
+  std::string known;
+  for (const std::string& k : known_archs()) known += " " + k;
+  fail("unknown architecture '", arch, "'; known:", known);
+}
+
+ModelConfig config_from_arch(const std::string& arch, const ShapeMap& shapes,
+                             const std::string& where) {
+  ModelConfig c = config_from_arch(arch);
+  c.num_classes = 0;
+  if (c.family == Family::kVit) c.image_height = c.image_width = 0;
+  complete(c, shapes, where);
+  return c;
+}
+
+ModelConfig config_from_shapes(const ShapeMap& shapes, const std::string& where) {
+  ModelConfig c = open_config(family_of(shapes));
+  complete(c, shapes, where);
+  const bool augreg = c.family == Family::kVit && !c.distilled && !c.layer_scale;
+  if (augreg) set_half_normalization(c.preprocess);
+  if (c.image_height != 224) c.preprocess.crop_pct = 1;
+  return c;
+}
+
+ModelConfig open_config(Family family) {
+  ModelConfig c;
+  c.arch = family == Family::kVit ? "vit" : "swin";
+  c.family = family;
+  c.norm_eps = family == Family::kVit ? 1e-6f : 1e-5f;
+  c.image_height = c.image_width = c.patch = c.num_classes = 0;
+  c.embed_dim = c.mlp_hidden = c.window = 0;
+  return c;
+}
+
+void complete(ModelConfig& config, const ShapeMap& shapes, const std::string& where) {
+  if (config.family != family_of(shapes))
+    fail(where, ": the configuration says ", config.family == Family::kVit ? "ViT" : "Swin",
+         ", the tensor names say ", config.family == Family::kVit ? "Swin" : "ViT");
+  const ShapeReader in{shapes, where};
+  try {
+    config.family == Family::kVit ? complete_vit(config, in) : complete_swin(config, in);
+    validate(config);
+  } catch (const Error& e) {
+    const std::string text = e.what();
+    if (text.starts_with(where)) throw;
+    fail(where, ": ", text);
+  }
+}
+
+Family family_of(const ShapeMap& shapes) {
+  return shapes.contains("layers.0.blocks.0.norm1.weight") ? Family::kSwin : Family::kVit;
+}
+
+}  // namespace vitrun

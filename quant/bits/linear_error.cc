@@ -1,0 +1,97 @@
+#include "quant/bits/linear_error.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/pack.h"
+#include "runtime/float/fake_quant.h"
+
+namespace vitrun {
+namespace {
+
+constexpr int64_t kImages = 8, kRows = 256;
+
+Tensor draw_rows(const Tensor& value) {
+  const int64_t cols = value.dims[2], rows = value.dims[0] * value.dims[1],
+                kept = std::min(rows, kRows);
+  Tensor out({1, kept, cols});
+  for (int64_t i = 0; i < kept; i++)
+    std::copy_n(value.data.begin() + i * rows / kept * cols, cols, out.data.begin() + i * cols);
+  return out;
+}
+
+double squared_difference(const Tensor& a, const Tensor& b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.data.size(); i++)
+    sum += std::pow(double{a.data[i]} - double{b.data[i]}, 2);
+  return sum;
+}
+
+double relative(double error, double energy) {
+  return energy > 0 ? error / energy : 0;
+}
+
+double squares(const Tensor& value) {
+  double sum = 0;
+  for (float x : value.data) sum += std::pow(double{x}, 2);
+  return sum;
+}
+
+// The sum of squares about the mean of each column of [1, rows, cols].
+double variation(const Tensor& value) {
+  const auto cols = static_cast<size_t>(value.dims[2]);
+  std::vector<double> sum(cols);
+  for (size_t i = 0; i < value.data.size(); i++) sum[i % cols] += value.data[i];
+  double of_means = 0;
+  for (double s : sum) of_means += s * s / static_cast<double>(value.dims[1]);
+  return squares(value) - of_means;
+}
+
+Tensor rounded(const Tensor& rows, const SiteRange& range) {
+  Tensor out = rows;
+  const UniformRounding round(range.params());
+  for (float& x : out.data) x = round(x);
+  return out;
+}
+
+}  // namespace
+
+InputRows keep_inputs(Reference& engine, const ImageSource& images) {
+  std::map<int, std::vector<int>> readers;  // of a node, those that are Linears
+  const auto& nodes = engine.graph().nodes;
+  for (size_t i = 0; i < nodes.size(); i++)
+    if (nodes[i].kind == NodeKind::kLinear) readers[nodes[i].in[0]].push_back(static_cast<int>(i));
+  InputRows rows;
+  engine.run(images.load(0, std::min(kImages, images.count)), [&](int node, Tensor& value) {
+    if (const auto found = readers.find(node); found != readers.end())
+      for (int linear : found->second) rows[linear] = draw_rows(value);
+  });
+  return rows;
+}
+
+LinearError linear_error(Reference& engine, const Tensor& weight, const WeightCodes& codes,
+                         const Tensor& rows, const SiteRange& input) {
+  const Tensor x = rounded(rows, input), w = dequantize_weight(codes);
+  const Tensor y = engine.multiply(rows, weight);
+  return {relative(squared_difference(rows, x), squares(rows)),
+          relative(squared_difference(weight, w), squares(weight)),
+          relative(squared_difference(y, engine.multiply(x, w)), variation(y))};
+}
+
+std::vector<double> output_errors(Reference& engine, const Tensor& weight, const Tensor& rows,
+                                  int input_bits) {
+  std::vector<double> errors;
+  for (int bits = kMinBits; bits <= kMaxBits; bits++) {
+    const int of_input = input_bits ? input_bits : bits;
+    errors.push_back(linear_error(engine, weight, quantize_weight(weight, bits), rows,
+                                  {of_input, search_range(rows.data, of_input)})
+                         .output);
+  }
+  return errors;
+}
+
+double decibels(double error) {
+  return std::min(99.0, -10 * std::log10(std::max(error, 1e-12)));
+}
+
+}  // namespace vitrun

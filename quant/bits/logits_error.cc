@@ -1,0 +1,258 @@
+#include "quant/bits/logits_error.h"
+
+#include <cblas.h>
+
+#include <algorithm>
+#include <atomic>
+#include <numeric>
+
+#include "kernels/pack.h"
+#include "quant/weights/compensate.h"
+#include "quant/weights/gradients.h"
+#include "runtime/float/fake_quant.h"
+
+namespace vitrun {
+namespace {
+
+constexpr int64_t kProbes = 16;       // images that errors are predicted on, at most
+constexpr int64_t kMostRounded = 16;  // images that candidates are rounded for
+constexpr int kMeasuredBits = 5;      // of weights
+constexpr size_t kWidths = kMaxBits - kMinBits + 1;
+constexpr double kRoundPart = 0.7, kRangePart = 0.1;  // of the progress
+
+// What a Linear's weight may become.
+struct WeightCandidates {
+  std::vector<WeightCodes> codes;  // kMinBits .. kMeasuredBits
+  std::vector<float> mean;         // of the input, whose error the bias makes up for; or zeros
+};
+
+// What a site may become.
+struct SiteCandidates {
+  Site site;
+  std::vector<SiteParams> params;  // kMinBits .. kMaxBits
+};
+
+const Node& node_at(const Graph& graph, int node) {
+  return graph.nodes[static_cast<size_t>(node)];
+}
+
+WeightCandidates round_weight(const Tensor& inputs, const OutputGradients& gradients,
+                              const Tensor& weight, const PredictOptions& options) {
+  WeightCandidates out;
+  std::vector<int> widths;
+  for (int bits = kMinBits; bits <= kMeasuredBits; bits++) widths.push_back(bits);
+  if (options.compensate) {
+    out.codes = compensate_weight(inputs, gradients, weight, widths, options.threads);
+    out.mean = compensated_mean(inputs, gradients);
+  } else {
+    for (int bits : widths) out.codes.push_back(quantize_weight(weight, bits));
+    out.mean.resize(static_cast<size_t>(inputs.dims[2]));
+  }
+  return out;
+}
+
+std::map<int, WeightCandidates> round_weights(const FloatModel& model, const Tensor& images,
+                                              const PredictOptions& options,
+                                              const Progress& progress) {
+  std::map<int, WeightCandidates> out;
+  const auto& nodes = model.graph.nodes;
+  const auto gradients = options.compensate ? output_gradients(model, images, options.threads)
+                                            : std::map<int, OutputGradients>();
+  const OutputGradients none;
+  Reference engine(model.graph, model.weights, options.threads);
+  engine.run(images, [&](int node, Tensor& value) {
+    for (size_t i = 0; i < nodes.size(); i++) {
+      if (nodes[i].kind != NodeKind::kLinear || nodes[i].in[0] != node) continue;
+      const int linear = static_cast<int>(i);
+      const auto found = gradients.find(linear);
+      out[linear] = round_weight(value, found == gradients.end() ? none : found->second,
+                                 model.weights.at(nodes[i].weight), options);
+    }
+    progress(static_cast<double>(node) / static_cast<double>(nodes.size()));
+  });
+  return out;
+}
+
+// Of every site but pixels and softmax codes.
+std::vector<SiteCandidates> search_ranges(const FloatModel& model, const ImageSource& images,
+                                          const PredictOptions& options, const Progress& progress) {
+  std::vector<Site> sites;
+  std::vector<int> bits;
+  for (const Site& s : activation_sites(model.graph)) {
+    if (s.kind == CodeKind::kSoftmax || node_at(model.graph, s.node).kind == NodeKind::kPatches)
+      continue;
+    for (int b = kMinBits; b <= kMaxBits; b++) {
+      sites.push_back(s);
+      bits.push_back(b);
+    }
+  }
+  Reference engine(model.graph, model.weights, options.threads);
+  const std::vector<SiteRange> ranges =
+      calibrate(engine, sites, bits, images,
+                {.objective = options.objective, .heads = options.heads}, progress);
+  std::vector<SiteCandidates> out;
+  for (size_t i = 0; i < ranges.size(); i++) {
+    if (i % kWidths == 0) out.push_back({sites[i], {}});
+    out.back().params.push_back(ranges[i].params());
+  }
+  return out;
+}
+
+// The candidates and what one walk over one image says of them.
+class Probe {
+ public:
+  Probe(const FloatModel& model, std::map<int, WeightCandidates> weights,
+        std::vector<SiteCandidates> sites)
+      : model_(model), weights_(std::move(weights)), sites_(std::move(sites)), walk_(model) {
+    for (const Site& s : activation_sites(model.graph)) {
+      if (node_at(model.graph, s.consumer).kind == NodeKind::kLinear) unit_of_[s.consumer] = s.unit;
+      if (s.kind != CodeKind::kSoftmax) seen_.push_back(s.node);
+    }
+  }
+
+  // Of every unit and candidate.
+  LogitsErrors zeros() const {
+    LogitsErrors errors;
+    for (const Site& s : activation_sites(model_.graph))
+      if (s.kind != CodeKind::kSoftmax)
+        errors[s.unit] = {std::vector<double>(kWidths), std::vector<double>(kWidths)};
+    return errors;
+  }
+
+  // Adds the squared changes of the logits; returns the sum of their squares.
+  double run(Reference& forward, const Tensor& image, int64_t seed, LogitsErrors& squares) const {
+    std::map<int, Tensor> values;  // of Linears' inputs and of qkv
+    const Tensor logits = forward.run(image, [&](int node, Tensor& value) {
+      if (std::find(seen_.begin(), seen_.end(), node) != seen_.end()) values[node] = value;
+    });
+    walk_.visit(forward, image, seed, [&](int linear, std::span<const float> gradient) {
+      see_weight(linear, gradient, values, squares[unit_of_.at(linear)]);
+      for (const SiteCandidates& s : sites_) {
+        const Tensor& value = values.at(s.site.node);
+        if (s.site.consumer == linear)
+          see_input(s, through_weight(linear, gradient), value, squares[s.site.unit]);
+        else if (s.site.node == linear)
+          see_input(s, gradient, value, squares[s.site.unit]);
+      }
+    });
+    double energy = 0;
+    for (float y : logits.data) energy += double{y} * double{y};
+    return energy;
+  }
+
+ private:
+  const Tensor& weight_of(int linear) const {
+    return model_.weights.at(node_at(model_.graph, linear).weight);
+  }
+
+  // <W^ - W, G^T X>, X less the mean that the bias takes.
+  void see_weight(int linear, std::span<const float> gradient, const std::map<int, Tensor>& values,
+                  UnitErrors& squares) const {
+    const WeightCandidates& candidates = weights_.at(linear);
+    const Node& n = node_at(model_.graph, linear);
+    Tensor x = values.at(n.in[0]);
+    const size_t k = static_cast<size_t>(x.dims[2]), cols = static_cast<size_t>(n.cols);
+    for (size_t i = 0; i < x.data.size(); i++) x.data[i] -= candidates.mean[i % k];
+    std::vector<float> product(cols * k);
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n.cols, static_cast<int>(k),
+                static_cast<int>(x.dims[1]), 1, gradient.data(), n.cols, x.data.data(),
+                static_cast<int>(k), 0, product.data(), static_cast<int>(k));
+    const Tensor& weight = weight_of(linear);
+    for (size_t b = 0; b < candidates.codes.size(); b++) {
+      const WeightCodes& codes = candidates.codes[b];
+      for (size_t row = 0; row < cols; row++) {
+        double sum = 0;
+        for (size_t i = row * k; i < (row + 1) * k; i++)
+          sum += double{product[i]} *
+                 double{dequantize(codes.codes[i], codes.ranges[row]) - weight.data[i]};
+        squares.weight[b] += sum * sum;
+      }
+    }
+  }
+
+  // G W [rows, K].
+  std::vector<float> through_weight(int linear, std::span<const float> gradient) const {
+    const Tensor& weight = weight_of(linear);
+    const int cols = node_at(model_.graph, linear).cols,
+              k = static_cast<int>(weight.data.size()) / cols,
+              rows = static_cast<int>(gradient.size()) / cols;
+    std::vector<float> out(static_cast<size_t>(rows) * static_cast<size_t>(k));
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, k, cols, 1, gradient.data(), cols,
+                weight.data.data(), k, 0, out.data(), k);
+    return out;
+  }
+
+  // <gradient, x^ - x> over the columns of a site; `gradient` has the rows that are no padding.
+  static void see_input(const SiteCandidates& s, std::span<const float> gradient,
+                        const Tensor& value, UnitErrors& squares) {
+    const auto cols = static_cast<size_t>(value.dims[2]);
+    for (size_t b = 0; b < kWidths; b++) {
+      Tensor rounded = value;
+      fake_quantize(s.site, s.params[b], rounded);
+      for (size_t row = 0; row < gradient.size(); row += cols) {
+        double sum = 0;
+        for (size_t i = row + static_cast<size_t>(s.site.begin);
+             i < row + static_cast<size_t>(s.site.end); i++)
+          sum += double{gradient[i]} * double{rounded.data[i] - value.data[i]};
+        squares.activation[b] += sum * sum;
+      }
+    }
+  }
+
+  const FloatModel& model_;
+  std::map<int, WeightCandidates> weights_;
+  std::vector<SiteCandidates> sites_;
+  GradientWalk walk_;
+  std::map<int, std::string> unit_of_;  // by Linear
+  std::vector<int> seen_;               // nodes whose values are needed
+};
+
+// The sums over the walks, relative to the logits.
+LogitsErrors relative_to(double energy, const std::vector<LogitsErrors>& walks) {
+  LogitsErrors errors = walks[0];
+  for (auto& [unit, e] : errors) {
+    for (size_t b = 0; b < kWidths; b++) {
+      for (size_t i = 1; i < walks.size(); i++) {
+        e.weight[b] += walks[i].at(unit).weight[b];
+        e.activation[b] += walks[i].at(unit).activation[b];
+      }
+      e.weight[b] = b > kMeasuredBits - kMinBits ? e.weight[b - 1] / 4 : e.weight[b] / energy;
+      e.activation[b] /= energy;
+    }
+  }
+  return errors;
+}
+
+}  // namespace
+
+LogitsErrors predict_errors(const FloatModel& model, const ImageSource& images,
+                            const PredictOptions& options, const Progress& progress) {
+  const int64_t probes = std::max<int64_t>(std::min(kProbes, images.count / 2), 1);
+  // Compensated rounding needs two rows of a head's input, one an image.
+  const int64_t rounded =
+      std::clamp(images.count - probes, std::min<int64_t>(images.count, 2), kMostRounded);
+  const ImageSource first = tensor_source(images.load(0, rounded));
+  const auto part = [&](double from, double length) {
+    return [&progress, from, length](double done) {
+      if (progress) progress(from + length * done);
+    };
+  };
+  const Probe probe(
+      model, round_weights(model, first.load(0, rounded), options, part(0, kRoundPart)),
+      options.activations ? search_ranges(model, first, options, part(kRoundPart, kRangePart))
+                          : std::vector<SiteCandidates>());
+  const Tensor others = images.load(images.count - probes, probes);
+  std::vector<LogitsErrors> walks(static_cast<size_t>(probes), probe.zeros());
+  std::vector<double> energies(walks.size());
+  std::atomic<int64_t> next{0};
+  ThreadPool(options.threads).run([&](int) {
+    Reference forward(model.graph, model.weights, 1);
+    for (int64_t i; (i = next.fetch_add(1)) < probes;)
+      energies[static_cast<size_t>(i)] =
+          probe.run(forward, slice(others, i, 1), i, walks[static_cast<size_t>(i)]);
+  });
+  const double energy = std::accumulate(energies.begin(), energies.end(), 1e-30);
+  return relative_to(energy, walks);
+}
+
+}  // namespace vitrun

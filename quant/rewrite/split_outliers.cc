@@ -1,0 +1,127 @@
+#include "quant/rewrite/split_outliers.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace vitrun {
+namespace {
+
+constexpr float kOutlier = 4;        // times the largest of the other channels
+constexpr float kMargin = 1.1f;      // images to come may go beyond those seen
+constexpr size_t kMostChannels = 8;  // that are split, of one MLP
+constexpr int kMostCopies = 64;      // that are added to it
+
+// An MLP's nodes: fc1 and fc2 around the GELU.
+struct Mlp {
+  int fc1, gelu, fc2;
+  std::vector<float> top;  // largest value of each hidden channel
+};
+
+std::vector<Mlp> mlps_of(const Graph& graph) {
+  std::vector<Mlp> out;
+  for (size_t i = 0; i < graph.nodes.size(); i++) {
+    const Node& n = graph.nodes[i];
+    if (n.kind != NodeKind::kLinear) continue;
+    const Node& in = graph.nodes[static_cast<size_t>(n.in[0])];
+    if (in.kind == NodeKind::kGelu)
+      out.push_back({in.in[0], n.in[0], static_cast<int>(i),
+                     std::vector<float>(static_cast<size_t>(in.cols))});
+  }
+  return out;
+}
+
+// Which channels of an MLP are split: `limit` is what copies are held to, `copies` how many each
+// of `channels` gets besides itself.
+struct Split {
+  float limit = INFINITY;
+  std::vector<int> channels, copies;
+
+  int added() const { return std::accumulate(copies.begin(), copies.end(), 0); }
+};
+
+Split choose_split(const std::vector<float>& top) {
+  std::vector<int> order(top.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
+    return top[static_cast<size_t>(a)] > top[static_cast<size_t>(b)];
+  });
+  const auto nth = [&](size_t i) { return top[static_cast<size_t>(order[i])]; };
+  Split best;
+  for (size_t count = 1; count <= kMostChannels && count < top.size(); count++) {
+    const float limit = nth(count);
+    if (!(limit > 0) || nth(count - 1) < kOutlier * limit) continue;
+    Split split{limit, {}, {}};
+    float all = 0;
+    for (size_t i = 0; i < count; i++) {
+      const float copies = std::ceil(kMargin * nth(i) / limit) - 1;
+      all += copies;
+      if (all > kMostCopies) break;
+      split.channels.push_back(order[i]);
+      split.copies.push_back(static_cast<int>(copies));
+    }
+    if (all <= kMostCopies) best = split;
+  }
+  return best;
+}
+
+// Adds a row to fc1 and a column to fc2 for every copy.
+void add_copies(Tensor& fc1, Tensor& bias, Tensor& fc2, const Split& split) {
+  const size_t depth = fc1.data.size() / bias.data.size(), hidden = bias.data.size(),
+               extra = static_cast<size_t>(split.added());
+  std::vector<float> columns;
+  columns.reserve(static_cast<size_t>(fc2.dims[0]) * (hidden + extra));
+  for (size_t row = 0; row < static_cast<size_t>(fc2.dims[0]); row++) {
+    const float* from = fc2.data.data() + row * hidden;
+    columns.insert(columns.end(), from, from + hidden);
+    for (size_t i = 0; i < split.channels.size(); i++)
+      columns.insert(columns.end(), static_cast<size_t>(split.copies[i]), from[split.channels[i]]);
+  }
+  for (size_t i = 0; i < split.channels.size(); i++) {
+    const auto channel = static_cast<size_t>(split.channels[i]);
+    const std::vector<float> row(
+        fc1.data.begin() + static_cast<std::ptrdiff_t>(channel * depth),
+        fc1.data.begin() + static_cast<std::ptrdiff_t>((channel + 1) * depth));
+    for (int copy = 1; copy <= split.copies[i]; copy++) {
+      fc1.data.insert(fc1.data.end(), row.begin(), row.end());
+      bias.data.push_back(bias.data[channel] - static_cast<float>(copy) * split.limit);
+    }
+  }
+  fc1.dims[0] = bias.dims[0] = fc2.dims[1] = static_cast<int64_t>(hidden + extra);
+  fc2.data = std::move(columns);
+}
+
+}  // namespace
+
+int split_outliers(FloatModel& model, const ImageSource& images, int threads) {
+  std::vector<Mlp> mlps = mlps_of(model.graph);
+  Reference engine(model.graph, model.weights, threads);
+  run_all(engine, images, [&](int node, Tensor& value) {
+    for (Mlp& mlp : mlps) {
+      if (mlp.gelu != node) continue;
+      const size_t cols = mlp.top.size();
+      for (size_t i = 0; i < value.data.size(); i++)
+        mlp.top[i % cols] = std::max(mlp.top[i % cols], value.data[i]);
+    }
+  });
+  std::vector<float> limits;
+  std::vector<int> extra;
+  for (const Mlp& mlp : mlps) {
+    const Split split = choose_split(mlp.top);
+    const Node& fc1 = model.graph.nodes[static_cast<size_t>(mlp.fc1)];
+    const Node& fc2 = model.graph.nodes[static_cast<size_t>(mlp.fc2)];
+    add_copies(model.weights.at(fc1.weight), model.weights.at(fc1.bias),
+               model.weights.at(fc2.weight), split);
+    limits.push_back(split.limit);
+    extra.push_back(split.added());
+  }
+  const int copies = std::accumulate(extra.begin(), extra.end(), 0);
+  if (copies == 0) return 0;
+  model.config.mlp_extra = extra;
+  model.graph = build_graph(model.config);
+  for (size_t i = 0; i < mlps.size(); i++)
+    model.graph.nodes[static_cast<size_t>(mlps[i].gelu)].limit = limits[i];
+  return copies;
+}
+
+}  // namespace vitrun

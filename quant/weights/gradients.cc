@@ -1,0 +1,109 @@
+#include "quant/weights/gradients.h"
+
+#include <cblas.h>
+
+#include <atomic>
+#include <cmath>
+#include <random>
+
+namespace vitrun {
+namespace {
+
+std::vector<float> random_signs(int64_t seed, size_t classes) {
+  std::mt19937 random(static_cast<uint32_t>(seed));
+  std::vector<float> signs(classes);
+  for (float& s : signs) s = random() & 1 ? 1.f : -1.f;
+  return signs;
+}
+
+}  // namespace
+
+void GradientWalk::visit(Reference& forward, const Tensor& image, int64_t seed,
+                         const Visitor& see) const {
+  const std::vector<Node>& nodes = engine_.graph().nodes;
+  const auto node = [&](int i) -> const Node& { return nodes[static_cast<size_t>(i)]; };
+  const auto observe = [&](int at, const Flow& flow) {
+    std::span<const float> gradient(flow.gradient);
+    if (node(at).kind == NodeKind::kTokens) {  // whose last rows are the patch embedding's
+      at = node(at).in[0];
+      gradient = gradient.last(static_cast<size_t>(node(at).size()));
+    }
+    if (node(at).kind != NodeKind::kLinear) return;
+    const int tokens = node(node(at).in[0]).rows;  // without the padding, the last row
+    see(at, gradient.first(static_cast<size_t>(tokens) * static_cast<size_t>(node(at).cols)));
+  };
+  const std::vector<Tensor> values = forward.run_keeping(image, engine_.embedding());
+  engine_.gradients(values, random_signs(seed, static_cast<size_t>(nodes.back().cols)), observe);
+}
+
+namespace {
+
+// Adds the squared norms of rows [tokens, cols].
+void add_squares(std::span<const float> rows, std::span<float> squares) {
+  const size_t cols = rows.size() / squares.size();
+  for (size_t i = 0; i < squares.size(); i++) {
+    double sum = 0;
+    for (float v : rows.subspan(i * cols, cols)) sum += double{v} * double{v};
+    squares[i] += static_cast<float>(sum);
+  }
+}
+
+void add_moments(std::span<const float> rows, int cols, std::vector<float>& moments) {
+  cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, cols, static_cast<int>(rows.size()) / cols, 1,
+              rows.data(), cols, 1, moments.data(), cols);
+}
+
+void mirror(std::vector<float>& m, size_t n) {
+  for (size_t i = 0; i < n; i++)
+    for (size_t j = 0; j < i; j++) m[i * n + j] = m[j * n + i];
+}
+
+}  // namespace
+
+std::map<int, OutputGradients> output_gradients(const FloatModel& model, const Tensor& images,
+                                                int threads) {
+  const std::vector<Node>& nodes = model.graph.nodes;
+  const int64_t count = images.dims[0], held = count / 4;
+  std::map<int, OutputGradients> out;
+  std::map<int, std::atomic<int64_t>> turns;  // walks are added in their order, whoever is first
+  for (int i = 0; i < static_cast<int>(nodes.size()); i++) {
+    const Node& n = nodes[static_cast<size_t>(i)];
+    if (n.kind != NodeKind::kLinear) continue;
+    const auto area = static_cast<size_t>(n.cols) * static_cast<size_t>(n.cols);
+    const auto tokens = static_cast<int64_t>(nodes[static_cast<size_t>(n.in[0])].rows);
+    out[i].norms.resize(static_cast<size_t>(count * tokens));
+    out[i].fitted.resize(area);
+    if (held > 0) out[i].unseen.resize(area);
+    turns[i] = 0;
+  }
+  const GradientWalk walk(model);
+  std::atomic<int64_t> next{0};
+  ThreadPool(threads).run([&](int) {
+    Reference forward(model.graph, model.weights, 1);
+    for (int64_t i; (i = next.fetch_add(1)) < count * kGradientSigns;) {
+      const int64_t image = i % count;
+      walk.visit(
+          forward, slice(images, image, 1), i, [&](int linear, std::span<const float> gradient) {
+            OutputGradients& of = out.at(linear);
+            const size_t tokens = of.norms.size() / static_cast<size_t>(count);
+            std::atomic<int64_t>& turn = turns.at(linear);
+            for (int64_t now; (now = turn) != i;) turn.wait(now);
+            add_squares(gradient,
+                        std::span(of.norms).subspan(static_cast<size_t>(image) * tokens, tokens));
+            add_moments(gradient, nodes[static_cast<size_t>(linear)].cols,
+                        image < count - held ? of.fitted : of.unseen);
+            turn = i + 1;
+            turn.notify_all();
+          });
+    }
+  });
+  for (auto& [linear, of] : out) {
+    for (float& norm : of.norms) norm = std::sqrt(norm / static_cast<float>(kGradientSigns));
+    const auto cols = static_cast<size_t>(nodes[static_cast<size_t>(linear)].cols);
+    mirror(of.fitted, cols);
+    if (held > 0) mirror(of.unseen, cols);
+  }
+  return out;
+}
+
+}  // namespace vitrun

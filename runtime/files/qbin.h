@@ -1,0 +1,191 @@
+// The .qbin container: named tensors and typed metadata in one file, mapped and used in place.
+//
+// Specification, version 1.0. Integers and floats are little-endian, floats IEEE 754; nothing but
+// blobs is aligned. Header, metadata and tensor table are the head; the data section follows it.
+//
+//  1. Header, 64 bytes (QbinHeader):
+//       0  u8[8]   magic 89 51 42 4E 0D 0A 1A 0A ("\x89QBN\r\n\x1a\n"). As in PNG, the bytes show
+//                  damage by transfers that change the eighth bit or the line ends.
+//       8  u16     major version, 1. Anything else is refused.
+//      10  u16     minor version, 0. A newer one is read: see 6.
+//      12  u32     CRC-32 (IEEE, as zlib) of the whole head with these four bytes taken as zero.
+//      16  u64     size of the file; exactly that of the file found.
+//      24  u64     size of the head, a multiple of 64 and <= the size of the file.
+//      32  u64     where the tensor table starts; the metadata takes all bytes from 64 to there.
+//      40  u32     number of metadata keys, <= 10000.
+//      44  u32     number of tensors, <= 100000.
+//      48  u8[16]  zero; checked in minor version 0.
+//  2. Metadata: one entry per key, keys unique, in any order.
+//       u16   length of the key, 1..256
+//       u8[]  key: UTF-8 without control characters
+//       u8    type, then the value:
+//             1  i64
+//             2  f64, not NaN
+//             3  string: u32 length <= 1 MiB, then UTF-8 without control characters but \t and \n
+//             4, 5, 6  array: u32 count <= 2^20, then so many values as of type 1, 2, 3
+//  3. Tensor table: one entry per tensor, names unique, at most 58 bytes beside the name.
+//       u16    length of the name, 1..256
+//       u8[]   name: as a key
+//       u8     data type (DType)
+//       u8     bits of a code: 3..8 for kPacked, else 0
+//       u8     number of dimensions, 0..4; kPacked: 2
+//       u8     zero
+//       u32    CRC-32 of the blob
+//       u64    offset of the blob in the file: see 4
+//       u64    size of the blob: the product of the dimensions times the size of an element; for
+//              kPacked pack_bytes(N, K, bits) of kernels/pack.h, whose layout the blob has
+//       u64[]  dimensions, each >= 1; for kPacked N, K <= 2^24
+//     Zeros, fewer than 64, fill the head up to its size.
+//  4. Data: blobs in the order of the table, each at the first multiple of 64 not before the end of
+//     the one before it (of the head for the first). So blobs are aligned, cannot overlap and hide
+//     nothing. The gaps are zero. The file ends with the last blob.
+//  5. Opening reads the head alone and checks all of the above, before any use, but what lies in
+//     the data section. QbinFile::verify() reads that: each blob's CRC-32, and that gaps are zero.
+//  6. Files of a released version load for ever within a major version. A minor version may only
+//     add what an older reader may ignore: new keys, new tensor names, meaning for the header's
+//     zeros. Anything else, new types included, is a new major version.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "models/base/tensor.h"
+#include "runtime/files/mapped_file.h"
+
+namespace vitrun {
+
+static_assert(std::endian::native == std::endian::little, "a .qbin is used in place");
+
+constexpr uint64_t kQbinAlign = 64;
+constexpr uint8_t kQbinMagic[8] = {0x89, 'Q', 'B', 'N', '\r', '\n', 0x1a, '\n'};
+constexpr uint16_t kQbinMajor = 1, kQbinMinor = 0;
+
+struct QbinHeader {
+  uint8_t magic[8];
+  uint16_t major_version, minor_version;
+  uint32_t checksum;
+  uint64_t file_size, head_size, table_offset;
+  uint32_t key_count, tensor_count;
+  uint8_t zero[16];
+};
+static_assert(sizeof(QbinHeader) == 64);
+
+// The checksum that belongs into the header of this head (all of it, at least a header's bytes).
+uint32_t qbin_checksum(std::span<const uint8_t> head);
+
+// Numbers are those of the file.
+enum class DType : uint8_t {
+  kF32 = 1,
+  kF16 = 2,
+  kI8 = 3,
+  kU8 = 4,
+  kI16 = 5,
+  kI32 = 6,
+  kPacked = 7,  // b-bit codes [N, K] in panels (kernels/pack.h)
+};
+
+struct QbinTensor {
+  std::string name;
+  DType dtype;
+  int bits;  // of a kPacked code, 3..8; else 0
+  Dims dims;
+  std::span<const uint8_t> bytes;  // 64-byte aligned
+  uint32_t crc;
+};
+
+// Alternatives in the order of the file's type numbers, from 1.
+using QbinValue = std::variant<int64_t, double, std::string, std::vector<int64_t>,
+                               std::vector<double>, std::vector<std::string>>;
+
+// A .qbin, open for reading: immutable, so many threads may read it. Tensors, their bytes and
+// values live as long as the object they came from, or the one it was moved into. Every failure
+// names the file (where()) and the tensor or key.
+class QbinFile {
+ public:
+  // Maps the file and checks it as point 5 of the specification says; does not touch the data.
+  static QbinFile open(const std::string& path);
+  // The same on a buffer, which must stay alive, unchanged and be 64-byte aligned: blobs are used
+  // in place, so an unaligned buffer fails rather than being copied. `where` names it in messages.
+  static QbinFile from_memory(std::span<const uint8_t> bytes, std::string where);
+
+  QbinFile(QbinFile&&) = default;
+  QbinFile& operator=(QbinFile&&) = default;
+
+  // Reads all the data once; fails with the name of the first tensor whose checksum differs.
+  void verify() const;
+
+  const std::vector<QbinTensor>& tensors() const { return tensors_; }  // in the file's order
+  const QbinTensor* find(const std::string& name) const;               // null if there is none
+
+  // A key that is missing fails, unless there is a fallback; one of another type always does.
+  int64_t get_i64(const std::string& key) const;
+  int64_t get_i64(const std::string& key, int64_t fallback) const;
+  double get_f64(const std::string& key) const;
+  const std::string& get_string(const std::string& key) const;
+  const std::vector<int64_t>& get_i64s(const std::string& key) const;
+  const std::vector<double>& get_f64s(const std::string& key) const;
+  const std::vector<std::string>& get_strings(const std::string& key) const;
+  bool has(const std::string& key) const { return metadata_.contains(key); }
+  const std::map<std::string, QbinValue>& metadata() const { return metadata_; }
+
+  size_t size() const { return bytes_.size(); }  // of the file
+  const std::string& where() const { return where_; }
+
+ private:
+  friend class QbinWriter;  // checks what it wrote, in a buffer of any alignment
+
+  QbinFile(std::span<const uint8_t> bytes, std::string where);
+  template <class T>
+  const T& get(const std::string& key) const;
+
+  std::optional<MappedFile> mapping_;
+  std::span<const uint8_t> bytes_;
+  std::string where_;
+  uint64_t head_size_ = 0;
+  std::map<std::string, QbinValue> metadata_;
+  std::vector<QbinTensor> tensors_;
+  std::map<std::string, size_t> index_;  // name -> place in tensors_
+};
+
+// Collects metadata and tensors, then writes them as a .qbin of the current version. The same calls
+// give the same bytes: keys are sorted, tensors stay in the order they were added.
+class QbinWriter {
+ public:
+  // A second value for a key or tensor of a name fails at once. What else the format refuses fails
+  // in serialize() and write(), by the reader's own checks.
+  void set(const std::string& key, QbinValue value);
+  // Copies the bytes. bits: 3..8 for kPacked, else 0.
+  void add(const std::string& name, DType dtype, int bits, const Dims& dims,
+           std::span<const uint8_t> bytes);
+
+  std::vector<uint8_t> serialize() const;
+  // All or nothing (atomic_file.h).
+  void write(const std::string& path) const;
+
+ private:
+  struct Entry {
+    std::string name;
+    DType dtype;
+    int bits;
+    Dims dims;
+    std::vector<uint8_t> bytes;
+    uint32_t crc;
+  };
+
+  std::vector<uint8_t> metadata_section() const;
+  std::vector<uint8_t> table_section(uint64_t data_start) const;
+  std::vector<uint8_t> build(const std::string& where) const;  // a whole file, checked
+
+  std::map<std::string, QbinValue> metadata_;
+  std::vector<Entry> tensors_;
+  std::set<std::string> names_;
+};
+
+}  // namespace vitrun

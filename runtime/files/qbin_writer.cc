@@ -1,0 +1,141 @@
+// The writer; the format is specified in qbin.h.
+#include <algorithm>
+#include <cstring>
+#include <iterator>
+#include <type_traits>
+#include <utility>
+
+#include "models/base/error.h"
+#include "runtime/files/atomic_file.h"
+#include "runtime/files/crc32.h"
+#include "runtime/files/qbin.h"
+
+namespace vitrun {
+namespace {
+
+using Buffer = std::vector<uint8_t>;
+
+template <class T>
+void put(Buffer& out, T value) {
+  uint8_t bytes[sizeof value];
+  std::memcpy(bytes, &value, sizeof value);
+  out.insert(out.end(), std::begin(bytes), std::end(bytes));
+}
+
+// Puts a number as the format's narrower type; the reader's tighter limits are checked afterwards.
+template <class T, class Number>
+void put_as(Buffer& out, Number value) {
+  if (!std::in_range<T>(value)) fail("a size or number of ", value, " does not fit a .qbin");
+  put(out, static_cast<T>(value));
+}
+
+void append(Buffer& out, std::span<const uint8_t> bytes) {
+  out.insert(out.end(), bytes.begin(), bytes.end());
+}
+
+void put_name(Buffer& out, const std::string& name) {
+  put_as<uint16_t>(out, name.size());
+  out.insert(out.end(), name.begin(), name.end());
+}
+
+template <class T>
+void put_value(Buffer& out, const T& value) {
+  if constexpr (std::is_arithmetic_v<T>) {
+    put(out, value);
+  } else {
+    put_as<uint32_t>(out, value.size());
+    if constexpr (std::is_same_v<T, std::string>) {
+      out.insert(out.end(), value.begin(), value.end());
+    } else {
+      for (const auto& element : value) put_value(out, element);
+    }
+  }
+}
+
+uint64_t aligned(uint64_t size) {
+  return (size + kQbinAlign - 1) / kQbinAlign * kQbinAlign;
+}
+
+}  // namespace
+
+void QbinWriter::set(const std::string& key, QbinValue value) {
+  if (!metadata_.emplace(key, std::move(value)).second) fail("metadata '", key, "' is set twice");
+}
+
+void QbinWriter::add(const std::string& name, DType dtype, int bits, const Dims& dims,
+                     std::span<const uint8_t> bytes) {
+  if (!names_.insert(name).second) fail("tensor '", name, "' is added twice");
+  tensors_.push_back({name, dtype, bits, dims, {bytes.begin(), bytes.end()}, crc32(bytes)});
+}
+
+Buffer QbinWriter::metadata_section() const {
+  Buffer out;
+  for (const auto& [key, value] : metadata_) {
+    put_name(out, key);
+    put_as<uint8_t>(out, value.index() + 1);
+    std::visit([&](const auto& alternative) { put_value(out, alternative); }, value);
+  }
+  return out;
+}
+
+Buffer QbinWriter::table_section(uint64_t data_start) const {
+  Buffer out;
+  uint64_t end = data_start;
+  for (const Entry& tensor : tensors_) {
+    const uint64_t offset = aligned(end), size = tensor.bytes.size();
+    put_name(out, tensor.name);
+    put(out, tensor.dtype);
+    put_as<uint8_t>(out, tensor.bits);
+    put_as<uint8_t>(out, tensor.dims.size());
+    put(out, uint8_t{0});
+    put(out, tensor.crc);
+    put(out, offset);
+    put(out, size);
+    for (int64_t dim : tensor.dims) put(out, dim);
+    end = offset + size;
+  }
+  return out;
+}
+
+Buffer QbinWriter::build(const std::string& where) const {
+  const Buffer metadata = metadata_section();
+  const size_t table_size = table_section(0).size();  // the same wherever the data starts
+
+  QbinHeader header{};
+  std::copy(std::begin(kQbinMagic), std::end(kQbinMagic), header.magic);
+  header.major_version = kQbinMajor;
+  header.minor_version = kQbinMinor;
+  header.table_offset = sizeof header + metadata.size();
+  header.head_size = aligned(header.table_offset + table_size);
+  header.file_size = header.head_size;
+  for (const Entry& tensor : tensors_) {
+    header.file_size = aligned(header.file_size) + tensor.bytes.size();
+  }
+  header.key_count = static_cast<uint32_t>(metadata_.size());
+  header.tensor_count = static_cast<uint32_t>(tensors_.size());
+
+  Buffer file(sizeof header);
+  file.reserve(header.file_size);
+  append(file, metadata);
+  append(file, table_section(header.head_size));
+  for (const Entry& tensor : tensors_) {
+    file.resize(aligned(file.size()));
+    append(file, tensor.bytes);
+  }
+  file.resize(header.file_size);  // pads the head where there are no tensors
+  std::memcpy(file.data(), &header, sizeof header);
+  header.checksum = qbin_checksum(std::span(file).first(header.head_size));
+  std::memcpy(file.data(), &header, sizeof header);
+  const QbinFile checked(file, where);  // fails where the format's limits are not kept
+  return file;
+}
+
+Buffer QbinWriter::serialize() const {
+  return build(".qbin in memory");
+}
+
+void QbinWriter::write(const std::string& path) const {
+  write_file(path, build(path));
+}
+
+}  // namespace vitrun

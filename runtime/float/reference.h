@@ -1,0 +1,53 @@
+// The float engine: runs a graph node by node on OpenBLAS, every value observable. It is the
+// reference that the integer engine is held against, and what calibration and LRP run on.
+#pragma once
+
+#include <functional>
+#include <map>
+
+#include "kernels/kernels.h"
+#include "models/graph/graph.h"
+#include "runtime/threads.h"
+
+namespace vitrun {
+
+class Reference {
+ public:
+  // Called after each node with its output, [batch, groups * rows, cols]; it may change it in place
+  // (fake quantization does). Called from the thread that called run().
+  using Observer = std::function<void(int node, Tensor& value)>;
+
+  // `weights` as check_weights() accepts them. Graph and weights must outlive the engine.
+  Reference(const Graph& graph, const Weights& weights, int threads);
+
+  // images [batch, 3, H, W], preprocessed -> logits [batch, classes]. A value is freed after its
+  // last use.
+  Tensor run(const Tensor& images, const Observer& observe = {});
+
+  // The same, keeping the values of the nodes from `first` on, the logits last; others are empty.
+  std::vector<Tensor> run_keeping(const Tensor& images, int first);
+
+  // The value of node `to` with those of some earlier nodes replaced: evaluates again what lies
+  // between. `values` [nodes] holds what else that reads, of the same images.
+  Tensor run_between(const Tensor& images, const std::vector<Tensor>& values,
+                     const std::map<int, Tensor>& replaced, int to);
+
+  // y = x W^T, x [batch, rows, K] and W [N, ...] of N * K numbers.
+  Tensor multiply(const Tensor& x, const Tensor& weight);
+
+  const Graph& graph() const { return graph_; }
+  const Weights& weights() const { return weights_; }
+
+ private:
+  std::vector<Tensor> run_nodes(const Tensor& images, const Observer& observe, int keep_from);
+  template <class Value>  // value(node) -> const Tensor&
+  Tensor evaluate(const Node& node, const Tensor& images, const Value& value);
+
+  const Graph& graph_;
+  const Weights& weights_;
+  const Kernels& kernels_;     // for GELU and exp
+  std::vector<int> last_use_;  // per node: the last node that reads its value
+  ThreadPool pool_;
+};
+
+}  // namespace vitrun

@@ -1,0 +1,239 @@
+// Attention in integers: K and V of a head of a window packed once, then a block of queries at a
+// time, all in cache; one implementation for ViT and Swin.
+#include <algorithm>
+
+#include "kernels/pack.h"
+#include "runtime/integer/engine.h"
+
+namespace vitrun {
+
+struct Engine::Head {
+  int image, window, head;
+};
+
+// T tokens, d channels, B queries of a block.
+struct Engine::HeadScratch {
+  uint8_t* rows;  // [T, d32] codes gathered from token order; then [B, d32] to be scattered to it
+  uint8_t *k_panels, *v_panels;
+  int32_t *k_sum, *v_sum;  // [T16], [d16]
+  float* scale;            // [T16], and the other per-column arrays of the QK^T product
+  float* bias;
+  int32_t *offset, *zero;
+  int32_t* q_sum;   // [B]
+  float* scores;    // [B, T16]
+  uint8_t* planes;  // [2 B, T32]: the high bytes of all rows, then the low ones
+  int32_t *hi_sum, *lo_sum;
+  int32_t* raw;  // [2 B, d16]
+
+  // Places the buffers from `base` on (which may be null) and returns their bytes.
+  int64_t place(std::byte* base, const PlannedAttention& p) {
+    int64_t used = 0;
+    auto take = [&](auto*& pointer, int64_t count) {
+      using T = std::remove_reference_t<decltype(*pointer)>;
+      pointer = base ? reinterpret_cast<T*>(base + used) : nullptr;
+      used += aligned(count * static_cast<int64_t>(sizeof(T)));
+    };
+    const int tokens = p.geometry->tokens, d = p.geometry->head_dim;
+    const int64_t t = tokens, t16 = round_up(tokens, kColumns), t32 = round_up(tokens, kDepthAlign);
+    const int64_t d16 = round_up(d, kColumns), d32 = round_up(d, kDepthAlign), b = p.block;
+    take(rows, t * d32);
+    take(k_panels, pack_bytes(tokens, d, 8));
+    take(v_panels, pack_bytes(d, tokens, 8));
+    take(k_sum, t16);
+    take(v_sum, d16);
+    take(scale, t16);
+    take(bias, t16);
+    take(offset, t16);
+    take(zero, t16);
+    take(q_sum, b);
+    take(scores, b * t16);
+    take(planes, 2 * b * t32);
+    take(hi_sum, b);
+    take(lo_sum, b);
+    take(raw, 2 * b * d16);
+    return used;
+  }
+};
+
+int64_t Engine::head_scratch_bytes(const PlannedAttention& p) {
+  return HeadScratch().place(nullptr, p);
+}
+
+// Threads share the queries of all heads, so that three heads keep two threads busy; a head that
+// two threads share is packed by both.
+void Engine::attention(const Step& step, int thread) {
+  const PlannedAttention& p = plan_.attentions[static_cast<size_t>(step.attention)];
+  const AttentionGeometry& g = *p.geometry;
+  HeadScratch scratch;
+  scratch.place(this->scratch(thread), p);
+  Range r = share(int64_t{batch_} * g.windows * g.heads * p.queries, thread, pool_.size());
+  while (r.begin < r.end) {
+    const int64_t h = r.begin / p.queries, window = h / g.heads;
+    const Head head = {.image = static_cast<int>(window / g.windows),
+                       .window = static_cast<int>(window % g.windows),
+                       .head = static_cast<int>(h % g.heads)};
+    const int first = static_cast<int>(r.begin - h * p.queries);
+    const int end = static_cast<int>(std::min<int64_t>(p.queries, r.end - h * p.queries));
+    const int blocks = (end - first + p.block - 1) / p.block;
+    pack_head(step, head, scratch);
+    for (int b = 0; b < blocks; b++) {
+      const Range rows = share(end - first, b, blocks);
+      block(step, head, first + static_cast<int>(rows.begin),
+            static_cast<int>(rows.end - rows.begin), scratch);
+    }
+    r.begin += end - first;
+  }
+}
+
+// The head's columns of q, k or v (`which` 0, 1, 2) in the image's first row.
+uint8_t* Engine::part(const Step& step, const Head& head, int which) {
+  const AttentionGeometry& g = *plan_.attentions[static_cast<size_t>(step.attention)].geometry;
+  return codes(step.in, int64_t{head.image} * value(step.in).rows) +
+         (which * g.heads + head.head) * g.head_dim;
+}
+
+// Rows of codes in the order of a window, `count` bytes each, 0 up to `stride`.
+static void gather(const uint8_t* x, int64_t x_stride, const int32_t* index, int rows, int count,
+                   uint8_t* to, int64_t stride) {
+  for (int i = 0; i < rows; i++, to += stride) {
+    std::copy_n(x + index[i] * x_stride, count, to);
+    std::fill(to + count, to + stride, uint8_t{0});
+  }
+}
+
+// Packs K and V and sets the per-column arrays of the QK^T product.
+void Engine::pack_head(const Step& step, const Head& head, HeadScratch& s) {
+  const PlannedAttention& p = plan_.attentions[static_cast<size_t>(step.attention)];
+  const AttentionGeometry& g = *p.geometry;
+  const int d = g.head_dim, t = g.tokens, t16 = round_up(t, kColumns);
+  const int d32 = round_up(d, kDepthAlign);
+  const int64_t in_stride = value(step.in).stride, stride = p.in_place ? in_stride : d32;
+  const int32_t* index = g.index.data() + int64_t{head.window} * t;
+  const uint8_t *k = part(step, head, 1), *v = part(step, head, 2);
+  if (!p.in_place) gather(k, in_stride, index, t, d, s.rows, stride);
+  kernels_.pack_rows(p.in_place ? k : s.rows, stride, t, d, p.k.bits, s.k_panels, s.k_sum);
+  if (!p.in_place) gather(v, in_stride, index, t, d, s.rows, stride);
+  kernels_.pack_columns(p.in_place ? v : s.rows, stride, t, d, p.v.bits, s.v_panels, s.v_sum);
+  const UniformRange of_q = p.q.of_head(head.head), of_k = p.k.of_head(head.head);
+  const int32_t k_zero = of_k.zero - (1 << (p.k.bits - 1));
+  std::fill_n(s.scale, t16, of_q.scale * of_k.scale * g.scale);
+  std::fill_n(s.zero, t16, k_zero);
+  std::fill_n(s.bias, t16, 0.f);
+  for (int i = 0; i < t16; i++) s.offset[i] = of_q.zero * (d * k_zero - s.k_sum[i]);
+}
+
+// Queries first .. first + queries of a packed head, the result into its columns of the output.
+void Engine::block(const Step& step, const Head& head, int first, int queries, HeadScratch& s) {
+  const PlannedAttention& p = plan_.attentions[static_cast<size_t>(step.attention)];
+  const AttentionGeometry& g = *p.geometry;
+  const Value &in = value(step.in), &out = value(step.out);
+  const int d = g.head_dim, d32 = round_up(d, kDepthAlign);
+  const int32_t* index = g.index.data() + int64_t{head.window} * g.tokens + first;
+  uint8_t* const y = codes(step.out, int64_t{head.image} * out.rows) + head.head * d;
+  const uint8_t* q = part(step, head, 0);
+  if (p.in_place) {
+    attend(p, head, first, queries, q + first * in.stride, in.stride, s);
+  } else {
+    gather(q, in.stride, index, queries, d, s.rows, d32);
+    attend(p, head, first, queries, s.rows, d32, s);
+  }
+  if (trace_) trace_softmax(step, head, first, queries, s);
+  if (p.in_place) return mix(step, head, queries, y + first * out.stride, out.stride, s);
+  mix(step, head, queries, s.rows, d32, s);
+  for (int i = 0; i < queries; i++)
+    if (index[i] < out.rows)  // not padding
+      std::copy_n(s.rows + int64_t{i} * d32, d, y + index[i] * out.stride);
+}
+
+// Q K^T in integers, scale, bias, mask, softmax, log codes as two planes.
+void Engine::attend(const PlannedAttention& p, const Head& head, int first, int queries,
+                    const uint8_t* q, int64_t q_stride, HeadScratch& s) {
+  const AttentionGeometry& g = *p.geometry;
+  const int t = g.tokens, t16 = round_up(t, kColumns);
+  kernels_.sum_rows(q, q_stride, queries, g.head_dim, s.q_sum);
+  GemmArgs a{};
+  a.m = queries;
+  a.n = t;
+  a.k = g.head_dim;
+  a.a = q;
+  a.a_stride = q_stride;
+  a.row_sum = s.q_sum;
+  a.panels = s.k_panels;
+  a.bits = 8;
+  a.range_bits = p.k.bits;
+  a.a_bits = p.q.bits;
+  a.scale = s.scale;
+  a.offset = s.offset;
+  a.zero = s.zero;
+  a.bias = s.bias;
+  a.epilogue = Epilogue::kFloat;
+  a.y = s.scores;
+  a.y_stride = t16;
+  kernels_.gemm(a);
+
+  SoftmaxArgs m{};
+  m.m = queries;
+  m.n = t;
+  m.scores = s.scores;
+  m.score_stride = t16;
+  m.bias = p.bias.empty() ? nullptr : p.bias.data() + (int64_t{head.head} * t + first) * t;
+  m.bias_stride = t;
+  m.region = g.region.empty() ? nullptr : g.region.data() + int64_t{head.window} * t;
+  m.row_region = m.region ? m.region + first : nullptr;
+  m.steps = p.steps ? &*p.steps : nullptr;
+  m.scale = p.probability.scale;
+  m.bits = p.probability.bits;
+  m.rate = p.probability.rate;
+  m.table = p.table.data();
+  m.plane_stride = round_up(t, kDepthAlign);
+  m.hi = s.planes;
+  m.lo = s.planes + queries * m.plane_stride;
+  m.hi_sum = s.hi_sum;
+  m.lo_sum = s.lo_sum;
+  kernels_.softmax_codes(m);
+}
+
+// attn V: one product of both planes with V's panels, put together in float and quantized.
+void Engine::mix(const Step& step, const Head& head, int queries, uint8_t* y, int64_t y_stride,
+                 HeadScratch& s) {
+  const PlannedAttention& p = plan_.attentions[static_cast<size_t>(step.attention)];
+  const AttentionGeometry& g = *p.geometry;
+  const int d16 = round_up(g.head_dim, kColumns);
+  const UniformRange of_v = p.v.of_head(head.head);
+  GemmArgs a{};
+  a.m = 2 * queries;
+  a.n = g.head_dim;
+  a.k = g.tokens;
+  a.a = s.planes;
+  a.a_stride = round_up(g.tokens, kDepthAlign);
+  a.panels = s.v_panels;
+  a.bits = a.a_bits = 8;
+  a.range_bits = p.v.bits;
+  a.epilogue = Epilogue::kInt32;
+  a.raw = s.raw;
+  a.raw_stride = d16;
+  kernels_.gemm(a);
+  kernels_.combine_planes(s.raw, s.raw + int64_t{queries} * d16, d16, s.hi_sum, s.lo_sum,
+                          of_v.zero - (1 << (p.v.bits - 1)),
+                          of_v.scale * fixed_point_unit(p.probability), queries, g.head_dim,
+                          step.site.quantizer(), y, y_stride);
+}
+
+void Engine::trace_softmax(const Step& step, const Head& head, int first, int queries,
+                           const HeadScratch& s) {
+  const PlannedAttention& p = plan_.attentions[static_cast<size_t>(step.attention)];
+  const AttentionGeometry& g = *p.geometry;
+  const int64_t t = g.tokens, groups = int64_t{g.windows} * g.heads;
+  const int64_t t32 = round_up(g.tokens, kDepthAlign);
+  if (softmax_trace_.data.empty()) softmax_trace_ = Tensor({batch_, groups * t, t});
+  const int64_t group = head.image * groups + head.window * g.heads + head.head;
+  const float unit = fixed_point_unit(p.probability);
+  float* to = softmax_trace_.data.data() + (group * t + first) * t;
+  for (int64_t i = 0; i < queries; i++)
+    for (int64_t j = 0; j < t; j++) {
+      const int64_t at = i * t32 + j;
+      to[i * t + j] = unit * static_cast<float>(s.planes[at] * 256 + s.planes[at + queries * t32]);
+    }
+}
+
+}  // namespace vitrun

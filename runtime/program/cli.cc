@@ -1,0 +1,133 @@
+#include "runtime/program/cli.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+
+#include "models/base/error.h"
+
+#ifndef VITRUN_VERSION
+#error "the build defines VITRUN_VERSION"
+#endif
+
+namespace vitrun {
+namespace {
+
+constexpr int kUsageStatus = 2;
+
+int usage_error(const cxxopts::Options& options, const std::string& what) {
+  std::cerr << options.program() << ": " << what << "\nTry '" << options.program() << " --help'.\n";
+  return kUsageStatus;
+}
+
+}  // namespace
+
+int run_program(cxxopts::Options options, const std::string& examples, int argc, char** argv,
+                const std::function<int(const cxxopts::ParseResult&)>& body) {
+  options.add_options()("h,help", "show this help")("version", "show the version");
+  try {
+    const cxxopts::ParseResult args = options.parse(argc, argv);
+    int status = 0;
+    if (args.count("help"))
+      std::cout << options.help() << "\nExamples:\n" << examples;
+    else if (args.count("version"))
+      std::cout << options.program() << " " VITRUN_VERSION "\n";
+    else if (!args.unmatched().empty())
+      throw UsageError(cat("unexpected argument '", args.unmatched().front(), "'"));
+    else
+      status = body(args);
+    if (!std::cout.flush()) fail("cannot write to standard output");
+    return status;
+  } catch (const cxxopts::exceptions::exception& e) {
+    return usage_error(options, e.what());
+  } catch (const UsageError& e) {
+    return usage_error(options, e.what());
+  } catch (const std::bad_alloc&) {
+    std::cerr << options.program() << ": out of memory\n";
+  } catch (const std::exception& e) {
+    std::cerr << options.program() << ": " << e.what() << "\n";
+  }
+  return 1;
+}
+
+ProgressBar::ProgressBar(std::string what)
+    : what_(std::move(what)),
+      terminal_(isatty(STDERR_FILENO)),
+      start_(std::chrono::steady_clock::now()) {
+  update(0);
+}
+
+ProgressBar::~ProgressBar() {
+  if (terminal_) std::fprintf(stderr, "\r\033[K");
+}
+
+void ProgressBar::update(double fraction) {
+  const int permille = static_cast<int>(fraction * 1000),
+            step = terminal_ ? permille : permille / 100;
+  if (step == shown_) return;
+  shown_ = step;
+  const double spent =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  if (!terminal_) {
+    std::fprintf(stderr, "%s: %d %% (%.1f s)\n", what_.c_str(), permille / 10, spent);
+    return;
+  }
+  const int filled = permille * 30 / 1000;
+  std::fprintf(stderr, "\r\033[K%s [%s%s] %5.1f %%", what_.c_str(),
+               std::string(static_cast<size_t>(filled), '#').c_str(),
+               std::string(static_cast<size_t>(30 - filled), '.').c_str(), fraction * 100);
+  if (fraction > 0.02) std::fprintf(stderr, ", %.0f s left", spent / fraction * (1 - fraction));
+  std::fflush(stderr);
+}
+
+int default_threads() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  const int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  return count < 1 ? 1 : count;
+}
+
+double peak_memory_mb() {
+  std::ifstream in("/proc/self/status");
+  for (std::string line; std::getline(in, line);)
+    if (line.starts_with("VmHWM:")) return std::strtod(line.c_str() + 6, nullptr) / 1024;
+  return 0;
+}
+
+int int_option(const cxxopts::ParseResult& args, const std::string& name, int low, int high) {
+  const int value = args[name].as<int>();
+  if (value < low || value > high)
+    throw UsageError(cat("--", name, " must be ", low, " to ", high, ", got ", value));
+  return value;
+}
+
+PredictorOptions predictor_options(const cxxopts::ParseResult& args) {
+  PredictorOptions options;
+  options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
+  options.max_batch = int_option(args, "batch", 1, 1024);
+  options.isa = args["isa"].as<std::string>();
+  options.arch = args["arch"].as<std::string>();
+  return options;
+}
+
+std::vector<std::string> read_labels(const std::string& path, int classes) {
+  std::ifstream in(path);
+  if (!in) fail(path, ": cannot read these labels");
+  std::vector<std::string> labels;
+  for (std::string line; std::getline(in, line);) {
+    if (line.ends_with('\r')) line.pop_back();
+    labels.push_back(line);
+    if (labels.size() > static_cast<size_t>(classes)) break;
+  }
+  if (labels.size() != static_cast<size_t>(classes))
+    fail(path, ": ", labels.size() > static_cast<size_t>(classes) ? "more than " : "",
+         std::min(labels.size(), static_cast<size_t>(classes)), " labels, the model has ", classes,
+         " classes");
+  return labels;
+}
+
+}  // namespace vitrun

@@ -1,0 +1,32 @@
+// The float side of predictor.h; builds without OpenBLAS have no_float_predictor.cc instead.
+#include "runtime/float/reference.h"
+#include "runtime/program/predictor.h"
+
+namespace vitrun {
+namespace {
+
+class FloatPredictor : public Predictor {
+ public:
+  FloatPredictor(FloatModel model, int threads)
+      : model_(std::move(model)), engine_(model_.graph, model_.weights, threads) {}
+
+  const ModelConfig& config() const override { return model_.config; }
+  Tensor run(const Tensor& images) override { return engine_.run(images); }
+  std::string engine() const override { return "float32, OpenBLAS"; }
+
+ private:
+  FloatModel model_;
+  Reference engine_;
+};
+
+}  // namespace
+
+bool has_float_engine() {
+  return true;
+}
+
+std::unique_ptr<Predictor> float_predictor(FloatModel model, int threads) {
+  return std::make_unique<FloatPredictor>(std::move(model), threads);
+}
+
+}  // namespace vitrun

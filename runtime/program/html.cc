@@ -1,0 +1,86 @@
+#include "runtime/program/html.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "models/base/error.h"
+
+namespace vitrun {
+namespace {
+
+constexpr char kStyle[] =
+    "body{font:15px/1.5 system-ui,sans-serif;color:#223;max-width:1100px;margin:2em auto;padding:0 "
+    "1em}"
+    "h1{font-size:1.5em;font-weight:600}h2{font-size:1.15em;margin-top:2em;font-weight:600}p{max-"
+    "width:75ch}"
+    ".grid{display:flex;flex-wrap:wrap;gap:18px}figure{margin:0;padding:12px 14px;border:1px solid "
+    "#dde;"
+    "border-radius:8px;background:#fcfcff}figcaption{font-size:.9em;margin-bottom:6px;color:#445}"
+    "figcaption "
+    "b{color:#223;font-weight:600}rect{fill:#5b6ee1}rect:hover{fill:#e07b39}path{stroke:#223;"
+    "stroke-width:1.2}text{font-size:10px;text-anchor:middle;fill:#667}.bits{fill:#b4541a;font-"
+    "weight:600}img{display:block;border-"
+    "radius:4px}table{border-collapse:collapse;font-size:.85em}td,th{padding:3px 9px;text-align:"
+    "right;border-bottom:1px solid #e4e6ee}th{font-weight:600;color:#445}td:first-child,th:first-"
+    "child{text-align:left}td{white-space:nowrap}.warn td{background:#fff3e9}";
+
+}  // namespace
+
+std::string escape_html(const std::string& text) {
+  std::string out;
+  for (char c : text) {
+    if (c == '&')
+      out += "&amp;";
+    else if (c == '<')
+      out += "&lt;";
+    else if (c == '"')
+      out += "&quot;";
+    else
+      out += c;
+  }
+  return out;
+}
+
+std::string fixed(double x, int digits) {
+  char text[400];  // the largest double has 309 digits
+  std::snprintf(text, sizeof text, "%.*f", digits, x);
+  return text;
+}
+
+std::string kind_of_unit(const std::string& unit) {
+  const size_t at = unit.find("blocks.");
+  if (at == std::string::npos) return unit.substr(unit.rfind('.') + 1);
+  return unit.substr(unit.find('.', at + 7) + 1);
+}
+
+std::string bar_chart(const std::string& caption, const std::vector<Bar>& bars) {
+  constexpr int kStep = 22, kHeight = 90;
+  const int labels = bars[0].label.empty() ? 22 : 36;
+  double top = 0;
+  for (const Bar& b : bars) top = std::max(top, b.value + b.error);
+  if (top == 0) top = 1;
+  std::string svg =
+      cat("<figure><figcaption>", caption, "</figcaption><svg width=\"",
+          kStep * static_cast<int>(bars.size()) + 8, "\" height=\"", kHeight + labels, "\">");
+  for (size_t i = 0; i < bars.size(); i++) {
+    const Bar& b = bars[i];
+    const double height = kHeight * b.value / top, error = kHeight * b.error / top;
+    const int x = 4 + kStep * static_cast<int>(i);
+    svg +=
+        cat("<rect x=\"", x, "\" y=\"", kHeight - height, "\" width=\"", kStep - 4, "\" height=\"",
+            height, "\"><title>", escape_html(b.title), "</title></rect><path d=\"M",
+            x + kStep / 2 - 2, " ", kHeight - height - error, "v", 2 * error, "\"/><text x=\"",
+            x + kStep / 2 - 2, "\" y=\"", kHeight + 14, "\">", i, "</text>");
+    if (!b.label.empty())
+      svg += cat("<text class=\"bits\" x=\"", x + kStep / 2 - 2, "\" y=\"", kHeight + 29, "\">",
+                 b.label, "</text>");
+  }
+  return svg + "</svg></figure>\n";
+}
+
+std::string html_page(const std::string& title, const std::string& body) {
+  return cat("<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>", escape_html(title),
+             "</title><style>", kStyle, "</style>", body, "</html>\n");
+}
+
+}  // namespace vitrun

@@ -1,0 +1,149 @@
+#include "runtime/program/info.h"
+
+#include <cstdio>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "models/base/error.h"
+#include "models/cifar10/embedded.h"
+#include "runtime/files/model_file.h"
+#include "runtime/integer/qmodel.h"
+#include "runtime/program/predictor.h"
+
+namespace vitrun {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json config_json(const ModelConfig& c) {
+  Json j = {{"arch", c.arch},
+            {"input", {3, c.image_height, c.image_width}},
+            {"patch", c.patch},
+            {"embed_dim", c.embed_dim},
+            {"depths", c.depths},
+            {"heads", c.heads},
+            {"mlp_hidden", c.mlp_hidden},
+            {"classes", c.num_classes},
+            {"labels", c.labels.size()}};
+  if (!c.mlp_extra.empty()) j["mlp_extra"] = c.mlp_extra;
+  const PreprocessConfig& p = c.preprocess;
+  j["preprocess"] = {
+      {"resize", p.resize == PreprocessConfig::Resize::kBicubic ? "bicubic" : "bilinear"},
+      {"squash", p.squash},
+      {"crop_pct", p.crop_pct},
+      {"mean", p.mean},
+      {"std", p.std}};
+  return j;
+}
+
+Json recipe_json(const QbinFile& file) {
+  Json j = Json::object();
+  const std::string prefix = "recipe.";
+  for (const auto& [key, value] : file.metadata())
+    if (key.starts_with(prefix) && !key.starts_with(prefix + "unit_"))  // in the table of units
+      std::visit([&, name = key.substr(prefix.size())](const auto& v) { j[name] = v; }, value);
+  return j;
+}
+
+// A list of the metadata, empty where it is not there.
+template <class T>
+std::vector<T> list_of(const QbinFile& file, const std::string& key) {
+  const auto found = file.metadata().find(key);
+  if (found == file.metadata().end()) return {};
+  const auto* list = std::get_if<std::vector<T>>(&found->second);
+  return list ? *list : std::vector<T>();
+}
+
+// Signal-to-noise ratio of the units' outputs as measured by vitquant, by name.
+std::map<std::string, double> output_db(const QbinFile& file) {
+  const auto names = list_of<std::string>(file, "recipe.unit_name");
+  const auto values = list_of<double>(file, "recipe.unit_output_db");
+  std::map<std::string, double> db;
+  for (size_t i = 0; i < std::min(names.size(), values.size()); i++) db[names[i]] = values[i];
+  return db;
+}
+
+// Weight bits and input bits of every unit. A product of two activations has operands instead of a
+// weight.
+Json units_json(const QuantModel& model) {
+  Json units = Json::array();
+  const auto db = output_db(model.file());
+  for (size_t i = 0; i < model.sites().size(); i++) {
+    const Site& s = model.sites()[i];
+    const SiteParams& p = model.site_params()[i];
+    Json unit = {
+        {"name", s.name}, {"activation_bits", p.bits}, {"scale", p.scale}, {"zero", p.zero}};
+    if (model.graph().nodes[static_cast<size_t>(s.consumer)].kind == NodeKind::kLinear) {
+      const QuantLinear& w = model.linear(s.consumer);
+      unit["weight_bits"] = w.bits;
+      unit["shape"] = {w.n, w.k};
+      if (const auto found = db.find(s.unit); found != db.end()) unit["output_db"] = found->second;
+    }
+    units.push_back(std::move(unit));
+  }
+  return units;
+}
+
+Json qbin_json(QbinFile file, const std::string& name) {
+  uint64_t bytes = 0;
+  for (const QbinTensor& t : file.tensors()) bytes += t.bytes.size();
+  const QuantModel model(std::move(file));
+  Json j = {{"file", name}, {"format", "qbin"}, {"tensor_bytes", bytes}};
+  j["model"] = config_json(model.config());
+  j["recipe"] = recipe_json(model.file());
+  j["units"] = units_json(model);
+  return j;
+}
+
+Json float_json(const std::string& path, const std::string& arch) {
+  const FloatModel model = load_float_model(path, arch);
+  int64_t parameters = 0;
+  for (const auto& [name, t] : model.weights) parameters += element_count(t.dims);
+  return {{"file", path},
+          {"format", "safetensors"},
+          {"parameters", parameters},
+          {"model", config_json(model.config)}};
+}
+
+void print_table(const Json& j) {
+  for (const auto& [key, value] : j.items()) {
+    if (key == "units") continue;
+    if (!value.is_object()) {
+      std::printf("%-16s %s\n", key.c_str(),
+                  value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
+      continue;
+    }
+    std::printf("%s\n", key.c_str());
+    for (const auto& [k, v] : value.items())
+      std::printf("  %-14s %s\n", k.c_str(),
+                  v.is_string() ? v.get<std::string>().c_str() : v.dump().c_str());
+  }
+  if (!j.contains("units")) return;
+  std::printf("%-40s %7s %7s %9s  %s\n", "unit", "weight", "input", "output dB", "shape");
+  for (const Json& u : j["units"]) {
+    char db[16] = "-";
+    if (u.contains("output_db")) std::snprintf(db, sizeof db, "%.1f", u["output_db"].get<double>());
+    std::printf("%-40s %7s %7d %9s  %s\n", u["name"].get<std::string>().c_str(),
+                u.contains("weight_bits") ? u["weight_bits"].dump().c_str() : "-",
+                u["activation_bits"].get<int>(), db,
+                u.contains("shape") ? u["shape"].dump().c_str() : "");
+  }
+}
+
+}  // namespace
+
+int print_info(const std::string& path, const std::string& arch, bool json) {
+  Json j;
+  if (path.empty())
+    j = qbin_json(QbinFile::from_memory(embedded_model(), "the embedded model"),
+                  "the embedded model");
+  else
+    j = is_qbin(path) ? qbin_json(QbinFile::open(path), path) : float_json(path, arch);
+  if (json)
+    std::cout << j.dump(2, ' ', false, Json::error_handler_t::replace) << "\n";
+  else
+    print_table(j);
+  return 0;
+}
+
+}  // namespace vitrun

@@ -1,0 +1,26 @@
+// For boards: vitrun and vitbench without OpenBLAS, nor what reads float models.
+#include "models/base/error.h"
+#include "runtime/program/predictor.h"
+
+namespace vitrun {
+namespace {
+
+[[noreturn]] void refuse() {
+  fail("this build runs .qbin files alone; vitquant makes one of a .safetensors");
+}
+
+}  // namespace
+
+bool has_float_engine() {
+  return false;
+}
+
+FloatModel load_float_model(const std::string&, const std::string&) {
+  refuse();
+}
+
+std::unique_ptr<Predictor> float_predictor(FloatModel, int) {
+  refuse();
+}
+
+}  // namespace vitrun

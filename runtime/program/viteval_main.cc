@@ -1,0 +1,147 @@
+// viteval: accuracy of a model on labelled images, and its agreement with the float model; or of a
+// table of quantizations.
+#include <cstdio>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "models/base/error.h"
+#include "quant/report/eval_table.h"
+#include "runtime/float/blas.h"
+#include "runtime/program/cli.h"
+#include "runtime/program/evaluate.h"
+
+namespace vitrun {
+namespace {
+
+nlohmann::ordered_json report(const Evaluation& n, const Predictor& model, bool reference) {
+  nlohmann::ordered_json j = {
+      {"model", model.config().arch}, {"engine", model.engine()}, {"images", n.images}};
+  if (n.labelled) {
+    j["top1"] = n.top1_share();
+    j["top5"] = n.top5_share();
+  }
+  if (reference) {
+    j["agreement"] = n.agreement();
+    j["logits_error"] = n.logits_error();
+  }
+  j["seconds"] = n.seconds;
+  j["images_per_second"] = static_cast<double>(n.images) / n.seconds;
+  return j;
+}
+
+void print(const nlohmann::ordered_json& j) {
+  for (const auto& [key, value] : j.items()) {
+    const bool fraction =
+        key == "top1" || key == "top5" || key == "agreement" || key == "logits_error";
+    if (fraction)
+      std::printf("%-18s %.2f %%\n", key.c_str(), 100 * value.get<double>());
+    else
+      std::printf("%-18s %s\n", key.c_str(),
+                  value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
+  }
+}
+
+void check_same_input(const ModelConfig& a, const ModelConfig& b) {
+  if (a.image_height != b.image_height || a.image_width != b.image_width ||
+      a.num_classes != b.num_classes)
+    fail("--reference is another kind of model: ", b.image_height, "x", b.image_width, ", ",
+         b.num_classes, " classes instead of ", a.image_height, "x", a.image_width, ", ",
+         a.num_classes);
+}
+
+std::vector<Sample> choose_samples(const cxxopts::ParseResult& args) {
+  if (!args.count("images")) throw UsageError("--images is missing");
+  std::vector<Sample> samples = load_samples(args["images"].as<std::string>());
+  if (const auto limit = static_cast<size_t>(int_option(args, "limit", 0, 1 << 30));
+      limit && limit < samples.size())
+    samples.resize(limit);
+  return samples;
+}
+
+int run_one(const cxxopts::ParseResult& args) {
+  if (!args.count("images")) throw UsageError("--images is missing");
+  PredictorOptions options = predictor_options(args);
+  options.verify = true;
+  const auto model = open_predictor(args["model"].as<std::string>(), options);
+  std::unique_ptr<Predictor> reference;
+  if (args.count("reference")) {
+    options.isa.clear();  // a float model has no integer kernels to choose
+    reference = open_predictor(args["reference"].as<std::string>(), options);
+  }
+  if (reference) check_same_input(model->config(), reference->config());
+  const std::vector<Sample> samples = choose_samples(args);
+  ReferenceLogits expected;
+  if (reference) expected = [&](size_t, const Tensor& images) { return reference->run(images); };
+  Evaluation result;
+  {
+    ProgressBar bar("evaluating");
+    result = evaluate(*model, expected, samples, static_cast<size_t>(options.max_batch),
+                      [&](double done) { bar.update(done); });
+  }
+  const auto j = report(result, *model, reference != nullptr);
+  if (args.count("json"))
+    std::cout << j.dump(2) << "\n";
+  else
+    print(j);
+  return 0;
+}
+
+int run_table(const cxxopts::ParseResult& args) {
+  for (const char* needed : {"weights", "calib", "output"})
+    if (!args.count(needed)) throw UsageError(cat("--table needs --", needed));
+  TableOptions options;
+  options.rows = read_rows(args["table"].as<std::string>());
+  options.seeds = args["seeds"].as<std::vector<int>>();
+  options.weights = args["weights"].as<std::string>();
+  options.calibration = args["calib"].as<std::string>();
+  options.images = args["images"].as<std::string>();
+  options.state = args["output"].as<std::string>();
+  options.predictor = predictor_options(args);
+  const std::vector<Sample> samples = choose_samples(args);
+  std::cout << make_table(options, samples);
+  return 0;
+}
+
+int run(const cxxopts::ParseResult& args) {
+  if (args.count("model") + args.count("table") != 1) throw UsageError("give --model or --table");
+  return args.count("table") ? run_table(args) : run_one(args);
+}
+
+}  // namespace
+}  // namespace vitrun
+
+int main(int argc, char** argv) {
+  vitrun::choose_blas_kernels(argv);
+  cxxopts::Options options("viteval",
+                           "Top-1, top-5 and agreement with the float model on labelled images.");
+  options.add_options()                                                      //
+      ("m,model", "a .qbin or .safetensors", cxxopts::value<std::string>())  //
+      ("images", "a list of `path label` lines, or a folder with a folder per class",
+       cxxopts::value<std::string>())  //
+      ("reference", "the model to agree with, usually the float one",
+       cxxopts::value<std::string>())                                                      //
+      ("limit", "only so many images; 0: all", cxxopts::value<int>()->default_value("0"))  //
+      ("t,threads", "threads; default: one per CPU", cxxopts::value<int>())                //
+      ("isa", "kernels to use; default: the best",
+       cxxopts::value<std::string>()->default_value(""))                      //
+      ("batch", "images per run", cxxopts::value<int>()->default_value("8"))  //
+      ("arch", "a timm architecture, for a .safetensors without config.json",
+       cxxopts::value<std::string>()->default_value(""))     //
+      ("json", "print one JSON object; fractions are 0..1")  //
+      ("table",
+       "quantize and evaluate each row of this file, `name | vitquant options`, and print a "
+       "Markdown table",
+       cxxopts::value<std::string>())                                          //
+      ("w,weights", "table: the .safetensors", cxxopts::value<std::string>())  //
+      ("calib", "table: calibration images", cxxopts::value<std::string>())    //
+      ("seeds", "table: which calibration images, a column each",
+       cxxopts::value<std::vector<int>>()->default_value("0,1,2"))  //
+      ("o,output", "table: JSON of all results; what it holds already is not done again",
+       cxxopts::value<std::string>());
+  const std::string examples =
+      "  viteval --model vit.qbin --images val/list.txt\n"
+      "  viteval --model vit.qbin --images val/ --reference model.safetensors --json\n"
+      "  viteval --table bench/tables/methods.txt --weights vit.safetensors --calib train/ \\\n"
+      "          --images val/list.txt --seeds 0,1,2 -o methods.json > methods.md\n";
+  return vitrun::run_program(options, examples, argc, argv, vitrun::run);
+}

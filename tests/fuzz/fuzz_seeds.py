@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""Writes small seeds for the fuzz targets: a folder a target, and dictionaries of JSON's keys.
+
+Usage: fuzz_seeds.py GOLDEN_DIR CORPUS_DIR
+"""
+import json
+import pathlib
+import random
+import re
+import struct
+import sys
+import zlib
+
+golden, corpus = map(pathlib.Path, sys.argv[1:])
+
+
+def write(target, name, data):
+    folder = corpus / target
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"seed-{name}").write_bytes(data)
+
+
+def qbin():
+    """As runtime/files/qbin.h specifies: a key of each type, a float tensor and one of packed codes."""
+    name = lambda s: struct.pack("<H", len(s)) + s
+    text = lambda s: struct.pack("<I", len(s)) + s
+    keys = [name(b"i") + b"\x01" + struct.pack("<q", 7), name(b"f") + b"\x02" + struct.pack("<d", 0.5),
+            name(b"s") + b"\x03" + text(b"text"), name(b"ii") + b"\x04" + struct.pack("<Iqq", 2, 1, -1),
+            name(b"ff") + b"\x05" + struct.pack("<Id", 1, 1.5), name(b"ss") + b"\x06" + struct.pack("<I", 1) + text(b"x")]
+    metadata = b"".join(keys)
+    floats, packed = struct.pack("<3f", 1, 2, 3), bytes(range(256))
+    table = lambda start: (
+        name(b"a") + struct.pack("<4BIQQq", 1, 0, 1, 0, zlib.crc32(floats), start, 12, 3) +
+        name(b"b") + struct.pack("<4BIQQqq", 7, 4, 2, 0, zlib.crc32(packed), start + 64, 256, 16, 32))
+    size = (64 + len(metadata) + len(table(0)) + 63) // 64 * 64
+    head = bytearray(struct.pack("<8sHHIQQQII16x", b"\x89QBN\r\n\x1a\n", 1, 0, 0, size + 320, size, 64 + len(metadata),
+                                 len(keys), 2) + metadata + table(size))
+    head = head.ljust(size, b"\0")
+    head[12:16] = struct.pack("<I", zlib.crc32(head))
+    write("qbin", "small", bytes(head) + floats.ljust(64, b"\0") + packed)
+
+
+def safetensors():
+    def pack(header, data):
+        text = json.dumps(header).encode()
+        return struct.pack("<Q", len(text)) + text + data
+    tensors = {"__metadata__": {"format": "pt"}}
+    data = b""
+    for name, dtype, item in [("a", "F32", b"\0\0\x80\x3f"), ("b", "F16", b"\0\x3c"), ("c", "BF16", b"\x80\x3f"), ("d", "I64", bytes(8))]:
+        tensors[name] = {"dtype": dtype, "shape": [2, 1], "data_offsets": [len(data), len(data) + 2 * len(item)]}
+        data += 2 * item
+    write("safetensors", "types", pack(tensors, data))
+    write("safetensors", "one", pack({"a": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]}}, bytes(4)))
+
+
+def npy():
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }"
+    for version in (1, 2, 3):
+        length = struct.pack("<H" if version == 1 else "<I", len(header))
+        write("npy", version, b"\x93NUMPY" + bytes([version, 0]) + length + header + bytes(24))
+
+
+def config():
+    words = {"F32", "F16", "BF16", "dtype", "shape", "data_offsets", "__metadata__"}
+    for path in sorted(golden.glob("models/**/*.json")):
+        if path.stat().st_size < 4000:
+            write("config", path.stem, path.read_bytes())
+            words |= set(re.findall(r'"(\w+)"', path.read_text()))
+    dictionary = "".join(f'"\\"{word}\\""\n' for word in sorted(words))
+    (corpus / "config.dict").write_text(dictionary)
+    (corpus / "safetensors.dict").write_text(dictionary)
+
+
+def images():
+    for path in sorted(golden.glob("image/**/*")):
+        if path.suffix in (".png", ".jpg", ".bmp", ".gif") and path.stat().st_size < 6000:
+            write("image", path.name, path.read_bytes())
+
+
+def lists():
+    write("list", "lines", b"dev/null 3\n\netc/hostname\netc/passwd \t12\r\n")
+
+
+def programs():
+    """Choices for the targets that draw all they do from bytes."""
+    draw = random.Random(1)
+    for target, size in (("capi", 160), ("kernels", 24), ("preprocess", 32)):
+        for i in range(64):
+            write(target, i, draw.randbytes(size))
+
+
+for seeds in (qbin, safetensors, npy, config, images, lists, programs):
+    seeds()

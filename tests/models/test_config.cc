@@ -1,0 +1,433 @@
+#include "models/checkpoints/config.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <fstream>
+#include <functional>
+#include <limits>
+#include <string>
+
+#include "models/base/error.h"
+#include "models/checkpoints/names.h"
+#include "models/graph/graph.h"
+
+using namespace vitrun;
+
+namespace {
+
+ShapeMap shapes_of(const ModelConfig& config) {
+  ShapeMap shapes;
+  for (const Param& p : build_graph(config).params) shapes[p.name] = p.dims;
+  return shapes;
+}
+
+ShapeMap shapes_of(const std::string& arch) {
+  return shapes_of(config_from_arch(arch));
+}
+
+std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+    return "";
+  } catch (const Error& e) {
+    return e.what();
+  }
+}
+
+#define CHECK_ERROR(expression, text)                                 \
+  do {                                                                \
+    const std::string thrown = error_of([&] { (void)(expression); }); \
+    CAPTURE(thrown);                                                  \
+    CHECK(thrown.find(text) != std::string::npos);                    \
+  } while (0)
+
+bool same_sizes(const ModelConfig& a, const ModelConfig& b) {
+  return a.image_height == b.image_height && a.image_width == b.image_width && a.patch == b.patch &&
+         a.num_classes == b.num_classes && a.embed_dim == b.embed_dim &&
+         a.mlp_hidden == b.mlp_hidden && a.depths == b.depths && a.heads == b.heads &&
+         a.class_token == b.class_token && a.distilled == b.distilled &&
+         a.pos_embed_has_prefix == b.pos_embed_has_prefix && a.layer_scale == b.layer_scale;
+}
+
+// "{...}" of a transformers ViT with the shapes of vit_tiny_patch16_224, and more keys.
+std::string hf_vit(const std::string& more) {
+  return R"({"model_type":"vit","hidden_size":192,"num_hidden_layers":12,"num_attention_heads":3,)"
+         R"("intermediate_size":768,"image_size":224,"patch_size":16)" +
+         (more.empty() ? "" : "," + more) + "}";
+}
+
+std::string timm_vit(const std::string& more) {
+  return R"({"architecture":"vit_tiny_patch16_224")" + (more.empty() ? "" : "," + more) + "}";
+}
+
+struct Change {
+  const char* message;
+  void (*apply)(ModelConfig&);
+};
+
+const Change kInvalid[] = {
+    {"patch size is 0", [](ModelConfig& c) { c.patch = 0; }},
+    {"image height is 0", [](ModelConfig& c) { c.image_height = 0; }},
+    {"image width is 4096", [](ModelConfig& c) { c.image_width = 4096; }},
+    {"image 224x230 is no multiple", [](ModelConfig& c) { c.image_width = 230; }},
+    {"number of patches is 50176", [](ModelConfig& c) { c.patch = 1; }},
+    {"embed_dim is -192", [](ModelConfig& c) { c.embed_dim = -192; }},
+    {"embed_dim is 8192", [](ModelConfig& c) { c.embed_dim = 8192; }},
+    {"embed_dim 192 is no multiple of the number of heads, 5",
+     [](ModelConfig& c) { c.heads = {5}; }},
+    {"number of heads is 0", [](ModelConfig& c) { c.heads = {0}; }},
+    {"heads of 2 stages but depths of 1",
+     [](ModelConfig& c) {
+       c.heads = {3, 3};
+     }},
+    {"hidden width of the MLP is 20000", [](ModelConfig& c) { c.mlp_hidden = 20000; }},
+    {"extra hidden channels of 3 blocks, the model has 12",
+     [](ModelConfig& c) {
+       c.mlp_extra = {1, 2, 3};
+     }},
+    {"extra hidden channels of an MLP is 300",
+     [](ModelConfig& c) { c.mlp_extra = std::vector<int>(12, 300); }},
+    {"number of stages is 0", [](ModelConfig& c) { c.depths = c.heads = {}; }},
+    {"number of stages is 2",
+     [](ModelConfig& c) {
+       c.depths = {2, 2}, c.heads = {3, 3};
+     }},
+    {"depth is 65", [](ModelConfig& c) { c.depths = {65}; }},
+    {"number of classes is 0", [](ModelConfig& c) { c.num_classes = 0; }},
+    {"number of classes is 100001", [](ModelConfig& c) { c.num_classes = 100001; }},
+    {"norm_eps is 0", [](ModelConfig& c) { c.norm_eps = 0; }},
+    {"norm_eps is nan", [](ModelConfig& c) { c.norm_eps = NAN; }},
+    {"norm_eps is 0.1", [](ModelConfig& c) { c.norm_eps = 0.1f; }},
+    {"std is 0", [](ModelConfig& c) { c.preprocess.std[1] = 0; }},
+    {"mean is inf", [](ModelConfig& c) { c.preprocess.mean[2] = INFINITY; }},
+    {"crop_pct is 1.5", [](ModelConfig& c) { c.preprocess.crop_pct = 1.5f; }},
+    {"crop_pct is nan", [](ModelConfig& c) { c.preprocess.crop_pct = NAN; }},
+    {"2 labels for 1000 classes",
+     [](ModelConfig& c) {
+       c.labels = {"a", "b"};
+     }},
+    {"distillation token without a class token",
+     [](ModelConfig& c) { c.distilled = true, c.class_token = false; }},
+    {"window is 0", [](ModelConfig& c) { c.family = Family::kSwin, c.window = 0; }},
+};
+
+}  // namespace
+
+TEST_CASE("config: validate refuses what cannot be a model") {
+  CHECK(error_of([] { validate(config_from_arch("vit_tiny_patch16_224")); }) == "");
+  for (const Change& change : kInvalid) {
+    ModelConfig c = config_from_arch("vit_tiny_patch16_224");
+    change.apply(c);
+    CHECK_ERROR(validate(c), change.message);
+  }
+}
+
+TEST_CASE("config: architectures have timm's parameters and preprocessing") {
+  std::ifstream file(std::string(VITRUN_TEST_DIR) + "/golden/models/archs.txt");
+  std::string arch;
+  int64_t parameters;
+  int side, count = 0;
+  float crop, mean, std;
+  while (file >> arch >> parameters >> side >> crop >> mean >> std) {
+    CAPTURE(arch);
+    const ModelConfig c = config_from_arch(arch);
+    validate(c);
+    int64_t sum = 0;
+    for (const auto& [name, dims] : shapes_of(c)) sum += element_count(dims);
+    CHECK(sum == parameters);
+    CHECK(c.arch == arch);
+    CHECK(c.image_height == side);
+    CHECK(c.preprocess.crop_pct == crop);
+    CHECK(c.preprocess.mean[0] == mean);
+    CHECK(c.preprocess.std[0] == std);
+    count++;
+  }
+  CHECK(count == 36);
+}
+
+TEST_CASE("config: --arch") {
+  CHECK(config_from_arch("deit_small_patch16_224.fb_in1k").arch == "deit_small_patch16_224");
+  CHECK_ERROR(config_from_arch("vit_huge"), "unknown architecture 'vit_huge'; known: vit_tiny");
+  CHECK_ERROR(config_from_arch(""), "unknown architecture ''");
+
+  // A fine-tuned file: other classes, another image size.
+  ModelConfig tuned = config_from_arch("deit_tiny_patch16_224");
+  tuned.num_classes = 7;
+  tuned.image_height = tuned.image_width = 96;
+  const ModelConfig c = config_from_arch("deit_tiny_patch16_224", shapes_of(tuned), "f");
+  CHECK(same_sizes(c, tuned));
+  CHECK_ERROR(config_from_arch("deit_small_patch16_224", shapes_of(tuned), "f"),
+              "f: the configuration says embed_dim 384, the weights 192");
+  CHECK_ERROR(config_from_arch("swin_tiny_patch4_window7_224", shapes_of(tuned), "f"),
+              "says Swin, the tensor names say ViT");
+  CHECK_ERROR(config_from_arch("swin_tiny_patch4_window7_224",
+                               shapes_of("swin_small_patch4_window7_224"), "f"),
+              "f: the configuration says depths [2, 2, 6, 2], the weights [2, 2, 18, 2]");
+}
+
+TEST_CASE("config: shapes alone give back every architecture") {
+  for (const std::string& arch : known_archs()) {
+    CAPTURE(arch);
+    const ModelConfig expected = config_from_arch(arch);
+    const ModelConfig c = config_from_shapes(shapes_of(expected), "f");
+    CHECK(same_sizes(c, expected));
+    CHECK(c.norm_eps == expected.norm_eps);
+    if (c.family == Family::kSwin) CHECK(c.window == expected.window);
+  }
+}
+
+TEST_CASE("config: what shapes cannot tell is an error") {
+  ModelConfig c = config_from_arch("vit_tiny_patch16_224");
+  c.image_width = 256;
+  CHECK_ERROR(config_from_shapes(shapes_of(c), "f"), "image size must come from config.json");
+  c = config_from_arch("vit_tiny_patch16_224");
+  c.embed_dim = 96;
+  CHECK_ERROR(config_from_shapes(shapes_of(c), "f"), "do not tell the number of heads");
+  c = config_from_arch("swin_tiny_patch4_window7_224");
+  c.image_height = c.image_width = 96;  // maps 24, 12, 6, 3: the window shrinks
+  CHECK_ERROR(config_from_shapes(shapes_of(c), "f"), "do not tell the image size");
+  CHECK_ERROR(config_from_shapes({}, "f"), "f: no tensor 'patch_embed.proj.weight'");
+  ShapeMap shapes = shapes_of("vit_tiny_patch16_224");
+  shapes["patch_embed.proj.weight"] = {192, 1, 16, 16};
+  CHECK_ERROR(config_from_shapes(shapes, "f"), "has 1 input channels, expected 3");
+  shapes["patch_embed.proj.weight"] = {192, 768};
+  CHECK_ERROR(config_from_shapes(shapes, "f"), "has shape [192, 768], expected 4 sides");
+  shapes["patch_embed.proj.weight"] = {192, 3, int64_t{1} << 40, 16};
+  CHECK_ERROR(config_from_shapes(shapes, "f"), "of a sensible size");
+}
+
+TEST_CASE("config: timm's config.json") {
+  const ShapeMap shapes = shapes_of("vit_tiny_patch16_224");
+  ModelConfig c = config_from_json(
+      timm_vit(R"("num_classes":1000,"global_pool":"token","pretrained_cfg":{"input_size":)"
+               R"([3,224,224],"crop_pct":0.8,"interpolation":"bilinear","crop_mode":"squash",)"
+               R"("mean":[0.1,0.2,0.3],"std":[0.4,0.5,0.6],"pool_size":null})"),
+      shapes, "f");
+  CHECK(same_sizes(c, config_from_arch("vit_tiny_patch16_224")));
+  CHECK(c.preprocess.squash);
+  CHECK(c.preprocess.resize == PreprocessConfig::Resize::kBilinear);
+  CHECK(c.preprocess.mean[1] == 0.2f);
+  CHECK(c.preprocess.std[2] == 0.6f);
+  CHECK(c.preprocess.crop_pct == 0.8f);
+
+  ModelConfig small = config_from_arch("vit_tiny_patch16_224");
+  small.num_classes = 2;
+  c = config_from_json(timm_vit(R"("label_names":["n01","n02"],"label_descriptions":)"
+                                R"({"n01":"cat"})"),
+                       shapes_of(small), "f");
+  CHECK(c.labels == std::vector<std::string>{"cat", "n02"});
+  CHECK(c.preprocess.mean[0] == 0.5f);
+
+  // Maps 24, 12, 6 and 3 with the nominal window 7.
+  ModelConfig swin = config_from_arch("swin_tiny_patch4_window7_224");
+  swin.image_height = swin.image_width = 96;
+  c = config_from_json(R"({"architecture":"swin_custom","model_args":{"img_size":96,)"
+                       R"("window_size":[7,7,7,7]}})",
+                       shapes_of(swin), "f");
+  CHECK(c.window == 7);
+  CHECK(c.arch == "swin_custom");
+  CHECK(c.heads == std::vector<int>{3, 6, 12, 24});
+}
+
+TEST_CASE("config: bad timm config.json") {
+  const ShapeMap shapes = shapes_of("vit_tiny_patch16_224");
+  const std::pair<std::string, const char*> bad[] = {
+      {"", "not valid JSON"},
+      {"[1]", "f: expected a JSON object"},
+      {"{}", "neither 'architecture'"},
+      {R"({"architecture":"resnet50"})", "architecture 'resnet50' is not supported"},
+      {R"({"architecture":7})", "'architecture' is 7, expected a string"},
+      {R"({"architecture":"deit_small_patch16_224"})", "says embed_dim 384, the weights 192"},
+      {timm_vit(R"("num_classes":10)"), "says number of classes 10, the weights 1000"},
+      {timm_vit(R"("num_classes":"10")"), R"('num_classes' is "10", expected a positive integer)"},
+      {timm_vit(R"("num_classes":-1)"), "'num_classes' is -1, expected a positive integer"},
+      {timm_vit(R"("num_classes":1000,"num_classes":1000)"), "'num_classes' appears twice"},
+      {timm_vit(R"("global_pool":"avg")"), R"('global_pool' is "avg", expected "token")"},
+      {timm_vit(R"("model_args":{"patch_size":32})"), "says patch size 32, the weights 16"},
+      {timm_vit(R"("model_args":{"depth":6})"), "says depth [6], the weights [12]"},
+      {timm_vit(R"("model_args":{"num_heads":5})"), "no multiple of the number of heads, 5"},
+      {timm_vit(R"("model_args":{"act_layer":"quick_gelu"})"), R"(expected "gelu")"},
+      {timm_vit(R"("model_args":{"swiglu":true})"), "model_args: 'swiglu' is not supported"},
+      {timm_vit(R"("model_args":{"qkv_bias":false})"), "'qkv_bias' is false, but the weights"},
+      {timm_vit(R"("model_args":{"init_values":1e-5})"), "'init_values' is 1e-05, but the w"},
+      {timm_vit(R"("pretrained_cfg":{"input_size":[3,384,384]})"),
+       "384x384, which is 576 patches and 1 tokens; pos_embed in the weights has 197"},
+      {timm_vit(R"("pretrained_cfg":{"input_size":[1,224,224]})"), "expected [3, height, width]"},
+      {timm_vit(R"("pretrained_cfg":{"mean":[0.5,0.5]})"), "expected three numbers"},
+      {timm_vit(R"("pretrained_cfg":{"std":[0.5,0,0.5]})"), "f: configuration: std is 0"},
+      {timm_vit(R"("pretrained_cfg":{"crop_pct":0})"), "'crop_pct' is 0"},
+      {timm_vit(R"("pretrained_cfg":{"interpolation":"lanczos"})"), R"("bicubic" or)"},
+      {timm_vit(R"("pretrained_cfg":{"crop_mode":"border"})"), R"("center" or)"},
+      {timm_vit(R"("label_names":["a"])"), "1 labels for 1000 classes"},
+      {timm_vit(R"("label_names":[1])"), "expected a list of strings"},
+  };
+  for (const auto& [text, message] : bad) CHECK_ERROR(config_from_json(text, shapes, "f"), message);
+}
+
+TEST_CASE("config: transformers' config.json") {
+  const ShapeMap vit = shapes_of("vit_tiny_patch16_224");
+  ModelConfig c = config_from_json(hf_vit(R"("hidden_act":"gelu","qkv_bias":true)"), vit, "f");
+  CHECK(same_sizes(c, config_from_arch("vit_tiny_patch16_224")));
+  CHECK(c.norm_eps == 1e-12f);
+  CHECK(c.preprocess.squash);
+  CHECK(c.preprocess.crop_pct == 1);
+  CHECK(c.preprocess.mean[0] == 0.5f);
+  CHECK(c.preprocess.resize == PreprocessConfig::Resize::kBilinear);
+
+  c = config_from_json(R"({"model_type":"deit","layer_norm_eps":1e-6})",
+                       shapes_of("deit_small_distilled_patch16_224"), "f");
+  CHECK(c.distilled);
+  CHECK(c.heads == std::vector<int>{6});
+  CHECK(std::floor(224 / double{c.preprocess.crop_pct}) == 256);
+  CHECK(c.preprocess.mean[0] == 0.485f);
+  CHECK(c.norm_eps == 1e-6f);
+
+  c = config_from_json(R"({"model_type":"swin","image_size":224,"window_size":7,"mlp_ratio":4.0,)"
+                       R"("embed_dim":96,"depths":[2,2,6,2],"num_heads":[3,6,12,24]})",
+                       shapes_of("swin_tiny_patch4_window7_224"), "f");
+  CHECK(c.norm_eps == 1e-5f);
+  CHECK(c.preprocess.resize == PreprocessConfig::Resize::kBicubic);
+
+  ModelConfig small = config_from_arch("vit_tiny_patch16_224");
+  small.num_classes = 2;
+  c = config_from_json(hf_vit(R"("id2label":{"1":"dog","0":"cat"})"), shapes_of(small), "f");
+  CHECK(c.labels == std::vector<std::string>{"cat", "dog"});
+  c = config_from_json(hf_vit(R"("id2label":{"0":"LABEL_0","1":"LABEL_1"})"), shapes_of(small),
+                       "f");
+  CHECK(c.labels.empty());
+}
+
+TEST_CASE("config: bad transformers config.json") {
+  const ShapeMap vit = shapes_of("vit_tiny_patch16_224");
+  const std::pair<std::string, const char*> bad[] = {
+      {R"({"model_type":"beit"})", R"('model_type' is "beit", expected "vit")"},
+      {R"({"model_type":"swin"})", "says Swin, the tensor names say ViT"},
+      {hf_vit(R"("hidden_act":"relu")"), R"('hidden_act' is "relu", expected "gelu")"},
+      {hf_vit(R"("num_channels":1)"), "'num_channels' is 1, expected 3"},
+      {hf_vit(R"("qkv_bias":false)"), "'qkv_bias' is false, but the weights say otherwise"},
+      {hf_vit(R"("layer_norm_eps":0)"), "norm_eps is 0"},
+      {hf_vit(R"("layer_norm_eps":"x")"), "expected a number"},
+      {hf_vit(R"("id2label":{"0":"a"})"), "says number of classes 1, the weights 1000"},
+      {hf_vit(R"("id2label":{"1":"a"})"), R"(expected a string for each class from "0" on)"},
+      {R"({"model_type":"vit","hidden_size":384})", "says embed_dim 384, the weights 192"},
+      {R"({"model_type":"vit","hidden_size":1.5})", "expected a positive integer"},
+      {R"({"model_type":"vit","image_size":[224,224,3]})", "expected one or two integers"},
+      {R"({"model_type":"vit","image_size":240})", "pos_embed in the weights has 197 rows"},
+      {R"({"model_type":"vit","patch_size":[16,8]})", "expected a square"},
+      {R"({"model_type":"vit","num_hidden_layers":11})", "says depth [11], the weights [12]"},
+      {R"({"model_type":"vit","intermediate_size":1})", "says MLP width 1, the weights 768"},
+  };
+  for (const auto& [text, message] : bad) CHECK_ERROR(config_from_json(text, vit, "f"), message);
+  CHECK_ERROR(config_from_json(R"({"model_type":"swin","image_size":224,"window_size":8})",
+                               shapes_of("swin_tiny_patch4_window7_224"), "f"),
+              "says window 8 on an image of 224x224, so 225 rows");
+}
+
+TEST_CASE("config: transformers' preprocessor_config.json") {
+  ModelConfig c = config_from_arch("deit_tiny_patch16_224");
+  apply_preprocessor_json(
+      R"({"do_resize":true,"size":{"shortest_edge":256},"do_center_crop":true,"crop_size":)"
+      R"({"height":224,"width":224},"resample":2,"image_mean":[0.1,0.2,0.3],)"
+      R"("image_std":[0.5,0.6,0.7],"rescale_factor":0.00392156862745098})",
+      c, "f");
+  CHECK(c.preprocess.crop_pct == 0.875f);
+  CHECK_FALSE(c.preprocess.squash);
+  CHECK(c.preprocess.resize == PreprocessConfig::Resize::kBilinear);
+  CHECK(c.preprocess.mean[2] == 0.3f);
+  apply_preprocessor_json(R"({"size":224,"resample":3})", c, "f");
+  CHECK(c.preprocess.crop_pct == 1);
+  CHECK(c.preprocess.squash);
+
+  // 224 / 255 is no float: the one above it would resize to 254.
+  apply_preprocessor_json(R"({"size":255,"do_center_crop":true,"crop_size":224})", c, "f");
+  CHECK(std::floor(224 / double{c.preprocess.crop_pct}) == 255);
+
+  const std::pair<const char*, const char*> bad[] = {
+      {R"({"size":384})", "makes images of 384x384, the model takes 224x224"},
+      {R"({"size":{"height":224}})", "f: size: no 'width'"},
+      {R"({"resample":1})", "'resample' is 1, expected 2 (bilinear) or 3 (bicubic)"},
+      {R"({"do_normalize":false})", "'do_normalize' is false, expected true"},
+      {R"({"rescale_factor":1})", "expected 1/255"},
+      {R"({"image_std":[1,1,0]})", "f: configuration: std is 0"},
+      {R"({"size":[256,300],"do_center_crop":true,"crop_size":224})", "aspect ratio"},
+      {R"({"size":100,"do_center_crop":true,"crop_size":224})", "at most 1 of the image"},
+  };
+  for (const auto& [text, message] : bad)
+    CHECK_ERROR(apply_preprocessor_json(text, c, "f"), message);
+}
+
+// --- names ------------------------------------------------------------------------------------
+
+TEST_CASE("names: timm, wrapped or not, maps to itself") {
+  for (const std::string prefix : {"", "module.", "model.", "module.model."}) {
+    std::vector<std::string> names;
+    for (const auto& [name, dims] : shapes_of("deit3_small_patch16_224"))
+      names.push_back(prefix + name);
+    const NameMap map = timm_names(names, "f");
+    CHECK(map.size() == names.size());
+    CHECK(map.at("blocks.11.ls2.gamma") == std::vector{prefix + "blocks.11.ls2.gamma"});
+  }
+}
+
+TEST_CASE("names: query, key and value are joined in this order") {
+  const std::string block = "vit.encoder.layer.0.";
+  std::vector<std::string> names = {
+      "classifier.weight", "vit.pooler.dense.weight", "vit.embeddings.position_embeddings",
+      block + "output.dense.bias", block + "attention.output.dense.bias"};
+  for (const std::string part : {"value", "query", "key"})
+    names.push_back(block + "attention.attention." + part + ".weight");
+  const NameMap map = timm_names(names, "f");
+  CHECK(map.at("blocks.0.attn.qkv.weight") ==
+        std::vector<std::string>{block + "attention.attention.query.weight",
+                                 block + "attention.attention.key.weight",
+                                 block + "attention.attention.value.weight"});
+  CHECK(map.at("blocks.0.mlp.fc2.bias").front() == block + "output.dense.bias");
+  CHECK(map.at("blocks.0.attn.proj.bias").front() == block + "attention.output.dense.bias");
+  CHECK(map.at("pos_embed").front() == "vit.embeddings.position_embeddings");
+  CHECK(map.size() == 5);  // no pooler
+  names.pop_back();
+  CHECK_ERROR(timm_names(names, "f"), "'blocks.0.attn.qkv.weight' needs query, key and value");
+}
+
+TEST_CASE("names: where Swin downsamples") {
+  const std::string norm = "layers.0.blocks.0.norm1.weight";
+  NameMap map =
+      timm_names({norm, "head.weight", "layers.0.downsample.reduction.weight",
+                  "layers.0.blocks.0.attn.relative_position_index", "layers.0.blocks.1.attn_mask"},
+                 "f");
+  CHECK(map.at("layers.1.downsample.reduction.weight").front() ==
+        "layers.0.downsample.reduction.weight");
+  CHECK(map.at("head.fc.weight").front() == "head.weight");
+  CHECK(map.size() == 3);
+  map = timm_names({norm, "head.fc.weight", "layers.1.downsample.reduction.weight"}, "f");
+  CHECK(map.contains("layers.1.downsample.reduction.weight"));
+  map = timm_names({"swin.encoder.layers.0.blocks.0.layernorm_before.weight", "classifier.weight",
+                    "swin.encoder.layers.2.downsample.norm.bias"},
+                   "f");
+  CHECK(map.contains("layers.3.downsample.norm.bias"));
+  CHECK(map.contains(norm));
+}
+
+TEST_CASE("names: what is not supported says why") {
+  const std::pair<std::vector<std::string>, const char*> bad[] = {
+      {{"head.weight", "reg_token"}, "f: not supported: register tokens (tensors 'reg_token')"},
+      {{"head.weight", "norm_pre.weight"}, "a norm before the blocks (CLIP)"},
+      {{"head.weight", "fc_norm.bias"}, "mean pooling"},
+      {{"head.weight", "blocks.0.attn.q_norm.weight"}, "normalised queries"},
+      {{"layers.0.blocks.0.attn.logit_scale", "head.weight"}, "Swin V2"},
+      {{"conv1.weight", "layer1.0.bn1.weight"}, "no ViT, DeiT or Swin: 'conv1.weight', 'layer1"},
+      {{"a", "b", "c", "d", "e", "f"}, "'a', 'b', 'c', 'd' and 2 more"},
+      {{"blocks.01.norm1.weight"}, "'blocks.01.norm1.weight'"},
+      {{"blocks.99999999999.norm1.weight"}, "no ViT, DeiT or Swin"},
+      {{"blocks.0.norm1.gamma"}, "no ViT, DeiT or Swin"},
+      {{"head.weight", "model.head.weight"}, "are both head.weight"},
+      {{"cls_token", "pos_embed"}, "this is a base model without a head (no 'head.weight')"},
+      {{"embeddings.cls_token"}, "this is a base model"},
+      {{"layers.0.blocks.0.norm1.weight"}, "no 'head.fc.weight'"},
+      {{}, "no classifier"},
+      {{"deit.embeddings.distillation_token", "classifier.weight"},
+       "a distillation token without a head of its own"},
+  };
+  for (const auto& [names, message] : bad) CHECK_ERROR(timm_names(names, "f"), message);
+}

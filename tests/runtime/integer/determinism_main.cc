@@ -1,0 +1,76 @@
+// Prints a hash of the logits of each model, the same for every ISA of this machine, 1 to 3 threads
+// and batches of 1 and 2; fails where two differ. Needs the inference library only, so that it runs
+// wherever that is built for; tests/checks/check_determinism compares machines.
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "kernels/registry.h"
+#include "models/base/error.h"
+#include "runtime/integer/engine.h"
+
+namespace vitrun {
+namespace {
+
+constexpr int kImages = 2;
+
+std::vector<float> images_for(const ModelConfig& c) {
+  std::vector<float> x(size_t{kImages} * 3 * static_cast<size_t>(c.image_height * c.image_width));
+  for (size_t i = 0; i < x.size(); i++) x[i] = static_cast<float>(i * 7919 % 2001) / 1000 - 1;
+  return x;
+}
+
+std::vector<float> logits_of(const QuantModel& model, const EngineOptions& options) {
+  Engine engine(model, options);
+  const std::vector<float> x = images_for(model.config());
+  const size_t classes = static_cast<size_t>(model.config().num_classes);
+  std::vector<float> logits(kImages * classes);
+  const size_t batch = static_cast<size_t>(options.max_batch), size = x.size() / kImages;
+  for (size_t i = 0; i < kImages; i += batch)
+    engine.run(x.data() + i * size, options.max_batch, logits.data() + i * classes);
+  return logits;
+}
+
+// FNV-1a over the bytes.
+uint64_t hash_of(const std::vector<float>& values) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (float v : values) {
+    uint32_t bits;
+    std::memcpy(&bits, &v, sizeof bits);
+    for (int shift = 0; shift < 32; shift += 8)
+      hash = (hash ^ (bits >> shift & 255)) * 0x100000001b3;
+  }
+  return hash;
+}
+
+void check_model(const char* path) {
+  const QuantModel model(QbinFile::open(path));
+  const uint64_t hash = hash_of(logits_of(model, {.kernels = find_kernels("scalar")}));
+  std::string isas;
+  for (const Kernels* k : compiled_kernels()) {
+    if (!is_supported(*k)) continue;
+    isas += cat(" ", k->name);
+    for (int threads : {1, 2, 3})
+      for (int batch : {1, 2})
+        if (hash_of(logits_of(model, {.threads = threads, .max_batch = batch, .kernels = k})) !=
+            hash)
+          fail(path, ": other logits with ", k->name, ", ", threads, " threads, batch ", batch);
+  }
+  const char* name = std::strrchr(path, '/');
+  std::printf("%s %016llx%s\n", name ? name + 1 : path, static_cast<unsigned long long>(hash),
+              isas.c_str());
+}
+
+}  // namespace
+}  // namespace vitrun
+
+int main(int argc, char** argv) {
+  try {
+    for (int i = 1; i < argc; i++) vitrun::check_model(argv[i]);
+    return argc > 1 ? 0 : 2;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "vitrun_hash: %s\n", e.what());
+    return 1;
+  }
+}

@@ -1,0 +1,76 @@
+// The thread pool, the barrier and the split of the work.
+#include <doctest/doctest.h>
+
+#include "models/base/error.h"
+#include "runtime/threads.h"
+
+namespace vitrun {
+namespace {
+
+TEST_CASE("every thread runs every task once") {
+  for (int threads : {1, 2, 3, 8}) {
+    ThreadPool pool(threads);
+    std::vector<int> runs(static_cast<size_t>(threads));
+    for (int i = 0; i < 1000;
+         i++)  // also through the workers' sleep: the first ones find them spinning
+      pool.run([&](int thread) { runs[static_cast<size_t>(thread)]++; });
+    for (int r : runs) CHECK(r == 1000);
+  }
+}
+
+TEST_CASE("a task's writes are seen by the caller and by the next task") {
+  ThreadPool pool(3);
+  std::vector<int> a(300), b(300);
+  for (int round = 0; round < 200; round++) {
+    pool.run([&](int t) {
+      const Range r = share(300, t, 3);
+      for (int64_t i = r.begin; i < r.end; i++) a[static_cast<size_t>(i)] = round;
+    });
+    pool.run([&](int t) {
+      const Range r = share(300, t, 3);
+      for (int64_t i = r.begin; i < r.end; i++)
+        b[static_cast<size_t>(i)] = a[static_cast<size_t>(299 - i)];
+    });
+    for (int x : b) REQUIRE(x == round);
+  }
+}
+
+TEST_CASE("nobody passes the barrier before all have reached it") {
+  constexpr int kThreads = 4;
+  ThreadPool pool(kThreads);
+  Barrier barrier(kThreads);
+  std::atomic<int> arrived{0};
+  std::atomic<bool> early{false};
+  pool.run([&](int) {
+    for (int round = 1; round <= 500; round++) {
+      arrived.fetch_add(1);
+      barrier.wait();
+      if (arrived.load() < round * kThreads) early = true;
+      barrier.wait();
+    }
+  });
+  CHECK(!early);
+  CHECK(arrived == 500 * kThreads);
+}
+
+TEST_CASE("shares are contiguous, whole and in multiples of the grain") {
+  for (int64_t count : {0, 1, 5, 16, 197, 1000})
+    for (int threads : {1, 2, 3, 7})
+      for (int64_t grain : {1, 4, 16}) {
+        int64_t next = 0;
+        for (int t = 0; t < threads; t++) {
+          const Range r = share(count, t, threads, grain);
+          CHECK(r.begin == next);
+          CHECK((r.begin % grain == 0 || r.begin == count));
+          next = r.end;
+        }
+        CHECK(next == count);
+      }
+}
+
+TEST_CASE("a pool without threads is refused") {
+  CHECK_THROWS_AS(ThreadPool(0), Error);
+}
+
+}  // namespace
+}  // namespace vitrun

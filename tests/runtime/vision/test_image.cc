@@ -1,0 +1,185 @@
+// Decoding against Pillow (golden/make_image.py), and files that are no images, each with its own
+// message.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "models/base/error.h"
+#include "runtime/files/crc32.h"
+#include "runtime/vision/image.h"
+
+using namespace vitrun;
+
+namespace {
+
+using Buffer = std::vector<uint8_t>;
+
+const std::string kFolder = std::string(VITRUN_TEST_DIR) + "/golden/image/";
+
+Buffer read_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  REQUIRE(file.good());
+  return Buffer(std::istreambuf_iterator<char>(file), {});
+}
+
+Buffer sample(const std::string& name) {
+  return read_file(kFolder + "decode/" + name);
+}
+
+Buffer first(Buffer bytes, size_t count) {
+  bytes.resize(count);
+  return bytes;
+}
+
+Buffer without_last(Buffer bytes, size_t count) {
+  bytes.resize(bytes.size() - count);
+  return bytes;
+}
+
+Buffer with_byte(Buffer bytes, size_t at, uint8_t value) {
+  bytes.at(at) = value;
+  return bytes;
+}
+
+Buffer text(const std::string& content) {
+  return Buffer(content.begin(), content.end());
+}
+
+// A PNG whose header claims other dimensions, with the checksum that fits.
+Buffer resized_png(uint32_t width, uint32_t height) {
+  Buffer png = sample("rgb.png");
+  for (size_t i = 0; i < 4; i++) {
+    png[16 + i] = static_cast<uint8_t>(width >> (24 - 8 * i));
+    png[20 + i] = static_cast<uint8_t>(height >> (24 - 8 * i));
+  }
+  const uint32_t crc = crc32(std::span(png).subspan(12, 17));
+  for (size_t i = 0; i < 4; i++) png[29 + i] = static_cast<uint8_t>(crc >> (24 - 8 * i));
+  return png;
+}
+
+// A JPEG whose first Huffman table counts more codes than fit.
+Buffer bad_huffman() {
+  Buffer jpeg = sample("baseline.jpg");
+  const uint8_t marker[] = {0xFF, 0xC4};
+  const auto at = std::search(jpeg.begin(), jpeg.end(), marker, marker + 2);
+  REQUIRE(at != jpeg.end());
+  std::fill_n(at + 5, 16, uint8_t{200});
+  return jpeg;
+}
+
+// A CMYK JPEG without the marker that says so.
+Buffer unmarked_cmyk() {
+  Buffer jpeg = sample("cmyk.jpg");
+  const std::string name = "Adobe";
+  const auto at = std::search(jpeg.begin(), jpeg.end(), name.begin(), name.end());
+  REQUIRE(at != jpeg.end());
+  *at = 'X';
+  return jpeg;
+}
+
+std::string refusal(const Buffer& bytes) {
+  try {
+    decode_image(bytes, "f");
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+std::string refusal_of_path(const std::string& path) {
+  try {
+    load_image(path);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+}  // namespace
+
+TEST_CASE("images decode to Pillow's pixels") {
+  std::ifstream list(kFolder + "decode.txt");
+  std::string name;
+  int width, height, tolerance, files = 0;
+  while (list >> name >> width >> height >> tolerance) {
+    CAPTURE(name);
+    const Image image = load_image(kFolder + "decode/" + name);
+    CHECK(image.width == width);
+    CHECK(image.height == height);
+    const Buffer expected = sample(name + ".rgb");
+    REQUIRE(image.rgb.size() == expected.size());
+    int worst = 0;
+    for (size_t i = 0; i < expected.size(); i++) {
+      worst = std::max(worst, std::abs(image.rgb[i] - expected[i]));
+    }
+    CHECK(worst <= tolerance);
+    files++;
+  }
+  CHECK(files == 19);
+}
+
+TEST_CASE("bytes after the end of a JPEG are ignored") {
+  Buffer bytes = sample("baseline.jpg");
+  bytes.insert(bytes.end(), 100, 0xFF);
+  CHECK(decode_image(bytes, "f").rgb == decode_image(sample("baseline.jpg"), "f").rgb);
+}
+
+TEST_CASE("what is not a whole image is refused with its reason") {
+  struct Case {
+    Buffer bytes;
+    std::string message;
+  };
+  const Buffer png = sample("rgb.png"), jpeg = sample("baseline.jpg"), bmp = sample("rgb.bmp"),
+               gif = sample("palette.gif");
+  const std::string unknown = "f: expected a JPEG, PNG, BMP or GIF image, found a file that starts";
+  const std::string limits = "f: expected sides of 1 to 32768 and at most 134217728 pixels, found ";
+  const Case cases[] = {
+      {{}, "f: expected an image, found an empty file"},
+      {text("hello"), unknown + " with 68 65 6c 6c 6f"},
+      {Buffer(20), unknown + " with 00 00 00 00 00 00 00 00"},
+      {with_byte(png, 1, 'p'), unknown + " with 89 70 4e 47 0d 0a 1a 0a"},
+      {text("\xFF\xD8"), unknown + " with ff d8"},
+      {without_last(jpeg, 1), "f: truncated JPEG file: no end-of-image marker"},
+      {without_last(jpeg, 200), "f: truncated JPEG file: no end-of-image marker"},
+      {first(jpeg, 10), "f: truncated JPEG file: a segment ends after the file"},
+      {first(jpeg, 5), "f: truncated JPEG file: a segment has no length"},
+      {text("\xFF\xD8\xFF\xD9"), "f: damaged or unsupported image header"},
+      {bad_huffman(), "f: damaged JPEG Huffman table"},
+      {resized_png(0xFFFFFFFF, 0xFFFFFFFF), limits + "4294967295x4294967295"},
+      {unmarked_cmyk(),
+       "f: JPEG with four components: expected an Adobe marker that says which colours they are, "
+       "found none"},
+      {first(png, 8), "f: truncated PNG file: no IEND chunk"},
+      {without_last(png, 12), "f: truncated PNG file: no IEND chunk"},
+      {first(png, 100), "f: truncated PNG file: a chunk ends after the file"},
+      {resized_png(0, 13), limits + "0x13"},
+      {resized_png(40000, 13), limits + "40000x13"},
+      {resized_png(32768, 32767), limits + "32768x32767"},
+      {resized_png(20, 13), "f: damaged or unsupported image: not enough pixels"},
+      {first(bmp, 20), "f: damaged or unsupported image header"},
+      {without_last(bmp, 1), "f: truncated BMP file: the pixels end after the file"},
+      {first(gif, 12), "f: truncated GIF file: the first frame ends after the file"},
+      {without_last(gif, 10), "f: truncated GIF file: the first frame ends after the file"},
+      {with_byte(gif, 13 + 48, 0x3B), "f: GIF file without a frame"},
+  };
+  for (const Case& c : cases) CHECK(refusal(c.bytes) == c.message);
+}
+
+TEST_CASE("a flipped bit in a PNG is found by its checksum") {
+  const Buffer png = sample("rgb.png");
+  const std::string message = refusal(with_byte(png, 60, png[60] ^ 1));
+  CHECK(message.starts_with("f: PNG chunk at byte 33: expected checksum "));
+}
+
+TEST_CASE("paths that are no readable files are refused") {
+  CHECK(refusal_of_path(kFolder) == kFolder + ": expected a regular file, found a directory");
+  CHECK(refusal_of_path(kFolder + "none.png") ==
+        kFolder + "none.png: cannot open: No such file or directory");
+  CHECK(refusal_of_path("/dev/null") ==
+        "/dev/null: expected a regular file, found a pipe or device");
+}
