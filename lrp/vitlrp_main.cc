@@ -82,7 +82,7 @@ void choose_targets(const cxxopts::ParseResult& args, const std::vector<Sample>&
   work.target = "labels";
 }
 
-Work choose_work(const cxxopts::ParseResult& args, const ModelConfig& config) {
+Work choose_work(const cxxopts::ParseResult& args, const ModelInfo& config) {
   if (args.count("images") + args.count("raw") != 1) throw UsageError("give --images or --raw");
   Work work;
   std::vector<Sample> samples;
@@ -146,8 +146,8 @@ void print_scores(const Scores& scores) {
               kendall_tau(scores.contribution(), scores.gradient_input()));
 }
 
-Scores start_scores(const cxxopts::ParseResult& args, const Graph& graph, const Work& work) {
-  Scores scores(graph, work.target);
+Scores start_scores(const cxxopts::ParseResult& args, const FloatModel& model, const Work& work) {
+  Scores scores(model.graph, model.info.arch, work.target);
   if (!args.count("resume")) return scores;
   if (!args.count("output")) throw UsageError("--resume goes on with the file that -o names");
   const std::string path = args["output"].as<std::string>();
@@ -170,7 +170,7 @@ struct Until {
 void accumulate(const Ranks& ranks, RelevanceEngine& engine, const Work& work, Until until,
                 Scores& scores) {
   Scores own = scores;  // this rank's part; rank 0's has what was resumed
-  if (ranks.rank() > 0) own = Scores(engine.graph(), scores.target);
+  if (ranks.rank() > 0) own = Scores(engine.graph(), scores.model, scores.target);
   Stability stability(ranks.rank() == 0);
   double leak = 0;
   std::optional<ProgressBar> bar;
@@ -203,16 +203,16 @@ void accumulate(const Ranks& ranks, RelevanceEngine& engine, const Work& work, U
                  interrupted ? "; interrupted, what was done is kept" : "");
 }
 
-std::vector<Picture> draw_pictures(RelevanceEngine& engine, const Graph& graph, const Work& work,
+std::vector<Picture> draw_pictures(RelevanceEngine& engine, const ModelInfo& info, const Work& work,
                                    int64_t count) {
   std::vector<Picture> pictures;
   for (int64_t i = 0; i < std::min(count, work.count); i++) {
     const Tensor image = work.load(i, 1);
     const ImageRelevance r = engine.run(image, {work.targets[static_cast<size_t>(i)]}, true)[0];
-    const auto& labels = graph.config.labels;
+    const auto& labels = info.labels;
     const auto target = static_cast<size_t>(r.target);
     pictures.push_back({target < labels.size() ? labels[target] : cat("class ", r.target),
-                        draw_heatmap(graph, image, r.heatmap)});
+                        draw_heatmap(info, engine.patches(), image, r.heatmap)});
   }
   return pictures;
 }
@@ -232,11 +232,11 @@ int explain(const cxxopts::ParseResult& args) {
   if (!args.count("weights")) throw UsageError("--weights is missing");
   const FloatModel model =
       load_float_model(args["weights"].as<std::string>(), args["arch"].as<std::string>());
-  const Work work = choose_work(args, model.config);
+  const Work work = choose_work(args, model.info);
   const int threads =
       args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
   RelevanceEngine engine(model.graph, model.weights, threads);
-  Scores scores = start_scores(args, model.graph, work);
+  Scores scores = start_scores(args, model, work);
   std::signal(SIGINT, [](int) { interrupted = 1; });
   accumulate(ranks, engine, work, {args.count("until-stable") > 0, std::max(2 * threads, 4)},
              scores);
@@ -248,10 +248,10 @@ int explain(const cxxopts::ParseResult& args) {
   print_scores(scores);
   if (args.count("heatmap"))
     write_file(args["heatmap"].as<std::string>(),
-               draw_pictures(engine, model.graph, work, 1)[0].png);
+               draw_pictures(engine, model.info, work, 1)[0].png);
   if (args.count("report"))
     write_file(args["report"].as<std::string>(),
-               report_page(scores, bits, draw_pictures(engine, model.graph, work, 4)));
+               report_page(scores, bits, draw_pictures(engine, model.info, work, 4)));
   return interrupted ? 1 : 0;
 }
 
@@ -291,7 +291,7 @@ int perturb(const cxxopts::ParseResult& args) {
   if (!args.count("weights")) throw UsageError("--weights is missing");
   const FloatModel model =
       load_float_model(args["weights"].as<std::string>(), args["arch"].as<std::string>());
-  const Work work = choose_work(args, model.config);
+  const Work work = choose_work(args, model.info);
   if (work.labels.empty()) throw UsageError("perturb needs --images with labels");
   for (int64_t i = 0; i < work.count; i++)
     if (work.labels[static_cast<size_t>(i)] < 0) fail("image ", i, " of the list has no label");

@@ -12,7 +12,7 @@ namespace {
 
 constexpr double kMostMilliseconds = 1e6;
 
-ImageSource from_files(const std::vector<Sample>& samples, const ModelConfig& config) {
+ImageSource from_files(const std::vector<Sample>& samples, const ModelInfo& config) {
   auto loader = std::make_shared<ImageLoader>(config);
   return {static_cast<int64_t>(samples.size()), [=](int64_t first, int64_t n) {
             return loader->load(samples, static_cast<size_t>(first), static_cast<size_t>(n));
@@ -69,7 +69,7 @@ Objective choose_objective(const std::string& name) {
   throw UsageError(cat("--objective must be residual or tensor, got '", name, "'"));
 }
 
-ImageSource choose_calibration(const cxxopts::ParseResult& args, const ModelConfig& config,
+ImageSource choose_calibration(const cxxopts::ParseResult& args, const ModelInfo& config,
                                QuantizeOptions& options) {
   if (args.count("calib") + args.count("calib-raw") != 1)
     throw UsageError("give --calib or --calib-raw");
@@ -166,9 +166,9 @@ QuantizeJob read_job(const cxxopts::ParseResult& args) {
   const std::string weights = args["weights"].as<std::string>();
   FloatModel model = load_float_model(weights, args["arch"].as<std::string>());
   if (args.count("labels"))
-    model.config.labels = read_labels(args["labels"].as<std::string>(), model.config.num_classes);
+    model.info.labels = read_labels(args["labels"].as<std::string>(), model.info.num_classes);
   choose_bits(args, model, options);
-  ImageSource calibration = choose_calibration(args, model.config, options);
+  ImageSource calibration = choose_calibration(args, model.info, options);
   options.provenance["calibration_images"] = calibration.count;
   options.provenance["weights"] = std::filesystem::path(weights).filename().string();
   return {std::move(model), std::move(calibration), std::move(options)};

@@ -5,6 +5,7 @@
 #include "kernels/pack.h"
 #include "lrp/walk/scores.h"
 #include "models/base/error.h"
+#include "models/graph/rewrite.h"
 #include "quant/rewrite/rotate.h"
 #include "quant/rewrite/split_outliers.h"
 #include "quant/rivals/hessian_ranges.h"
@@ -40,22 +41,25 @@ BitPlan complete_plan(const Graph& graph, const QuantizeOptions& options) {
   return plan;
 }
 
+// Those of a unit; a matrix product that is none has 8.
+UnitBits bits_of(const BitPlan& plan, const std::string& unit) {
+  return unit.empty() ? UnitBits{} : plan.at(unit);
+}
+
 // Bits of every site; the image itself is 8 bits deep.
 std::vector<int> site_bits(const Graph& graph, const std::vector<Site>& sites,
                            const BitPlan& plan) {
   std::vector<int> bits;
-  for (const Site& s : sites) {
-    const bool image = graph.nodes[static_cast<size_t>(s.node)].kind == NodeKind::kPatches;
-    bits.push_back(image ? 8 : plan.at(s.unit).activation);
-  }
+  const Shapes shapes = infer_shapes(graph);
+  for (const Site& s : sites)
+    bits.push_back(is_image(graph, shapes, s.node) ? 8 : bits_of(plan, s.unit).activation);
   return bits;
 }
 
 std::map<int, UnitBits> linear_bits(const Graph& graph, const BitPlan& plan) {
   std::map<int, UnitBits> bits;
   for (const Site& s : activation_sites(graph))
-    if (graph.nodes[static_cast<size_t>(s.consumer)].kind == NodeKind::kLinear)
-      bits[s.consumer] = plan.at(s.unit);
+    if (graph[s.consumer].kind == NodeKind::kLinear) bits[s.consumer] = bits_of(plan, s.unit);
   return bits;
 }
 
@@ -65,7 +69,7 @@ std::map<std::string, WeightCodes> quantize_weights(const FloatModel& model,
   std::map<std::string, WeightCodes> out;
   for (const auto& [node, unit] : bits) {
     if (progress) progress(static_cast<double>(out.size()) / static_cast<double>(bits.size()));
-    const Node& n = model.graph.nodes[static_cast<size_t>(node)];
+    const Node& n = model.graph[node];
     out[n.name] = quantize_weight(model.weights.at(n.weight), unit.weight);
   }
   return out;
@@ -113,16 +117,16 @@ std::vector<float> log_rates(const QuantizeOptions& options) {
 // The table of the plan, its errors not yet measured.
 UnitTable table_of(const Graph& graph, const BitPlan& plan) {
   UnitTable table;
+  const Shapes shapes = infer_shapes(graph);
   for (const Site& s : activation_sites(graph)) {
-    if (!table.empty() && table.back().name == s.unit) continue;  // q and k are one unit
+    if (s.unit.empty() || (!table.empty() && table.back().name == s.unit))
+      continue;  // q and k are one unit
     UnitRow row{s.unit, plan.at(s.unit)};
-    const Node& n = graph.nodes[static_cast<size_t>(s.consumer)];
-    if (n.kind == NodeKind::kLinear) {
-      const int depth = graph.nodes[static_cast<size_t>(n.in[0])].cols;
-      row.parameters = int64_t{n.cols} * depth;
-      row.bytes = pack_bytes(n.cols, depth, row.bits.weight);
-      if (graph.nodes[static_cast<size_t>(n.in[0])].kind == NodeKind::kPatches)
-        row.bits.activation = 8;  // the image
+    if (graph.is(s.consumer, NodeKind::kLinear)) {
+      const LinearSize size = linear_size(graph, s.consumer);
+      row.parameters = int64_t{size.n} * size.k;
+      row.bytes = pack_bytes(size.n, size.k, row.bits.weight);
+      if (is_image(graph, shapes, s.node)) row.bits.activation = 8;
     }
     table.push_back(row);
   }
@@ -143,8 +147,7 @@ std::vector<std::pair<UnitRow*, int>> linear_rows(const Graph& graph, UnitTable&
 // What plain layer-wise quantization at these bits would do, for comparison.
 void measure_before(Reference& engine, const InputRows& inputs, UnitTable& table) {
   for (const auto& [row, node] : linear_rows(engine.graph(), table)) {
-    const Tensor& weight =
-        engine.weights().at(engine.graph().nodes[static_cast<size_t>(node)].weight);
+    const Tensor& weight = engine.weights().at(engine.graph()[node].weight);
     const Tensor& rows = inputs.at(node);
     const int bits = row->bits.activation;
     row->before = linear_error(engine, weight, quantize_weight(weight, row->bits.weight), rows,
@@ -158,7 +161,7 @@ void measure_after(Reference& engine, const InputRows& inputs, const Operands& o
   std::map<int, const SiteRange*> range_of;  // by kLinear
   for (size_t i = 0; i < sites.size(); i++) range_of[sites[i].consumer] = &operands.sites[i];
   for (const auto& [row, node] : linear_rows(engine.graph(), table)) {
-    const Node& n = engine.graph().nodes[static_cast<size_t>(node)];
+    const Node& n = engine.graph()[node];
     const SiteRange& input = *range_of.at(node);
     row->after = linear_error(engine, engine.weights().at(n.weight), operands.weights.at(n.name),
                               inputs.at(node), input);
@@ -198,7 +201,7 @@ std::map<std::string, QbinValue> recipe_of(const QuantizeOptions& options, const
   std::vector<std::string> norms;
   std::vector<double> k;
   for (const auto& [node, fold] : folds) {
-    norms.push_back(graph.nodes[static_cast<size_t>(node)].name);
+    norms.push_back(graph[node].name);
     k.push_back(fold.k);
   }
   recipe["clip_norm"] = norms;
@@ -231,26 +234,27 @@ bool has_levels(const QuantizeOptions& options) {
 int64_t other_bytes(const FloatModel& model, const QuantizeOptions& options,
                     const std::map<int, NormFold>& folds, const BitPlan& plan) {
   std::map<std::string, WeightCodes> zeros;
+  for (const Node& n : model.graph.nodes)
+    if (n.kind == NodeKind::kLinear && n.unit.empty())
+      zeros[n.name] = quantize_weight(model.weights.at(n.weight), kMaxBits);
   int64_t packed = 0;
   UnitTable table = table_of(model.graph, plan);
   for (const auto& [row, node] : linear_rows(model.graph, table)) {
-    const Node& n = model.graph.nodes[static_cast<size_t>(node)];
-    const int depth = static_cast<int>(row->parameters / n.cols);
-    zeros[n.name] = {n.cols, depth, 8,
+    const Node& n = model.graph[node];
+    const LinearSize size = linear_size(model.graph, node);
+    zeros[n.name] = {size.n, size.k, 8,
                      std::vector<uint8_t>(static_cast<size_t>(row->parameters), 128),
-                     std::vector<UniformRange>(static_cast<size_t>(n.cols))};
-    packed += pack_bytes(n.cols, depth, 8);
+                     std::vector<UniformRange>(static_cast<size_t>(size.n))};
+    packed += pack_bytes(size.n, size.k, 8);
   }
   std::vector<SiteRange> ranges;
+  const Shapes shapes = infer_shapes(model.graph);
   for (const Site& s : activation_sites(model.graph)) {
     ranges.push_back({8, {}, 1, 0});
-    if (has_levels(options) &&
-        model.graph.nodes[static_cast<size_t>(s.consumer)].kind == NodeKind::kLinear)
+    if (has_levels(options) && model.graph[s.consumer].kind == NodeKind::kLinear)
       ranges.back().levels = {{0, 0}};
-    const int attention = model.graph.nodes[static_cast<size_t>(s.consumer)].attention;
-    if (options.heads && attention >= 0 && s.kind == CodeKind::kUniform)
-      ranges.back().heads.resize(
-          static_cast<size_t>(model.graph.attention[static_cast<size_t>(attention)].heads));
+    if (options.heads && at(shapes.attention_of, s.consumer) >= 0 && !s.softmax)
+      ranges.back().heads.resize(static_cast<size_t>(shapes.geometry(s.consumer).heads));
   }
   const auto file =
       export_model(model, zeros, ranges, recipe_of(options, model.graph, folds, table, {}));
@@ -273,7 +277,7 @@ Allocation allocate_by_importance(const FloatModel& model, const ImageSource& im
   OutputErrors errors;
   std::vector<double> omega, lambda;
   for (const auto& [row, node] : linear_rows(model.graph, table)) {
-    const Node& n = model.graph.nodes[static_cast<size_t>(node)];
+    const Node& n = model.graph[node];
     errors[row->name] =
         output_errors(engine, model.weights.at(n.weight), inputs.at(node),
                       budget.operands == MixedOperands::kBoth ? 0 : row->bits.activation);

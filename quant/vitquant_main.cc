@@ -36,7 +36,7 @@ int run(const cxxopts::ParseResult& args) {
   const std::string out = args["output"].as<std::string>();
   QuantizeJob job = read_job(args);
   const QuantizeOptions& options = job.options;
-  const std::string arch = job.model.config.arch;
+  const std::string arch = job.model.info.arch;
   const auto start = Clock::now();
   std::optional<Quantized> result;
   {

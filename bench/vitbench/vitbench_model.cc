@@ -10,7 +10,8 @@
 
 #include "bench/vitbench/vitbench.h"
 #include "models/base/error.h"
-#include "models/graph/sites.h"
+#include "models/families/families.h"
+#include "models/graph/quantizers.h"
 #include "quant/bits/allocate.h"
 #include "quant/export.h"
 #include "runtime/files/npy.h"
@@ -26,8 +27,9 @@ using Json = nlohmann::ordered_json;
 // on them nor on how they are quantized.
 FloatModel random_model(const std::string& arch) {
   FloatModel m;
-  m.config = config_from_arch(arch);
-  m.graph = build_graph(m.config);
+  const ModelConfig config = config_from_arch(arch);
+  m.info = config;
+  m.graph = build_graph(config);
   std::mt19937 random(1);
   for (const Param& p : m.graph.params) {
     Tensor t(p.dims);
@@ -40,7 +42,7 @@ FloatModel random_model(const std::string& arch) {
   return m;
 }
 
-Tensor random_images(const ModelConfig& c, int64_t count) {
+Tensor random_images(const ModelInfo& c, int64_t count) {
   Tensor t({count, 3, c.image_height, c.image_width});
   std::mt19937 random(2);
   std::normal_distribution<float> normal;
@@ -101,7 +103,7 @@ void quantize_to(const FloatModel& model, const Width& width, const std::string&
   for (const Site& s : activation_sites(model.graph)) {
     const int bits = plan.at(s.unit).activation;
     ranges.push_back({bits, uniform_range(-4, 4, bits)});
-    const Node& n = model.graph.nodes[static_cast<size_t>(s.consumer)];
+    const Node& n = model.graph[s.consumer];
     if (n.kind == NodeKind::kLinear)
       weights[n.name] = quantize_weight(model.weights.at(n.weight), plan.at(s.unit).weight);
   }
@@ -136,11 +138,11 @@ const char* op_name(Op op) {
   switch (op) {
     case Op::kPatches:
       return "patches";
-    case Op::kPrefix:
-      return "prefix";
+    case Op::kLoad:
+    case Op::kConstantRows:
+      return "copies";
     case Op::kGemm:
       return "linear";
-    case Op::kNorm:
     case Op::kNormCodes:
       return "layernorm";
     case Op::kQuantize:
@@ -148,21 +150,16 @@ const char* op_name(Op op) {
       return "quantize";
     case Op::kAttention:
       return "attention";
-    case Op::kMerge:
-      return "merge";
-    case Op::kSelect:
-    case Op::kMean:
-      return "pool";
-    case Op::kAdd:
-      return "add";
+    case Op::kPlain:
+      return "other";
   }
   return "";
 }
 
 void print_profile(const std::string& name, const QuantModel& model, const Tensor& images,
                    int repetitions) {
-  Engine engine(model, {});
-  std::vector<float> logits(static_cast<size_t>(model.config().num_classes));
+  Engine engine(model.graph(), {});
+  std::vector<float> logits(static_cast<size_t>(model.info().num_classes));
   engine.run(images.data.data(), 1, logits.data());
   engine.start_profile();
   for (int i = 0; i < repetitions; i++) engine.run(images.data.data(), 1, logits.data());
@@ -226,7 +223,7 @@ void add_engines(const BenchOptions& options, const std::string& name, const std
     c.file_bytes = model.file().size();
     c.first = first_answer(path, images, threads);
     c.engine = std::make_unique<Engine>(
-        model,
+        model.graph(),
         EngineOptions{.threads = threads,
                       .max_batch = options.batch,
                       .kernels = options.isas.empty() ? nullptr : selected_isas(options).front()});
@@ -236,9 +233,9 @@ void add_engines(const BenchOptions& options, const std::string& name, const std
 
 void bench_arch(const BenchOptions& options, const std::string& arch) {
   const FloatModel model = random_model(arch);
-  const Tensor images = random_images(model.config, options.batch);
+  const Tensor images = random_images(model.info, options.batch);
   const Folder folder;
-  write_npy(folder / "x.npy", random_images(model.config, 1));
+  write_npy(folder / "x.npy", random_images(model.info, 1));
   int64_t parameters = 0;
   for (const auto& [name, t] : model.weights) parameters += element_count(t.dims);
   std::map<std::string, std::unique_ptr<QuantModel>> models;
@@ -259,20 +256,20 @@ void bench_arch(const BenchOptions& options, const std::string& arch) {
     models[w.name] = std::make_unique<QuantModel>(QbinFile::open(path));
     add_engines(options, w.name, path, *models[w.name], folder / "x.npy", candidates);
   }
-  compare(options, arch, images, model.config.num_classes, candidates);
+  compare(options, arch, images, model.info.num_classes, candidates);
   if (options.profile)
     for (const auto& [name, m] : models) print_profile(name, *m, images, options.repetitions);
 }
 
 void bench_file(const BenchOptions& options, const std::string& path) {
   const QuantModel model(QbinFile::open(path));
-  const Tensor images = random_images(model.config(), options.batch);
+  const Tensor images = random_images(model.info(), options.batch);
   const Folder folder;
-  write_npy(folder / "x.npy", random_images(model.config(), 1));
+  write_npy(folder / "x.npy", random_images(model.info(), 1));
   std::vector<Candidate> candidates;
   add_engines(options, std::filesystem::path(path).filename().string(), path, model,
               folder / "x.npy", candidates);
-  compare(options, model.config().arch, images, model.config().num_classes, candidates);
+  compare(options, model.info().arch, images, model.info().num_classes, candidates);
   if (options.profile) print_profile(path, model, images, options.repetitions);
 }
 

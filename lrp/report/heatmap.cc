@@ -77,11 +77,10 @@ float sample(const std::vector<float>& map, int width, int height, float x, floa
 
 }  // namespace
 
-std::vector<uint8_t> draw_heatmap(const Graph& graph, const Tensor& image,
+std::vector<uint8_t> draw_heatmap(const ModelInfo& info, MapSize patches, const Tensor& image,
                                   const std::vector<float>& heatmap) {
-  const ModelConfig& c = graph.config;
-  const Node& patches = graph.nodes[0];
-  const int width = c.image_width, height = c.image_height,
+  const PreprocessConfig& p = info.preprocess;
+  const int width = info.image_width, height = info.image_height,
             zoom = width < 160 ? 160 / width + 1 : 1;
   const int w = width * zoom, h = height * zoom, gap = 8, bar = 12;
   const auto [low, high] = std::minmax_element(heatmap.begin(), heatmap.end());
@@ -92,10 +91,10 @@ std::vector<uint8_t> draw_heatmap(const Graph& graph, const Tensor& image,
       float pixel[3];
       for (int i = 0; i < 3; i++) {
         const auto at = static_cast<size_t>((i * height + y / zoom) * width + x / zoom);
-        pixel[i] = 255 * (image.data[at] * c.preprocess.std[i] + c.preprocess.mean[i]);
+        pixel[i] = 255 * (image.data[at] * p.std[i] + p.mean[i]);
       }
       canvas.set(x, y, {pixel[0], pixel[1], pixel[2]});
-      const float heat = (sample(heatmap, patches.map_width, patches.map_height,
+      const float heat = (sample(heatmap, patches.width, patches.height,
                                  (static_cast<float>(x) + 0.5f) / static_cast<float>(w),
                                  (static_cast<float>(y) + 0.5f) / static_cast<float>(h)) -
                           *low) /

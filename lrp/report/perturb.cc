@@ -22,17 +22,17 @@ std::vector<int> descending(const std::vector<float>& map) {
   return order;
 }
 
-void erase_patch(const Graph& graph, int patch, float* image) {
-  const ModelConfig& c = graph.config;
-  const int grid = graph.nodes[0].map_width, y = patch / grid * c.patch, x = patch % grid * c.patch;
+// `grid` patches cover the image [3, height, width].
+void erase_patch(MapSize grid, int patch, int64_t height, int64_t width, float* image) {
+  const int64_t tall = height / grid.height, wide = width / grid.width;
+  const int64_t y = patch / grid.width * tall, x = patch % grid.width * wide;
   for (int channel = 0; channel < 3; channel++)
-    for (int row = 0; row < c.patch; row++)
-      std::fill_n(image + (int64_t{channel} * c.image_height + y + row) * c.image_width + x,
-                  c.patch, 0.f);
+    for (int64_t row = 0; row < tall; row++)
+      std::fill_n(image + (channel * height + y + row) * width + x, wide, 0.f);
 }
 
 // The image with the first 10, 20, .. 90 % of `order` gone.
-Tensor without(const Graph& graph, const Tensor& image, const std::vector<int>& order) {
+Tensor without(MapSize grid, const Tensor& image, const std::vector<int>& order) {
   Tensor out({static_cast<int64_t>(kSteps) - 1, 3, image.dims[2], image.dims[3]});
   const size_t size = image.data.size();
   const float* from = image.data.data();
@@ -41,7 +41,7 @@ Tensor without(const Graph& graph, const Tensor& image, const std::vector<int>& 
     float* to = out.data.data() + (step - 1) * size;
     std::copy_n(from, size, to);
     for (const size_t end = order.size() * step / kSteps; gone < end; gone++)
-      erase_patch(graph, order[gone], to);
+      erase_patch(grid, order[gone], image.dims[2], image.dims[3], to);
     from = to;
   }
   return out;
@@ -60,10 +60,9 @@ std::vector<float> attention_rollout(Reference& forward, const Tensor& image) {
   std::vector<Tensor> attention;
   std::vector<const AttentionGeometry*> geometry;
   forward.run(image, [&](int node, Tensor& value) {
-    const Node& n = graph.nodes[static_cast<size_t>(node)];
-    if (n.kind != NodeKind::kSoftmax) return;
+    if (!graph.is(node, NodeKind::kSoftmax)) return;
     attention.push_back(value);
-    geometry.push_back(&graph.attention[static_cast<size_t>(n.attention)]);
+    geometry.push_back(&forward.shapes().geometry(node));
   });
   const size_t t = static_cast<size_t>(geometry.at(0)->tokens);
   std::vector<float> row(t, 0);
@@ -76,14 +75,14 @@ std::vector<float> attention_rollout(Reference& forward, const Tensor& image) {
     for (float& x : next) x *= 0.5f;
     row = std::move(next);
   }
-  const auto patches = static_cast<std::ptrdiff_t>(graph.nodes[0].rows);
+  const auto patches =
+      static_cast<std::ptrdiff_t>(forward.shapes()[graph.find(NodeKind::kWindow)].rows);
   return {row.end() - patches, row.end()};
 }
 
 PerturbationTest::PerturbationTest(const Graph& graph, const Weights& weights, int threads)
-    : graph_(graph), relevance_(graph, weights, threads), pool_(threads), names_{"relevance"} {
-  if (graph.config.family == Family::kVit && graph.config.class_token)
-    names_.push_back("attention rollout");
+    : relevance_(graph, weights, threads), pool_(threads), names_{"relevance"} {
+  if (relevance_.prefix_tokens() > 0) names_.push_back("attention rollout");
   names_.push_back("random");
   correct_.resize(names_.size() * kSteps);
   for (int i = 0; i < threads; i++)
@@ -109,7 +108,7 @@ void PerturbationTest::test(Reference& forward, const Tensor& image, int label,
   const bool whole = predicted(forward.run(image), 0) == label;
   for (size_t o = 0; o < orders.size(); o++) {
     correct[o * kSteps] += whole;
-    const Tensor logits = forward.run(without(graph_, image, orders[o]));
+    const Tensor logits = forward.run(without(relevance_.patches(), image, orders[o]));
     for (size_t step = 1; step < kSteps; step++)
       correct[o * kSteps + step] += predicted(logits, step - 1) == label;
   }

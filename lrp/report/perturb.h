@@ -33,7 +33,6 @@ class PerturbationTest {
   void test(Reference& forward, const Tensor& image, int label, const std::vector<Order>& orders,
             std::vector<int64_t>& correct) const;
 
-  const Graph& graph_;
   RelevanceEngine relevance_;
   ThreadPool pool_;
   std::vector<std::unique_ptr<Reference>> forward_;  // one a thread

@@ -27,15 +27,15 @@ std::string base64(const std::vector<uint8_t>& bytes) {
 BitLabels bit_labels(const std::string& qbin, const Scores& scores) {
   const QuantModel model(QbinFile::open(qbin));
   BitLabels labels;
-  for (size_t i = 0; i < model.sites().size(); i++) {
-    const Site& s = model.sites()[i];
-    const bool linear =
-        model.graph().nodes[static_cast<size_t>(s.consumer)].kind == NodeKind::kLinear;
-    labels[s.unit] =
-        cat(linear ? cat(model.linear(s.consumer).bits, "/") : "", model.site_params()[i].bits);
+  const QuantGraph& quantized = model.graph();
+  for (const QuantizedOperand& o : quantized.operands()) {
+    const bool linear = quantized.graph.is(o.consumer, NodeKind::kLinear);
+    labels[quantized.graph[o.quantize].unit] =
+        cat(linear ? cat(quantized.linear(o.consumer).bits, "/") : "",
+            quantized.quantizer(o.quantize).bits);
   }
   for (const Scores::Unit& u : scores.units)
-    if (!labels.contains(u.name) || model.config().arch != scores.model)
+    if (!labels.contains(u.name) || model.info().arch != scores.model)
       fail(qbin, ": is of another model than the scores, ", scores.model);
   return labels;
 }

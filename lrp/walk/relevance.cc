@@ -1,27 +1,31 @@
 #include "lrp/walk/relevance.h"
 
-#include <cblas.h>
-
 #include <algorithm>
 #include <cmath>
 
 #include "models/base/error.h"
-#include "models/graph/sites.h"
 
 namespace vitrun {
 namespace {
 
-bool is_scored(const std::string& unit) {
-  return unit.find("blocks.") != std::string::npos || unit.ends_with("reduction");
+// Units of blocks, and patch mergings between them.
+bool is_scored(const Node& n) {
+  return !n.unit.empty() && (n.block >= 0 || n.role == Role::kReduction);
 }
 
-// The first value inside the network: ViT's tokens, Swin's embedding.
+// The first value inside the network, or where nobody said which it is, the first Linear's.
 int embedding_of(const Graph& graph) {
-  for (size_t i = 0; i < graph.nodes.size(); i++)
-    if (graph.nodes[i].kind == NodeKind::kTokens) return static_cast<int>(i);
-  for (size_t i = 0; i < graph.nodes.size(); i++)
-    if (graph.nodes[i].kind == NodeKind::kLinear) return static_cast<int>(i);
-  fail("a model without an embedding");
+  const int embedding = graph.find(Role::kEmbedding);
+  if (embedding >= 0) return embedding;
+  const int linear = graph.find(NodeKind::kLinear);
+  if (linear < 0) fail("a model without a Linear: nothing to walk back to");
+  return linear;
+}
+
+int logits_of(const Graph& graph) {
+  if (graph.outputs.empty()) fail("a model without outputs: nothing to explain");
+  const int logits = graph.output("logits");
+  return logits >= 0 ? logits : graph.outputs[0].node;
 }
 
 // One factor of the attention rollout, E_h[(gradient R)+] + I, times those of the blocks behind.
@@ -46,21 +50,30 @@ std::vector<float> patch_sums(const Flow& flow, size_t cols) {
 }  // namespace
 
 std::vector<std::string> scored_units(const Graph& graph) {
-  std::vector<std::string> units = unit_names(graph);
-  std::erase_if(units, [](const std::string& unit) { return !is_scored(unit); });
+  std::vector<std::string> units;
+  for (const Node& n : graph.nodes)
+    if (is_scored(n)) units.push_back(n.unit);
   return units;
 }
 
 RelevanceEngine::RelevanceEngine(const Graph& graph, const Weights& weights, int threads)
-    : graph_(graph), weights_(weights), end_(embedding_of(graph)), pool_(threads) {
-  for (const Node& n : graph.nodes) {
+    : graph_(graph),
+      weights_(weights),
+      shapes_(infer_shapes(graph)),
+      logits_(logits_of(graph)),
+      end_(embedding_of(graph)),
+      prefix_tokens_(0),
+      pool_(threads) {
+  for (int i = 0; i < graph.size(); i++) {
+    const Node& n = graph[i];
+    if (is_scored(n)) unit_.emplace(i, unit_.size());
     if (n.kind != NodeKind::kLinear) continue;
     Tensor magnitude = weights.at(n.weight);
     for (float& x : magnitude.data) x = std::fabs(x);
     magnitudes_[n.weight] = std::move(magnitude);
   }
-  const std::vector<std::string> units = scored_units(graph);
-  for (size_t u = 0; u < units.size(); u++) unit_[graph.find(units[u])] = u;
+  if (const int patches = graph.find(Role::kPatchEmbed); patches >= 0)
+    prefix_tokens_ = shapes_[end_].rows - shapes_[patches].rows;
   for (int i = 0; i < threads; i++)
     forward_.push_back(std::make_unique<Reference>(graph, weights, 1));
 }
@@ -70,9 +83,10 @@ std::vector<ImageRelevance> RelevanceEngine::run(const Tensor& images,
   const int64_t count = images.dims[0];
   if (static_cast<int64_t>(targets.size()) != count)
     fail(count, " images need as many target classes, got ", targets.size());
+  const int classes = shapes_[logits_].cols;
   for (int target : targets)
-    if (target < -1 || target >= graph_.config.num_classes)
-      fail("class ", target, ": the model has ", graph_.config.num_classes, " classes");
+    if (target < -1 || target >= classes)
+      fail("class ", target, ": the model has ", classes, " classes");
   std::vector<ImageRelevance> out(static_cast<size_t>(count));
   std::atomic<int64_t> next{0};
   pool_.run([&](int thread) {
@@ -84,12 +98,18 @@ std::vector<ImageRelevance> RelevanceEngine::run(const Tensor& images,
   return out;
 }
 
-void RelevanceEngine::score(const Node& node, const Tensor& value, const Flow& flow,
+MapSize RelevanceEngine::patches() const {
+  const int patches = graph_.find(NodeKind::kWindow);
+  if (patches < 0) fail("a model that does not see an image in patches");
+  return {shapes_[patches].height, shapes_[patches].width};
+}
+
+void RelevanceEngine::score(int node, const Tensor& value, const Flow& flow,
                             ImageRelevance& out) const {
-  const auto unit = unit_.find(graph_.find(node.name));
+  const auto unit = unit_.find(node);
   if (unit == unit_.end()) return;
   size_t count = value.data.size();
-  if (node.pad_row) count -= static_cast<size_t>(node.cols);  // the padding is no token
+  if (shapes_[node].pad_row) count -= static_cast<size_t>(shapes_[node].cols);  // no token
   const float *gradient = flow.gradient.data(), *relevance = flow.relevance.data(),
               *x = value.data.data();
   const double score =
@@ -102,96 +122,87 @@ void RelevanceEngine::score(const Node& node, const Tensor& value, const Flow& f
 // What arrived at node `i` goes to its inputs' flows; returns the relevance that found no way.
 double RelevanceEngine::pass_on(int i, const std::vector<Tensor>& values,
                                 std::vector<Flow>& flows) const {
-  const Node& node = graph_.nodes[static_cast<size_t>(i)];
-  Flow flow = std::move(flows[static_cast<size_t>(i)]), to[2];
-  const auto value = [&](int k) {
-    return node.in[k] < 0 ? nullptr : &values[static_cast<size_t>(node.in[k])];
-  };
-  const double lost = propagate({graph_,
-                                 weights_,
-                                 magnitudes_,
-                                 node,
-                                 {value(0), value(1)},
-                                 values[static_cast<size_t>(i)],
-                                 flow},
-                                to);
+  const Node& node = graph_[i];
+  Flow flow = std::move(at(flows, i));
+  std::vector<const Tensor*> in;
+  for (int k : node.in) in.push_back(&at(values, k));
+  Flows to(node.in.size());
+  const double lost =
+      backward({graph_, shapes_, i, in, at(values, i), weights_, magnitudes_, flow}, to);
   // Readers that take parts: q and k, v; the class and the distillation token.
   const bool parts = node.kind == NodeKind::kScores || node.kind == NodeKind::kMix ||
-                     node.kind == NodeKind::kSelect;
-  for (int k = 0; k < 2; k++)
-    if (node.in[k] >= end_)
-      join(*value(k), parts, std::move(to[k]), flows[static_cast<size_t>(node.in[k])]);
+                     node.kind == NodeKind::kSlice;
+  for (int k = 0; k < count_of(node.in); k++)
+    if (at(node.in, k) >= end_)
+      join(*at(in, k), parts, std::move(at(to, k)), at(flows, at(node.in, k)));
   return lost;
 }
 
 void RelevanceEngine::gradients(const std::vector<Tensor>& values, std::span<const float> direction,
                                 const FlowObserver& observe) const {
   std::vector<Flow> flows(values.size());
-  flows.back().gradient.assign(direction.begin(), direction.end());
-  for (int i = static_cast<int>(values.size()) - 1; i >= end_; i--) {
-    const Node& node = graph_.nodes[static_cast<size_t>(i)];
-    Flow& flow = flows[static_cast<size_t>(i)];
+  at(flows, logits_).gradient.assign(direction.begin(), direction.end());
+  for (int i = logits_; i >= end_; i--) {
+    Flow& flow = at(flows, i);
     if (flow.empty()) continue;
     observe(i, flow);
-    if (node.pad_row) flow.gradient.resize(flow.gradient.size() - static_cast<size_t>(node.cols));
+    if (shapes_[i].pad_row)
+      flow.gradient.resize(flow.gradient.size() - static_cast<size_t>(shapes_[i].cols));
     if (i > end_) pass_on(i, values, flows);
   }
 }
 
+std::vector<float> RelevanceEngine::heatmap_of(const Flow& embedding,
+                                               const std::vector<float>& row) const {
+  if (prefix_tokens_ > 0) return {row.begin() + prefix_tokens_, row.end()};
+  return patch_sums(embedding, static_cast<size_t>(shapes_[end_].cols));
+}
+
 ImageRelevance RelevanceEngine::explain(Reference& forward, const Tensor& image, int target,
                                         bool heatmap, const FlowObserver& observe) const {
-  std::vector<Tensor> values = forward.run_keeping(image, end_);
-  const Tensor& logits = values.back();
+  std::vector<Tensor> values = forward.run_keeping(image, end_, logits_);
+  const std::vector<float>& logits = at(values, logits_).data;
   ImageRelevance out;
   out.score.resize(unit_.size());
   out.gradient_input.resize(unit_.size());
-  out.target = target >= 0
-                   ? target
-                   : static_cast<int>(std::max_element(logits.data.begin(), logits.data.end()) -
-                                      logits.data.begin());
+  out.target =
+      target >= 0 ? target : static_cast<int>(std::ranges::max_element(logits) - logits.begin());
   std::vector<Flow> flows(values.size());
-  flows.back().relevance.assign(logits.data.size(), 0);
-  flows.back().relevance[static_cast<size_t>(out.target)] = 1;
-  flows.back().gradient = flows.back().relevance;
+  Flow& start = at(flows, logits_);
+  start.relevance.assign(logits.size(), 0);
+  at(start.relevance, out.target) = 1;
+  start.gradient = start.relevance;
   std::vector<float> row;  // of the rollout
   double absorbed = 0;     // relevance that had nowhere to go
-  for (int i = static_cast<int>(values.size()) - 1; i >= end_; i--) {
-    const size_t at = static_cast<size_t>(i);
-    const Node& node = graph_.nodes[at];
-    Flow& flow = flows[at];
+  const auto check_cut = [&](const Flow& flow) {
+    out.conservation_error =
+        std::max(out.conservation_error, std::fabs(sum(flow.relevance) + absorbed - 1));
+  };
+  for (int i = logits_; i >= end_; i--) {
+    const Node& node = graph_[i];
+    Flow& flow = at(flows, i);
     if (flow.empty()) continue;
     if (observe) observe(i, flow);
-    score(node, values[at], flow, out);
-    if (node.pad_row) {
-      const Values pad(flow.relevance.end() - node.cols, flow.relevance.end());
+    score(i, at(values, i), flow, out);
+    if (shapes_[i].pad_row) {
+      const Values pad(flow.relevance.end() - shapes_[i].cols, flow.relevance.end());
       absorbed += sum(pad);
       flow.relevance.resize(flow.relevance.size() - pad.size());
       flow.gradient.resize(flow.relevance.size());
     }
-    if (heatmap && node.kind == NodeKind::kSoftmax && graph_.config.family == Family::kVit) {
-      const AttentionGeometry& g = graph_.attention[static_cast<size_t>(node.attention)];
+    if (heatmap && node.kind == NodeKind::kSoftmax && prefix_tokens_ > 0) {
+      const AttentionGeometry& g = shapes_.geometry(i);
       if (row.empty()) row.assign(static_cast<size_t>(g.tokens), 0), row[0] = 1;
       roll_out(g, flow, row);
     }
     if (i == end_) break;
-    if (node.kind == NodeKind::kAdd)
-      out.conservation_error =
-          std::max(out.conservation_error, std::fabs(sum(flow.relevance) + absorbed - 1));
+    if (node.role == Role::kResidual) check_cut(flow);
     absorbed += pass_on(i, values, flows);
-    values[at] = {};
+    at(values, i) = {};
   }
-  const Flow& embedding = flows[static_cast<size_t>(end_)];
-  out.conservation_error =
-      std::max(out.conservation_error, std::fabs(sum(embedding.relevance) + absorbed - 1));
-  if (heatmap) {
-    const Node& node = graph_.nodes[static_cast<size_t>(end_)];
-    if (graph_.config.family == Family::kVit) {
-      const Node& patches = graph_.nodes[static_cast<size_t>(node.in[0])];
-      out.heatmap.assign(row.end() - patches.rows, row.end());
-    } else {
-      out.heatmap = patch_sums(embedding, static_cast<size_t>(node.cols));
-    }
-  }
+  const Flow& embedding = at(flows, end_);
+  check_cut(embedding);
+  if (heatmap) out.heatmap = heatmap_of(embedding, row);
   return out;
 }
 

@@ -6,7 +6,6 @@
 #include <functional>
 #include <memory>
 
-#include "lrp/walk/rules.h"
 #include "runtime/float/reference.h"
 #include "runtime/threads.h"
 
@@ -23,8 +22,8 @@ struct ImageRelevance {
       gradient_input;             // mean of |gradient * value| there: a scorer without relevance
   double conservation_error = 0;  // largest |sum R - 1| over the cuts behind residual adds
   // Relevance of the patches [map_height * map_width], if asked for, not normalised: for ViT the
-  // class token's row of the product over blocks of E_h[(gradient attn * R attn)+] + I, for Swin
-  // the relevance at the embedding summed over channels.
+  // class token's row of the product over blocks of E_h[(gradient attn * R attn)+] + I, for a model
+  // without prefix tokens the relevance at the embedding summed over channels.
   std::vector<float> heatmap;
 };
 
@@ -44,6 +43,12 @@ class RelevanceEngine {
                                   bool heatmap = false);
 
   const Graph& graph() const { return graph_; }
+  const Shapes& shapes() const { return shapes_; }
+  int logits() const { return logits_; }  // the node the walk starts from
+  // The grid of patches that a heat map has its elements of.
+  MapSize patches() const;
+  // Rows of the embedding before those of the patches: the class token's and others.
+  int prefix_tokens() const { return prefix_tokens_; }
   // The node the walk ends with: the embedding.
   int embedding() const { return end_; }
 
@@ -58,13 +63,16 @@ class RelevanceEngine {
 
  private:
   double pass_on(int i, const std::vector<Tensor>& values, std::vector<Flow>& flows) const;
-  void score(const Node& node, const Tensor& value, const Flow& flow, ImageRelevance& out) const;
+  void score(int node, const Tensor& value, const Flow& flow, ImageRelevance& out) const;
+  std::vector<float> heatmap_of(const Flow& embedding, const std::vector<float>& row) const;
 
   const Graph& graph_;
   const Weights& weights_;
   Weights magnitudes_;
+  Shapes shapes_;
   std::map<int, size_t> unit_;  // node -> index into scored_units()
-  int end_;                     // the walk ends with this node
+  int logits_, end_;            // the walk starts and ends with these nodes
+  int prefix_tokens_;           // rows of the embedding before those of the patches
   ThreadPool pool_;
   std::vector<std::unique_ptr<Reference>> forward_;  // one a thread
 };

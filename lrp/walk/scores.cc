@@ -49,8 +49,8 @@ ExactSum ExactSum::from_text(const std::string& text) {
   return out;
 }
 
-Scores::Scores(const Graph& graph, std::string target_classes)
-    : model(graph.config.arch), target(std::move(target_classes)) {
+Scores::Scores(const Graph& graph, std::string arch, std::string target_classes)
+    : model(std::move(arch)), target(std::move(target_classes)) {
   for (const std::string& name : scored_units(graph)) units.push_back({name, {}, {}, {}});
 }
 

@@ -38,7 +38,7 @@ struct Scores {
   std::vector<Unit> units;
 
   Scores() = default;
-  Scores(const Graph& graph, std::string target_classes);
+  Scores(const Graph& graph, std::string arch, std::string target_classes);
 
   void add(const ImageRelevance& image);
   // Fails where the other is of another model or target.

@@ -9,8 +9,7 @@
 namespace vitrun {
 namespace {
 
-constexpr int kMaxSide = 2048, kMaxTokens = 16384, kMaxEmbed = 4096, kMaxHidden = 16384,
-              kMaxExtra = 256;
+constexpr int kMaxSide = 2048, kMaxTokens = 16384, kMaxEmbed = 4096, kMaxHidden = 16384;
 constexpr int kMaxBlocks = 64, kMaxStages = 8, kMaxClasses = 100000, kMaxWindow = 64;
 
 // --- validation -------------------------------------------------------------------------------
@@ -48,24 +47,6 @@ void check_stages(const ModelConfig& c) {
     if (embed % heads)
       fail("configuration: embed_dim ", embed, " is no multiple of the number of heads, ", heads);
   }
-  const auto blocks = std::accumulate(c.depths.begin(), c.depths.end(), size_t{0});
-  if (!c.mlp_extra.empty() && c.mlp_extra.size() != blocks)
-    fail("configuration: extra hidden channels of ", c.mlp_extra.size(), " blocks, the model has ",
-         blocks);
-  for (int extra : c.mlp_extra) check_range("extra hidden channels of an MLP", extra, 0, kMaxExtra);
-}
-
-void check_float(const char* what, float value, bool ok, const char* expected) {
-  if (!std::isfinite(value) || !ok)
-    fail("configuration: ", what, " is ", value, ", expected ", expected);
-}
-
-void check_preprocess(const PreprocessConfig& p) {
-  check_float("crop_pct", p.crop_pct, p.crop_pct > 0.1f && p.crop_pct <= 1, "a number in (0.1, 1]");
-  for (float mean : p.mean)
-    check_float("mean", mean, std::abs(mean) <= 1000, "a number in -1000..1000");
-  for (float std : p.std)
-    check_float("std", std, std > 1e-6f && std <= 1000, "a number in (1e-6, 1000]");
 }
 
 // --- built-in architectures -------------------------------------------------------------------
@@ -328,14 +309,14 @@ void validate(const ModelConfig& c) {
   check_image(c);
   check_stages(c);
   check_range("number of classes", c.num_classes, 1, kMaxClasses);
-  check_float("norm_eps", c.norm_eps, c.norm_eps > 0 && c.norm_eps <= 1e-2f,
-              "a number in (0, 0.01]");
+  if (!(c.norm_eps > 0 && c.norm_eps <= 1e-2f))
+    fail("configuration: norm_eps is ", double{c.norm_eps}, ", expected a number in (0, 0.01]");
   if (c.distilled && !c.class_token)
     fail("configuration: a distillation token without a class token is not supported");
   if (c.family == Family::kSwin) check_range("window", c.window, 1, kMaxWindow);
   if (!c.labels.empty() && c.labels.size() != static_cast<size_t>(c.num_classes))
     fail("configuration: ", c.labels.size(), " labels for ", c.num_classes, " classes");
-  check_preprocess(c.preprocess);
+  check_info(c);
 }
 
 std::vector<std::string> known_archs() {

@@ -1,7 +1,7 @@
-// What a model is: family, dimensions, preprocessing and labels. Plain data; no weights, no
+// What a checkpoint is: family, dimensions, preprocessing and labels. Plain data; no weights, no
 // buffers. It comes from a config.json (timm hub or Hugging Face transformers), an --arch name or
-// the shapes of the weights, and it is what a .qbin stores. build_graph() (graph.h) turns it into a
-// node list.
+// the shapes of the weights. build_graph() (models/families) turns it into a graph, which is what a
+// .qbin stores; nothing that runs a .qbin knows of it.
 #pragma once
 
 #include <map>
@@ -9,39 +9,19 @@
 #include <vector>
 
 #include "models/base/tensor.h"
+#include "models/graph/model_info.h"
 
 namespace vitrun {
 
 enum class Family { kVit, kSwin };  // kVit: ViT, DeiT (also distilled), DeiT-III
 
-// timm's eval transform: resize the shorter side to floor(size / crop_pct), centre crop, /255,
-// (x - mean) / std. crop_pct stands for its shortest decimal: 0.8f is 0.8, and 224 / 0.8 is 280.
-struct PreprocessConfig {
-  enum class Resize { kBicubic, kBilinear };
-  Resize resize = Resize::kBicubic;
-  bool squash = false;  // resize both sides to floor(size / crop_pct), whatever their ratio
-                        // (crop_mode "squash"; transformers, mostly with crop_pct 1)
-  float crop_pct = 0.9f;
-  float mean[3] = {0.485f, 0.456f, 0.406f};
-  float std[3] = {0.229f, 0.224f, 0.225f};
-};
-
-struct ModelConfig {
-  std::string arch;  // timm's name where known ("deit_small_patch16_224"), else the family's name
+struct ModelConfig : ModelInfo {
   Family family = Family::kVit;
-  int image_height = 224, image_width = 224;  // three channels always
   int patch = 16;
-  int num_classes = 1000;
   float norm_eps = 1e-6f;
   bool qkv_bias = true;
-  // Patches are taken of x std + mean, the pixels over 255 again, of which 256 codes lose nothing
-  // (quant/rewrite/fold.h, fold_normalization); images come normalised all the same.
-  bool pixel_patches = false;
-  int embed_dim = 192;   // Swin: of the first stage; stage s has embed_dim << s
-  int mlp_hidden = 768;  // Swin: of the first stage, doubled with each
-  // Hidden channels that each block's MLP has more, in node order (quant/rewrite/split_outliers.h);
-  // empty: none.
-  std::vector<int> mlp_extra;
+  int embed_dim = 192;      // Swin: of the first stage; stage s has embed_dim << s
+  int mlp_hidden = 768;     // Swin: of the first stage, doubled with each
   std::vector<int> depths;  // blocks per stage; ViT has one stage
   std::vector<int> heads;   // per stage
 
@@ -54,15 +34,7 @@ struct ModelConfig {
   // Swin: the nominal side of a window. A stage whose map is smaller along an axis uses the map's
   // side there, and its bias table has (2h - 1) * (2w - 1) rows of that reduced window.
   int window = 7;
-
-  PreprocessConfig preprocess;
-  std::vector<std::string> labels;  // empty, or one per class
 };
-
-// What pixel_patches says, for n values of one channel.
-inline void to_pixels(const PreprocessConfig& p, int64_t channel, float* x, int64_t n) {
-  for (int64_t i = 0; i < n; i++) x[i] = x[i] * p.std[channel] + p.mean[channel];
-}
 
 // Shapes of a weight file's tensors under their current timm names.
 using ShapeMap = std::map<std::string, Dims>;

@@ -1,51 +1,70 @@
-// What the family builders share: appending nodes and declaring parameters. Private to models/.
+// What builders of graphs share: appending nodes and declaring parameters.
 #pragma once
 
 #include <string>
 
-#include "models/graph/graph.h"
+#include "models/graph/shapes.h"
 
 namespace vitrun {
 
 class GraphBuilder {
  public:
-  explicit GraphBuilder(const ModelConfig& config) { graph_.config = config; }
-
   // Each returns the index of the new node. `x` and `y` are earlier nodes.
-  int patches();
+  int image(int channels, int height, int width);
+  int map(const std::string& name, int channels, int height, int width);
+  // A node whose value is the parameter of the same name.
+  int constant(const std::string& name, const Dims& dims);
+  // Neighbourhoods of kernel x kernel positions; `order` as Node kWindow says.
+  int window(int x, const std::string& name, int kernel, int stride, ElementOrder order,
+             int padding = 0, bool ceil = false);
+  int unwindow(int x, const std::string& name, int kernel, int stride, int padding = 0,
+               bool has_bias = true);
   int linear(int x, const std::string& name, int out_cols, bool has_bias = true);
-  int layernorm(int x, const std::string& name);
-  int layer_scale(int x, const std::string& name);
-  int gelu(int x, const std::string& name);
+  int layernorm(int x, const std::string& name, float epsilon);
+  int norm(int x, const std::string& name, NormType type, float epsilon, int group = 0);
+  int act(int x, const std::string& name, ActType type);
+  int mul(int x, int y, const std::string& name);
   int add(int x, int y, const std::string& name, float alpha = 1);
-  int select(int x, const std::string& name, int token);
-  int mean(int x, const std::string& name);
-  int tokens(int x);
-  int merge(int x, const std::string& name, int map_height, int map_width);
+  int concat(const std::vector<int>& xs, const std::string& name, int axis = 0);
+  int slice(int x, const std::string& name, int begin, int end, int axis = 0);
+  int pool(int x, const std::string& name, bool max = false, int begin = 0);
+  int pool_windows(int x, const std::string& name, bool max, int kernel, int stride,
+                   int padding = 0);
+  int resize(int x, const std::string& name, bool bilinear, int height, int width);
+  int resize_like(int x, int y, const std::string& name, bool bilinear);
+  int rope(int x, int table, const std::string& name, int head_dim, bool interleaved, int begin,
+           int end);
 
-  // QK^T, softmax and attn V of the attention module `name` over the qkv value; the bias table has
-  // `bias_entries` rows, 0 for none.
-  int attention(int qkv, const std::string& name, int geometry, int bias_entries);
-  // Registers a geometry once per stage and shift.
-  int add_geometry(AttentionGeometry geometry);
-  // norm2, fc1, GELU, fc2, LayerScale where the model has it, and the residual.
-  int mlp_branch(int x, const std::string& block, int hidden);
-  // norm1, qkv, attention, proj, LayerScale and the residual.
-  int attention_branch(int x, const std::string& block, int geometry, int bias_entries);
+  // Which columns and rows an attention takes; window 0: all rows.
+  struct Attention {
+    int heads = 1, head_dim = 1;
+    int query_begin = 0, key_begin = 0, value_begin = 0;
+    int window = 0, shift = 0;
+    bool causal = false;
+    int bias_entries = 0;  // rows of a table of relative positions; 0: none
+    int bias = -1;         // a node whose value is added to the scores; -1: none
+  };
+  // Q K^T, softmax and attn V of the attention module `name`.
+  int attention(int q, int k, int v, const std::string& name, const Attention& a);
 
-  const Node& node(int index) const { return graph_.nodes[static_cast<size_t>(index)]; }
-  Graph finish() { return std::move(graph_); }
+  void output(const std::string& name, int node) { graph_.outputs.push_back({name, node}); }
+  void set_role(int node, Role role) { graph_[node].role = role; }
+  void set_unit(int node, const std::string& unit) { graph_[node].unit = unit; }
+  void set(int node, Attribute a, double value) { graph_[node].attributes[a] = value; }
+  // Nodes from here on belong to this block; -1: to none.
+  void set_block(int block) { block_ = block; }
+
+  int cols(int node) const { return at(cols_, node); }
+  Graph finish();
 
  private:
-  int append(Node node);
-  Node like(int x, NodeKind kind, const std::string& name) const;  // same shape as x
+  int append(NodeKind kind, const std::string& name, std::vector<int> in, int cols,
+             std::map<Attribute, double> attributes = {});
   std::string param(const std::string& name, Dims dims);
 
   Graph graph_;
-  size_t mlps_ = 0;  // so far
+  std::vector<int> cols_;  // of the nodes
+  int block_ = -1;
 };
-
-Graph build_vit(const ModelConfig& config);
-Graph build_swin(const ModelConfig& config);
 
 }  // namespace vitrun

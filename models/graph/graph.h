@@ -1,69 +1,132 @@
 // The graph of a model: one flat list of nodes in execution order, the same list for the float
-// engine, calibration, LRP, allocation and the integer engine. A node has one output; its inputs
-// are earlier nodes. An architecture is a builder of this list (vit.cc, swin.cc), nothing else.
+// engine, calibration, LRP, allocation, the .qbin and the integer engine. A node has one output;
+// its inputs are earlier nodes, in any order and read by any number of nodes. Builders
+// (models/families) make graphs from configurations; a .qbin holds them.
 //
 // A value holds, per image, [groups, rows, cols] floats; groups is 1 but for attention scores
-// (windows * heads). Tokens of a Swin map are in row-major order in every value; windows, shifts
-// and padding exist only in AttentionGeometry.
+// (windows * heads). The rows of a map of height x width tokens are its positions, row by row
+// (NHWC); windows, shifts and padding exist only inside nodes. Shapes are not stored:
+// infer_shapes() (shapes.h) derives them from the sizes of the inputs.
+//
+// Nodes, with x, y, .. the inputs in order; attributes in braces, defaults in parentheses:
+//   Input     An input of the graph {Channels, Height, Width: of its default size}. With {Planar}
+//   it
+//             is an image [C, H, W], which only Window and Quantize read; else a map [H W, C]. With
+//             `weight` and `bias` [C] every channel c becomes x weight[c] + bias[c].
+//   Const     The parameter `weight` [rows, cols] (dimensions of 1 in front are ignored), the same
+//             for all images. {Height, Width}: of a map, (0): of none.
+//   Window    Neighbourhoods of KernelHeight x KernelWidth positions of a map, {Stride} (1) apart,
+//             one a row of the result, elements side by side in {Order}: 0 channel, y, x (as the
+//             weight of a convolution has them); 1 y, x, channel; 2 x, y, channel. {Padding} (0)
+//             positions around the map and, with {Ceil}, as many behind it as the last
+//             neighbourhood needs, are outside, where all channels are 0. Window and Linear are a
+//             convolution.
+//   Unwindow  The adjoint: the row of each position holds KernelHeight x KernelWidth neighbours in
+//             order y, x, channel, which are added where they overlap, {Stride} apart; {Padding}
+//             positions are cut off around the result. `bias` [C] is added. Linear and Unwindow are
+//             a transposed convolution.
+//   Linear    x W^T + b, `weight` [N, ...] of N K numbers, `bias` [N] or none. With {PadToWindow},
+//   on
+//             a map whose sides are no multiples of that window, the value has one row more: the
+//             output for a row of zeros, which stands for all of the padding.
+//   Norm      {Type}: 0 layer, (x - mean) / sqrt(variance + Epsilon) weight + bias over the
+//   columns;
+//             1 RMS, x / sqrt(mean x^2 + Epsilon) weight; 2 L2 over each {Group} of columns,
+//             x / max(|x|, Epsilon). `weight` [cols] and `bias` [cols], either may be missing but
+//             for layer.
+//   Act       {Type}: ActType below. {Limit} (infinity): at most that.
+//   Mul, Add  x y; {Alpha} (1) (x + y). y's groups, rows or cols may be 1: it is then repeated.
+//   Concat    Inputs one behind the other along {Axis}: 0 rows, 1 columns.
+//   Slice     {Begin} to {End} of {Axis}: 0 rows, 1 columns.
+//   Resize    {Type}: 0 nearest, 1 bilinear (both as PyTorch's interpolate with align_corners off),
+//             of a map to {Height, Width}, or to those of y's map.
+//   Pool      {Type}: 0 mean, 1 max; of KernelHeight x KernelWidth neighbourhoods, {Stride,
+//   Padding,
+//             Ceil} as Window (the mean counts only positions on the map), or without a kernel of
+//             all rows from {Begin} (0) on.
+//   Scores    {Scale} Q K^T of {Heads} heads of {HeadDim} columns from {QueryBegin} of x and
+//             {KeyBegin} of y. With {Window} (0) the map falls into windows of that side,
+//             cyclically shifted by {Shift} (0) as Swin does; without, every row of x meets every
+//             row of y.
+//   Softmax   Over the columns of the scores; `weight` [(2h-1)(2w-1), heads], a table of relative
+//             positions within h x w windows, or y, [1 or groups, rows, cols], is added before;
+//             with {Causal} no row sees columns behind its own.
+//   Mix       The softmax x times V, the columns from {ValueBegin} of y; heads side by side,
+//   windows
+//             put back in the order of the rows.
+//   Rope      Rotates pairs of columns from {Begin} to {End}, in heads of {HeadDim}: {Type} 0 of
+//   the
+//             two halves of a head, 1 of neighbours. y [rows, HeadDim]: cosines of the HeadDim / 2
+//             pairs, then sines; rows before the last of y's are left as they are.
+//   Quantize  Columns {Begin, End} (all) of x, as their codes stand for them (quantizers.h).
 #pragma once
 
 #include <cmath>
 #include <cstdint>
+#include <initializer_list>
+#include <map>
 #include <string>
 #include <vector>
 
-#include "models/checkpoints/config.h"
+#include "models/base/index.h"
+#include "models/base/tensor.h"
 
 namespace vitrun {
 
-enum class NodeKind {
-  kPatches,     // image [3, H, W] -> [patches, 3*P*P], elements in the order channel, row, column;
-                // of its pixels over 255 with ModelConfig::pixel_patches
-  kLinear,      // x W^T + b; weight [N, K]
-  kTokens,      // [cls, (dist,) patches] + pos_embed
-  kLayerNorm,   // over cols
-  kLayerScale,  // x * gamma (DeiT-III); folded away before quantization
-  kScores,      // per window and head: scale * Q K^T                              unit "matmul1"
-  kSoftmax,     // of scores + relative position bias + shift mask, over cols      unit "attn"
-  kMix,         // attn V, heads concatenated, windows put back in token order     unit "matmul2"
-  kGelu,        // x/2 (1 + erf(x / sqrt 2)), at most Node::limit
-  kAdd,         // alpha * (a + b): residual (alpha 1), mean of the two heads (alpha 1/2)
-  kMerge,       // Swin: 2x2 neighbours side by side, order (0,0) (1,0) (0,1) (1,1) as (row, col)
-  kSelect,      // one token
-  kMean,        // mean over tokens
+enum class NodeKind : uint8_t {
+#define VITRUN_NODE(kind, function, name, least, most) k##kind,
+#include "models/graph/kinds.def"
+};
+enum class Role : uint8_t {
+#define VITRUN_ROLE(role) k##role,
+#include "models/graph/kinds.def"
+};
+enum class Attribute : uint8_t {
+#define VITRUN_ATTRIBUTE(attribute, name) k##attribute,
+#include "models/graph/kinds.def"
 };
 
-// Which tokens attend to which. `index` gathers windows from the rows of the qkv value and kMix
-// scatters back through it. A map that is no multiple of the window is padded: the padding's q, k
-// and v are those of a zero token, the qkv bias, which the qkv value then carries as one extra last
-// row (Node::pad_row).
-struct AttentionGeometry {
-  int heads = 0, head_dim = 0;
-  int windows = 1, tokens = 0;      // tokens per window
-  float scale = 1;                  // head_dim^-1/2
-  std::vector<int32_t> index;       // [windows * tokens] -> row of qkv
-  std::vector<int32_t> bias_index;  // [tokens * tokens] -> row of the bias table; empty without one
-  std::vector<uint8_t>
-      region;  // [windows * tokens]; pairs in different regions get -100; empty: no mask
-};
+constexpr int kNodeKinds = 0
+#define VITRUN_NODE(kind, function, name, least, most) +1
+#include "models/graph/kinds.def"
+    ;
+constexpr int kRoles = 0
+#define VITRUN_ROLE(role) +1
+#include "models/graph/kinds.def"
+    ;
+constexpr int kAttributes = 0
+#define VITRUN_ATTRIBUTE(attribute, name) +1
+#include "models/graph/kinds.def"
+    ;
+
+const char* name_of(NodeKind kind);
+const char* name_of(Attribute attribute);
+
+enum class ActType { kGelu, kGeluTanh, kQuickGelu, kSilu, kRelu, kSigmoid };
+enum class NormType { kLayer, kRms, kL2 };
+enum class ElementOrder { kChannelsFirst, kRowsFirst, kColumnsFirst };
 
 struct Node {
-  NodeKind kind = NodeKind::kPatches;
+  NodeKind kind = NodeKind::kInput;
   std::string name;  // timm's module ("blocks.0.attn.qkv") or the unit ("blocks.0.attn.matmul1")
-  int in[2] = {-1,
-               -1};  // kMix: {softmax, qkv}; kScores: {qkv}; -1: none (kPatches reads the image)
-  int groups = 1, rows = 0, cols = 0;  // of the output, per image
-  int attention = -1;                  // kScores, kSoftmax, kMix: index into Graph::attention
-  bool pad_row = false;                // kLinear: the last row is the output for a zero input row
-  int select = 0;                      // kSelect: which token
-  float alpha = 1;                     // kAdd
-  float limit = INFINITY;              // kGelu
-  std::string weight,
-      bias;  // parameter names; empty: none (kLayerNorm: gamma, beta; kTokens: weight = pos_embed;
-             // kSoftmax: weight = bias table [entries, heads]; kLayerScale: gamma)
-  int map_height = 0, map_width = 0;  // kMerge: of the input map; kPatches: of the patch grid
+  std::vector<int> in;
+  std::string weight, bias;  // names of parameters; empty: none
+  std::map<Attribute, double> attributes;
+  Role role = Role::kNone;
+  int block = -1;    // of the model, counted over all stages; -1: outside
+  std::string unit;  // the scored unit whose bits apply (method.md, "Names"); empty: none
 
-  int64_t size() const { return int64_t{groups} * rows * cols; }
+  bool has(Attribute a) const { return attributes.contains(a); }
+  double real(Attribute a, double otherwise = 0) const {
+    const auto found = attributes.find(a);
+    return found == attributes.end() ? otherwise : found->second;
+  }
+  // Of an attribute that infer_shapes() has found to be a whole number.
+  int whole(Attribute a, int otherwise = 0) const { return static_cast<int>(real(a, otherwise)); }
+  ActType act() const { return static_cast<ActType>(whole(Attribute::kType)); }
+  NormType norm() const { return static_cast<NormType>(whole(Attribute::kType)); }
+  float limit() const { return static_cast<float>(real(Attribute::kLimit, INFINITY)); }
+  float alpha() const { return static_cast<float>(real(Attribute::kAlpha, 1)); }
 };
 
 // A tensor the graph needs and its shape.
@@ -72,19 +135,36 @@ struct Param {
   Dims dims;
 };
 
-struct Graph {
-  ModelConfig config;
-  std::vector<Node> nodes;  // the last one gives the logits, [1, classes]
-  std::vector<AttentionGeometry> attention;
-  std::vector<Param> params;
-
-  int find(const std::string& name) const;  // index of the node with that name; -1 if none
+struct Output {
+  std::string name;  // "logits", "embedding", "features", or a name of the graph's own
+  int node = -1;
 };
 
-Graph build_graph(const ModelConfig& config);
+struct Graph {
+  std::vector<Node> nodes;
+  std::vector<Param> params;
+  std::vector<Output> outputs;
+
+  const Node& operator[](int i) const { return at(nodes, i); }
+  Node& operator[](int i) { return at(nodes, i); }
+  int size() const { return count_of(nodes); }
+  bool is(int i, NodeKind kind) const { return (*this)[i].kind == kind; }
+
+  int find(const std::string& name) const;    // index of the node with that name; -1 if none
+  int find(Role role) const;                  // index of the first node with that role; -1 if none
+  int output(const std::string& name) const;  // index of the output's node; -1 if there is none
+  const Param* param(const std::string& name) const;  // null if there is none
+  Param* param(const std::string& name);
+
+  int find(NodeKind kind) const;  // index of the first node of that kind; -1 if none
+
+  // The nodes that read each node's value, in order; one that reads it twice is listed twice.
+  std::vector<std::vector<int>> readers() const;
+};
 
 // Takes from `weights` exactly what the graph needs; a missing, surplus or wrongly shaped tensor
-// fails with its name and both shapes. `where` names the file in messages.
-void check_weights(const Graph& graph, const Weights& weights, const std::string& where);
+// fails with its name and both shapes. `where` names the file in messages, `arch` the model.
+void check_weights(const Graph& graph, const Weights& weights, const std::string& where,
+                   const std::string& arch);
 
 }  // namespace vitrun

@@ -9,7 +9,8 @@
 #include "kernels/pack.h"
 #include "models/base/error.h"
 #include "models/checkpoints/json.h"
-#include "models/graph/sites.h"
+#include "models/graph/quantizers.h"
+#include "models/graph/rewrite.h"
 #include "runtime/files/qbin.h"
 
 namespace vitrun {
@@ -23,38 +24,30 @@ struct BlockUnit {
   double importance = 0;
 };
 
-// "layers.1.blocks.0." or "blocks.0.", empty for what is in no block.
-std::string block_prefix(const std::string& name) {
-  const size_t at = name.find("blocks.");
-  if (at == std::string::npos) return "";
-  return name.substr(0, name.find('.', at + 7) + 1);
-}
-
-// The kLinear of a unit; -1 where the unit is a product of two activations.
+// The Linear of a unit; -1 where the unit is a product of two activations.
 int linear_of(const Graph& graph, const std::string& unit) {
-  for (const Site& s : activation_sites(graph))
-    if (s.unit == unit && graph.nodes[static_cast<size_t>(s.consumer)].kind == NodeKind::kLinear)
-      return s.consumer;
+  for (int i = 0; i < graph.size(); i++)
+    if (graph.is(i, NodeKind::kLinear) && graph[i].unit == unit) return i;
   return -1;
 }
 
 int64_t parameters_of(const Graph& graph, const std::string& unit) {
   const int node = linear_of(graph, unit);
-  if (node < 0) return 0;
-  const Node& n = graph.nodes[static_cast<size_t>(node)];
-  return int64_t{n.cols} * graph.nodes[static_cast<size_t>(n.in[0])].cols;
+  return node < 0 ? 0 : element_count(graph.param(graph[node].weight)->dims);
+}
+
+// The part of a unit's name that says which of a block's it is: "attn.qkv".
+std::string kind_of(const std::string& unit) {
+  const size_t at = unit.find("blocks.");
+  return at == std::string::npos ? unit : unit.substr(unit.find('.', at + 7) + 1);
 }
 
 std::vector<BlockUnit> block_units(const Graph& graph, const Importance& importance) {
   std::vector<BlockUnit> units;
-  std::vector<std::string> blocks;
-  for (const std::string& name : unit_names(graph)) {
-    const std::string prefix = block_prefix(name);
-    if (prefix.empty()) continue;
-    if (blocks.empty() || blocks.back() != prefix) blocks.push_back(prefix);
-    units.push_back({name, name.substr(prefix.size()), static_cast<int>(blocks.size()) - 1,
-                     parameters_of(graph, name), importance.at(name)});
-  }
+  for (const Node& n : graph.nodes)
+    if (n.block >= 0 && !n.unit.empty())
+      units.push_back(
+          {n.unit, kind_of(n.unit), n.block, parameters_of(graph, n.unit), importance.at(n.unit)});
   return units;
 }
 
@@ -113,10 +106,11 @@ Importance read_importance(const std::string& path, const Graph& graph) {
     fail(path, ": expected SCORES.json of vitlrp: ", e.what());
   }
   std::set<std::string> known;
-  for (const std::string& name : unit_names(graph)) {
-    known.insert(name);
-    if (!block_prefix(name).empty() && !importance.contains(name))
-      fail(path, ": unit '", name, "' of the model is missing");
+  for (const Node& n : graph.nodes) {
+    if (n.unit.empty()) continue;
+    known.insert(n.unit);
+    if (n.block >= 0 && !importance.contains(n.unit))
+      fail(path, ": unit '", n.unit, "' of the model is missing");
   }
   for (const auto& [name, value] : importance)
     if (!known.contains(name)) fail(path, ": the model has no unit '", name, "'");
@@ -155,17 +149,16 @@ namespace {
 // sizes and counts differ between kinds.
 Importance within_kinds(const Importance& importance, const OutputErrors& errors) {
   std::map<std::string, std::pair<double, int>> kinds;  // sum and count
-  const auto kind = [](const std::string& name) { return name.substr(block_prefix(name).size()); };
   for (const auto& [name, value] : importance)
     if (errors.contains(name)) {
-      auto& [sum, count] = kinds[kind(name)];
+      auto& [sum, count] = kinds[kind_of(name)];
       sum += value;
       count++;
     }
   Importance relative;
   for (const auto& [name, value] : importance)
     if (errors.contains(name)) {
-      const auto& [sum, count] = kinds.at(kind(name));
+      const auto& [sum, count] = kinds.at(kind_of(name));
       relative[name] = sum > 0 ? value * count / sum : 1;
     }
   return relative;
@@ -197,8 +190,7 @@ BitPlan budget_plan(const Graph& graph, const Importance& importance, const Outp
     plan[name] = base;
     const auto found = errors.find(name);
     if (found == errors.end()) continue;
-    const Node& n = graph.nodes[static_cast<size_t>(linear_of(graph, name))];
-    const int depth = graph.nodes[static_cast<size_t>(n.in[0])].cols;
+    const LinearSize size = linear_size(graph, linear_of(graph, name));
     const bool scored = relative.contains(name);
     names.push_back(name);
     units.emplace_back();
@@ -206,7 +198,7 @@ BitPlan budget_plan(const Graph& graph, const Importance& importance, const Outp
       if (scored || bits == base.weight)
         units.back().push_back(
             {{bits, base.activation},
-             weight_bytes(n.cols, depth, bits) + of_input(bits),
+             weight_bytes(size.n, size.k, bits) + of_input(bits),
              0,
              scored ? relative.at(name) * found->second[static_cast<size_t>(bits - kMinBits)] : 0});
   }

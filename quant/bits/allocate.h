@@ -43,7 +43,7 @@ using OutputErrors = std::map<std::string, std::vector<double>>;
 // its column sums take beyond 16 bits each.
 int64_t weight_bytes(int cols, int depth, int bits);
 
-// What the levels of an input of `bits` bits take (SiteParams).
+// What the levels of an input of `bits` bits take (CodeParams).
 int64_t level_bytes(int bits);
 
 // The bits with the least sum of Omega Lambda over the Linears such that all weight_bytes()

@@ -6,8 +6,8 @@
 
 #include "models/base/error.h"
 #include "models/checkpoints/json.h"
-#include "models/graph/sites.h"
-#include "runtime/integer/engine_plan.h"
+#include "models/graph/quantizers.h"
+#include "runtime/integer/plan.h"
 #include "runtime/program/html.h"
 
 namespace vitrun {
@@ -192,27 +192,23 @@ std::vector<std::string> remarks_on(const CostTable& table) {
 }
 
 std::vector<UnitWork> work_of(const Graph& graph) {
-  const std::vector<int> needed = rows_needed(graph);
-  const std::vector<std::string> names = unit_names(graph);
+  const Shapes shapes = infer_shapes(graph);
+  const std::vector<int> needed = rows_needed(graph, shapes, {graph.outputs.at(0).node});
   std::vector<UnitWork> all;
-  size_t next = 0;  // of the names
-  for (size_t i = 0; i < graph.nodes.size(); i++) {
-    const Node& n = graph.nodes[i];
-    const bool product = n.kind == NodeKind::kScores || n.kind == NodeKind::kMix;
-    if (!product && n.kind != NodeKind::kLinear && n.kind != NodeKind::kSoftmax) continue;
-    UnitWork work{names[next++], n.kind};
-    if (n.kind == NodeKind::kSoftmax) continue;
-    if (product) {
-      const AttentionGeometry& g = graph.attention[static_cast<size_t>(n.attention)];
-      const int queries = n.kind == NodeKind::kScores || g.windows == 1 ? needed[i] : g.tokens;
+  for (int i = 0; i < graph.size(); i++) {
+    const Node& n = graph[i];
+    if (n.unit.empty() || n.kind == NodeKind::kSoftmax) continue;
+    UnitWork work{n.unit, n.kind};
+    if (n.kind == NodeKind::kLinear) {
+      work.rows = std::min(at(needed, i), shapes[i].tokens());
+      work.depth = shapes[n.in[0]].cols;
+      work.cols = shapes[i].cols;
+      work.multiply_adds = int64_t{work.rows} * work.depth * work.cols;
+    } else {
+      const AttentionGeometry& g = shapes.geometry(i);
+      const int queries = n.kind == NodeKind::kScores || g.windows == 1 ? at(needed, i) : g.tokens;
       const int planes = n.kind == NodeKind::kMix ? 2 : 1;
       work.multiply_adds = int64_t{planes} * g.windows * g.heads * queries * g.tokens * g.head_dim;
-    } else {
-      const Node& in = graph.nodes[static_cast<size_t>(n.in[0])];
-      work.rows = std::min(needed[i], in.rows);
-      work.depth = in.cols;
-      work.cols = n.cols;
-      work.multiply_adds = int64_t{work.rows} * work.depth * work.cols;
     }
     all.push_back(std::move(work));
   }

@@ -58,9 +58,9 @@ Tensor rounded(const Tensor& rows, const SiteRange& range) {
 
 InputRows keep_inputs(Reference& engine, const ImageSource& images) {
   std::map<int, std::vector<int>> readers;  // of a node, those that are Linears
-  const auto& nodes = engine.graph().nodes;
-  for (size_t i = 0; i < nodes.size(); i++)
-    if (nodes[i].kind == NodeKind::kLinear) readers[nodes[i].in[0]].push_back(static_cast<int>(i));
+  const Graph& graph = engine.graph();
+  for (int i = 0; i < graph.size(); i++)
+    if (graph.is(i, NodeKind::kLinear)) readers[graph[i].in[0]].push_back(i);
   InputRows rows;
   engine.run(images.load(0, std::min(kImages, images.count)), [&](int node, Tensor& value) {
     if (const auto found = readers.find(node); found != readers.end())

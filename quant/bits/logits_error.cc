@@ -29,12 +29,8 @@ struct WeightCandidates {
 // What a site may become.
 struct SiteCandidates {
   Site site;
-  std::vector<SiteParams> params;  // kMinBits .. kMaxBits
+  std::vector<CodeParams> params;  // kMinBits .. kMaxBits
 };
-
-const Node& node_at(const Graph& graph, int node) {
-  return graph.nodes[static_cast<size_t>(node)];
-}
 
 WeightCandidates round_weight(const Tensor& inputs, const OutputGradients& gradients,
                               const Tensor& weight, const PredictOptions& options) {
@@ -55,20 +51,19 @@ std::map<int, WeightCandidates> round_weights(const FloatModel& model, const Ten
                                               const PredictOptions& options,
                                               const Progress& progress) {
   std::map<int, WeightCandidates> out;
-  const auto& nodes = model.graph.nodes;
+  const Graph& graph = model.graph;
   const auto gradients = options.compensate ? output_gradients(model, images, options.threads)
                                             : std::map<int, OutputGradients>();
   const OutputGradients none;
   Reference engine(model.graph, model.weights, options.threads);
   engine.run(images, [&](int node, Tensor& value) {
-    for (size_t i = 0; i < nodes.size(); i++) {
-      if (nodes[i].kind != NodeKind::kLinear || nodes[i].in[0] != node) continue;
-      const int linear = static_cast<int>(i);
-      const auto found = gradients.find(linear);
-      out[linear] = round_weight(value, found == gradients.end() ? none : found->second,
-                                 model.weights.at(nodes[i].weight), options);
+    for (int i = 0; i < graph.size(); i++) {
+      if (!graph.is(i, NodeKind::kLinear) || graph[i].in[0] != node) continue;
+      const auto found = gradients.find(i);
+      out[i] = round_weight(value, found == gradients.end() ? none : found->second,
+                            model.weights.at(graph[i].weight), options);
     }
-    progress(static_cast<double>(node) / static_cast<double>(nodes.size()));
+    progress(static_cast<double>(node) / static_cast<double>(graph.size()));
   });
   return out;
 }
@@ -78,9 +73,9 @@ std::vector<SiteCandidates> search_ranges(const FloatModel& model, const ImageSo
                                           const PredictOptions& options, const Progress& progress) {
   std::vector<Site> sites;
   std::vector<int> bits;
+  const Shapes shapes = infer_shapes(model.graph);
   for (const Site& s : activation_sites(model.graph)) {
-    if (s.kind == CodeKind::kSoftmax || node_at(model.graph, s.node).kind == NodeKind::kPatches)
-      continue;
+    if (s.softmax || is_image(model.graph, shapes, s.node)) continue;
     for (int b = kMinBits; b <= kMaxBits; b++) {
       sites.push_back(s);
       bits.push_back(b);
@@ -105,8 +100,8 @@ class Probe {
         std::vector<SiteCandidates> sites)
       : model_(model), weights_(std::move(weights)), sites_(std::move(sites)), walk_(model) {
     for (const Site& s : activation_sites(model.graph)) {
-      if (node_at(model.graph, s.consumer).kind == NodeKind::kLinear) unit_of_[s.consumer] = s.unit;
-      if (s.kind != CodeKind::kSoftmax) seen_.push_back(s.node);
+      if (model.graph[s.consumer].kind == NodeKind::kLinear) unit_of_[s.consumer] = s.unit;
+      if (!s.softmax) seen_.push_back(s.node);
     }
   }
 
@@ -114,7 +109,7 @@ class Probe {
   LogitsErrors zeros() const {
     LogitsErrors errors;
     for (const Site& s : activation_sites(model_.graph))
-      if (s.kind != CodeKind::kSoftmax)
+      if (!s.softmax && !s.unit.empty())
         errors[s.unit] = {std::vector<double>(kWidths), std::vector<double>(kWidths)};
     return errors;
   }
@@ -142,21 +137,22 @@ class Probe {
 
  private:
   const Tensor& weight_of(int linear) const {
-    return model_.weights.at(node_at(model_.graph, linear).weight);
+    return model_.weights.at(model_.graph[linear].weight);
   }
 
   // <W^ - W, G^T X>, X less the mean that the bias takes.
   void see_weight(int linear, std::span<const float> gradient, const std::map<int, Tensor>& values,
                   UnitErrors& squares) const {
     const WeightCandidates& candidates = weights_.at(linear);
-    const Node& n = node_at(model_.graph, linear);
+    const Node& n = model_.graph[linear];
     Tensor x = values.at(n.in[0]);
-    const size_t k = static_cast<size_t>(x.dims[2]), cols = static_cast<size_t>(n.cols);
+    const size_t k = static_cast<size_t>(x.dims[2]), cols = weight_of(linear).data.size() / k;
     for (size_t i = 0; i < x.data.size(); i++) x.data[i] -= candidates.mean[i % k];
     std::vector<float> product(cols * k);
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n.cols, static_cast<int>(k),
-                static_cast<int>(x.dims[1]), 1, gradient.data(), n.cols, x.data.data(),
-                static_cast<int>(k), 0, product.data(), static_cast<int>(k));
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, static_cast<int>(cols),
+                static_cast<int>(k), static_cast<int>(x.dims[1]), 1, gradient.data(),
+                static_cast<int>(cols), x.data.data(), static_cast<int>(k), 0, product.data(),
+                static_cast<int>(k));
     const Tensor& weight = weight_of(linear);
     for (size_t b = 0; b < candidates.codes.size(); b++) {
       const WeightCodes& codes = candidates.codes[b];
@@ -173,7 +169,7 @@ class Probe {
   // G W [rows, K].
   std::vector<float> through_weight(int linear, std::span<const float> gradient) const {
     const Tensor& weight = weight_of(linear);
-    const int cols = node_at(model_.graph, linear).cols,
+    const int cols = static_cast<int>(weight.dims[0]),
               k = static_cast<int>(weight.data.size()) / cols,
               rows = static_cast<int>(gradient.size()) / cols;
     std::vector<float> out(static_cast<size_t>(rows) * static_cast<size_t>(k));

@@ -5,7 +5,7 @@
 #include <cstdio>
 
 #include "models/base/error.h"
-#include "models/graph/sites.h"
+#include "models/graph/quantizers.h"
 #include "quant/bits/knapsack.h"
 #include "runtime/program/html.h"
 
@@ -24,8 +24,9 @@ class Predictions {
  public:
   Predictions(const Graph& graph, const LogitsErrors& errors, const CostTable* costs)
       : works_(work_of(graph)), errors_(errors), costs_(costs) {
+    const Shapes shapes = infer_shapes(graph);
     for (const Site& s : activation_sites(graph))
-      if (graph.nodes[static_cast<size_t>(s.node)].kind == NodeKind::kPatches) image_ = s.unit;
+      if (is_image(graph, shapes, s.node)) image_ = s.unit;
   }
 
   const std::vector<UnitWork>& works() const { return works_; }

@@ -68,10 +68,10 @@ std::vector<float> column_energy(const Tensor& weight, size_t k) {
 // The residual add that a Linear ends in; -1 if it does not.
 int residual_add(const Graph& graph, int linear) {
   int found = -1;
-  for (size_t i = 0; i < graph.nodes.size(); i++)
-    for (int in : graph.nodes[i].in)
-      if (in == linear) found = graph.nodes[i].kind == NodeKind::kAdd ? static_cast<int>(i) : -1;
-  return found >= 0 && graph.nodes[static_cast<size_t>(found)].alpha == 1 ? found : -1;
+  for (int i = 0; i < graph.size(); i++)
+    for (int in : graph[i].in)
+      if (in == linear) found = graph[i].role == Role::kResidual ? i : -1;
+  return found;
 }
 
 // The search for one site's range. First observe() every image, then set_candidates(), then
@@ -81,12 +81,12 @@ class Search {
   Search(Reference& engine, const Site& site, int bits, const CalibrateOptions& options,
          int64_t elements)
       : engine_(&engine), site_(&site), bits_(bits), rates_(options.log_rates), tails_(elements) {
-    const Node& consumer = engine.graph().nodes[static_cast<size_t>(site.consumer)];
+    const Node& consumer = engine.graph()[site.consumer];
     if (options.objective == Objective::kResidual && consumer.kind == NodeKind::kLinear)
       add_ = residual_add(engine.graph(), site.consumer);
     if (!options.levels || bits == 8 || consumer.kind != NodeKind::kLinear) return;
-    split_ = engine.graph().nodes[static_cast<size_t>(site.node)].limit < INFINITY;
-    const int cols = engine.graph().nodes[static_cast<size_t>(site.node)].cols;
+    split_ = engine.graph()[site.node].limit() < INFINITY;
+    const int cols = engine.shapes()[site.node].cols;
     energy_ = column_energy(engine.weights().at(consumer.weight), static_cast<size_t>(cols));
   }
 
@@ -97,7 +97,7 @@ class Search {
   }
 
   void set_candidates() {
-    if (site_->kind == CodeKind::kSoftmax)
+    if (site_->softmax)
       set_log_candidates();
     else
       set_uniform_candidates();
@@ -123,7 +123,7 @@ class Search {
     if (!energy_.empty()) return best_levels();
     const auto least =
         static_cast<size_t>(std::min_element(error_.begin(), error_.end()) - error_.begin());
-    if (site_->kind == CodeKind::kUniform) return {bits_, candidates_[least]};
+    if (!site_->softmax) return {bits_, candidates_[least]};
     return {bits_, {log_candidates_[least].scale, 0}, log_candidates_[least].rate};
   }
 
@@ -170,8 +170,8 @@ class Search {
   void set_uniform_candidates() {
     std::vector<double> percentiles(std::begin(kPercentiles), std::end(kPercentiles));
     if (add_ >= 0) percentiles.push_back(1);
-    const Node& node = engine_->graph().nodes[static_cast<size_t>(site_->node)];
-    if (node.kind == NodeKind::kPatches) candidates_.push_back({1.f / 255, 0});  // pixels
+    if (is_image(engine_->graph(), engine_->shapes(), site_->node))
+      candidates_.push_back({1.f / 255, 0});  // pixels
     double last_low = 0, last_high = 0;
     for (double p : percentiles) {
       const double low = tails_.low(p), high = tails_.high(p);
@@ -188,7 +188,7 @@ class Search {
   void add_own_error(const Tensor& value) {
     if (!energy_.empty()) return add_to_histograms(value, nullptr);
     for_each_row(*site_, value, [&](std::span<const float> row) {
-      if (site_->kind == CodeKind::kSoftmax) return add_log_error(row, log_candidates_, error_);
+      if (site_->softmax) return add_log_error(row, log_candidates_, error_);
       for (size_t c = 0; c < candidates_.size(); c++)
         error_[c] += squared_error(row, candidates_[c], bits_);
     });
@@ -196,8 +196,8 @@ class Search {
 
   // `sum` is the residual stream after the add; with a candidate it would be sum + (x̂ - x) W^T.
   void add_residual_error(const Tensor& sum) {
-    const Node& linear = engine_->graph().nodes[static_cast<size_t>(site_->consumer)];
-    const int64_t cols = linear.cols;
+    const Node& linear = engine_->graph()[site_->consumer];
+    const int64_t cols = engine_->shapes()[site_->consumer].cols;
     Tensor expected = sum;
     for (size_t row = 0; row < sum.data.size(); row += static_cast<size_t>(cols))
       normalize(expected.data.data() + row, cols);
@@ -230,10 +230,9 @@ class Search {
 };
 
 // q, k or v cut into its heads; other sites as they are.
-std::vector<Site> heads_of(const Graph& graph, const Site& site) {
-  const int attention = graph.nodes[static_cast<size_t>(site.consumer)].attention;
-  if (attention < 0 || site.kind != CodeKind::kUniform) return {site};
-  const int count = graph.attention[static_cast<size_t>(attention)].heads;
+std::vector<Site> heads_of(const Shapes& shapes, const Site& site) {
+  if (at(shapes.attention_of, site.consumer) < 0 || site.softmax) return {site};
+  const int count = shapes.geometry(site.consumer).heads;
   std::vector<Site> heads;
   for (int i = 0; i < count; i++) heads.push_back(head_of(site, i, count));
   return heads;
@@ -254,9 +253,8 @@ std::vector<SiteRange> join_heads(const std::vector<std::vector<Site>>& parts,
   return ranges;
 }
 
-int64_t elements_per_image(const Graph& graph, const Site& site) {
-  const Node& n = graph.nodes[static_cast<size_t>(site.node)];
-  return n.size() / n.cols * (site.end - site.begin);
+int64_t elements_per_image(const Shape& shape, const Site& site) {
+  return shape.size() / shape.cols * (site.end - site.begin);
 }
 
 }  // namespace
@@ -279,15 +277,15 @@ void run_all(Reference& engine, const ImageSource& images, const Reference::Obse
 std::vector<SiteRange> calibrate(Reference& engine, const std::vector<Site>& sites,
                                  const std::vector<int>& bits, const ImageSource& images,
                                  const CalibrateOptions& options, const Progress& progress) {
-  const Graph& graph = engine.graph();
+  const Shapes& shapes = engine.shapes();
   std::vector<std::vector<Site>> parts;  // of each site: its heads, or itself
   for (const Site& s : sites)
-    parts.push_back(options.heads ? heads_of(graph, s) : std::vector<Site>{s});
+    parts.push_back(options.heads ? heads_of(shapes, s) : std::vector<Site>{s});
   std::vector<Search> searches;
   for (size_t i = 0; i < sites.size(); i++)
     for (const Site& part : parts[i])
       searches.emplace_back(engine, part, bits[i], options,
-                            images.count * elements_per_image(graph, part));
+                            images.count * elements_per_image(shapes[part.node], part));
 
   auto pass = [&](double done, const std::function<void(Search&, int, const Tensor&)>& see) {
     run_all(

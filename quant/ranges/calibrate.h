@@ -4,24 +4,24 @@
 #include <functional>
 #include <vector>
 
-#include "models/graph/sites.h"
+#include "models/graph/quantizers.h"
 #include "quant/ranges/observer.h"
 #include "runtime/float/reference.h"
 #include "runtime/integer/qmodel.h"
 
 namespace vitrun {
 
-// What a site needs at run time, SiteParams of qmodel.h; with levels the range is that of 8-bit
+// What a site needs at run time, CodeParams of qmodel.h; with levels the range is that of 8-bit
 // codes.
 struct SiteRange {
   int bits = 8;
   UniformRange range;
   float rate = 2;
-  int twin = SiteParams::kLogCodes;
+  int twin = CodeParams::kLogCodes;
   std::vector<LevelRun> levels = {};
   std::vector<UniformRange> heads = {};
 
-  SiteParams params() const { return {bits, range.scale, range.zero, rate, twin, levels, heads}; }
+  CodeParams params() const { return {bits, range.scale, range.zero, rate, twin, levels, heads}; }
 };
 
 // What the search for a uniform range makes small, and what it tries.

@@ -64,15 +64,16 @@ FloatModelResults run_float(const TableOptions& options, const std::vector<Sampl
   predictor.isa.clear();
   const auto model = open_predictor(options.weights, predictor);
   FloatModelResults results;
-  results.logits = Tensor({static_cast<int64_t>(samples.size()), model->config().num_classes});
+  results.logits = Tensor({static_cast<int64_t>(samples.size()), model->info().num_classes});
   class Keeping : public Predictor {  // keeps what it answers
    public:
     Keeping(Predictor& model, Tensor& logits) : model_(model), next_(logits.data.begin()) {}
-    const ModelConfig& config() const override { return model_.config(); }
+    const ModelInfo& info() const override { return model_.info(); }
     std::string engine() const override { return model_.engine(); }
-    Tensor run(const Tensor& images) override {
-      Tensor y = model_.run(images);
-      next_ = std::copy(y.data.begin(), y.data.end(), next_);
+    std::vector<std::string> outputs() const override { return model_.outputs(); }
+    std::vector<Tensor> run(const Tensor& images, const std::vector<std::string>& names) override {
+      std::vector<Tensor> y = model_.run(images, names);
+      next_ = std::copy(y[0].data.begin(), y[0].data.end(), next_);
       return y;
     }
 

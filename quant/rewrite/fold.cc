@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "models/base/error.h"
+#include "models/graph/rewrite.h"
 #include "quant/weights/weight_codes.h"
 
 namespace vitrun {
@@ -24,7 +25,7 @@ void scale_rows(Tensor& weight, Tensor& bias, const std::vector<float>& gamma) {
 // What is observed of one LayerNorm's output.
 class NormObserver {
  public:
-  NormObserver(const Node& norm, int linear, int bits, int64_t images)
+  NormObserver(const Shape& norm, int linear, int bits, int64_t images)
       : linear_(linear),
         step_(std::max<int64_t>(1, images * norm.rows / kKeptRows)),
         channels_(norm.cols, images * norm.rows, bits),
@@ -56,16 +57,17 @@ class NormObserver {
 
 // The LayerNorms that can be folded and the Linear that each feeds.
 std::map<int, int> foldable_norms(const Graph& graph) {
-  std::map<int, std::vector<int>> readers;
-  for (size_t i = 0; i < graph.nodes.size(); i++)
-    for (int in : graph.nodes[i].in)
-      if (in >= 0) readers[in].push_back(static_cast<int>(i));
+  const std::vector<std::vector<int>> readers = graph.readers();
+  const Shapes shapes = infer_shapes(graph);
   std::map<int, int> found;
-  for (const auto& [node, by] : readers) {
-    const Node& reader = graph.nodes[static_cast<size_t>(by[0])];
-    if (graph.nodes[static_cast<size_t>(node)].kind == NodeKind::kLayerNorm && by.size() == 1 &&
-        reader.kind == NodeKind::kLinear && !reader.pad_row)
-      found[node] = by[0];
+  for (int i = 0; i < graph.size(); i++) {
+    const std::vector<int>& by = at(readers, i);
+    const bool layer = graph.is(i, NodeKind::kNorm) && graph[i].norm() == NormType::kLayer;
+    const bool output =
+        std::ranges::any_of(graph.outputs, [&](const Output& o) { return o.node == i; });
+    if (layer && !output && by.size() == 1 && graph.is(by[0], NodeKind::kLinear) &&
+        !shapes[by[0]].pad_row)
+      found[i] = by[0];
   }
   return found;
 }
@@ -76,8 +78,8 @@ struct NormAndLinear {
 };
 
 NormAndLinear parameters(const FloatModel& model, int norm, int linear) {
-  const Node& a = model.graph.nodes[static_cast<size_t>(norm)];
-  const Node& b = model.graph.nodes[static_cast<size_t>(linear)];
+  const Node& a = model.graph[norm];
+  const Node& b = model.graph[linear];
   return {model.weights.at(a.weight), model.weights.at(a.bias), model.weights.at(b.weight),
           model.weights.at(b.bias)};
 }
@@ -133,36 +135,51 @@ double choose_k(Reference& engine, const FloatModel& model, int norm, const Norm
 }  // namespace
 
 void ensure_bias(FloatModel& model, int linear) {
-  Node& n = model.graph.nodes[static_cast<size_t>(linear)];
+  Node& n = model.graph[linear];
   if (!n.bias.empty()) return;
   n.bias = n.name + ".bias";
-  model.graph.params.push_back({n.bias, {n.cols}});
-  model.weights[n.bias] = Tensor({n.cols});
+  const int cols = linear_size(model.graph, linear).n;
+  model.graph.params.push_back({n.bias, {cols}});
+  model.weights[n.bias] = Tensor({cols});
 }
 
 void fold_layer_scale(FloatModel& model) {
-  if (!model.config.layer_scale) return;
-  for (const Node& n : model.graph.nodes) {
-    if (n.kind != NodeKind::kLayerScale) continue;
-    const Node& linear = model.graph.nodes[static_cast<size_t>(n.in[0])];
-    scale_rows(model.weights.at(linear.weight), model.weights.at(linear.bias),
-               model.weights.at(n.weight).data);
-    model.weights.erase(n.weight);
+  Graph& graph = model.graph;
+  const std::vector<std::vector<int>> readers = graph.readers();
+  for (int i = 0; i < graph.size(); i++) {
+    const Node& n = graph[i];
+    if (n.role != Role::kLayerScale) continue;
+    const int linear = n.in[0];
+    const std::string gamma = graph[n.in[1]].weight;
+    if (!graph.is(linear, NodeKind::kLinear) || at(readers, linear).size() != 1)
+      fail("LayerScale '", n.name, "' does not end a Linear");
+    ensure_bias(model, linear);
+    scale_rows(model.weights.at(graph[linear].weight), model.weights.at(graph[linear].bias),
+               model.weights.at(gamma).data);
+    model.weights.erase(gamma);
+    bypass(graph, i);
   }
-  model.config.layer_scale = false;
-  model.graph = build_graph(model.config);
+  prune(graph);
 }
 
 void fold_normalization(FloatModel& model) {
-  for (size_t i = 0; i < model.graph.nodes.size(); i++) {
-    const Node& n = model.graph.nodes[i];
-    if (n.kind != NodeKind::kLinear ||
-        model.graph.nodes[static_cast<size_t>(n.in[0])].kind != NodeKind::kPatches)
-      continue;
-    ensure_bias(model, static_cast<int>(i));
-    const PreprocessConfig& p = model.config.preprocess;
-    Tensor& weight = model.weights.at(n.weight);
-    Tensor& bias = model.weights.at(n.bias);
+  Graph& graph = model.graph;
+  const PreprocessConfig& p = model.info.preprocess;
+  const int input = graph.find(NodeKind::kInput);
+  const std::vector<std::vector<int>> readers = graph.readers();
+  if (input < 0 || !graph[input].has(Attribute::kPlanar)) return;
+  std::vector<int> linears;  // that read the image's neighbourhoods, channel by channel
+  for (int window : at(readers, input))
+    for (int linear : at(readers, window)) {
+      const bool by_channel = graph[window].whole(Attribute::kOrder) == 0 &&
+                              graph[window].whole(Attribute::kPadding) == 0;
+      if (!by_channel || !graph.is(linear, NodeKind::kLinear)) return;
+      linears.push_back(linear);
+    }
+  for (int linear : linears) {
+    ensure_bias(model, linear);
+    Tensor& weight = model.weights.at(graph[linear].weight);
+    Tensor& bias = model.weights.at(graph[linear].bias);
     const size_t depth = weight.data.size() / bias.data.size();
     for (size_t row = 0; row < bias.data.size(); row++) {
       double moved = 0;
@@ -175,7 +192,15 @@ void fold_normalization(FloatModel& model) {
       bias.data[row] = static_cast<float>(bias.data[row] - moved);
     }
   }
-  model.config.pixel_patches = model.graph.config.pixel_patches = true;
+  const auto add = [&](const char* name, const float* values) {
+    Tensor t({3});
+    std::copy_n(values, 3, t.data.begin());
+    graph.params.push_back({name, t.dims});
+    model.weights[name] = std::move(t);
+    return name;
+  };
+  graph[input].weight = add("image.weight", p.std);
+  graph[input].bias = add("image.bias", p.mean);
 }
 
 Method method_called(const std::string& name) {
@@ -228,9 +253,10 @@ void fold_channels(const ChannelStatistics& statistics, Tensor& gamma, Tensor& b
 std::map<int, NormFold> fold_norms(FloatModel& model, const ImageSource& images,
                                    const FoldOptions& options, const Progress& progress) {
   std::map<int, NormObserver> searches;
+  const Shapes shapes = infer_shapes(model.graph);
   for (const auto& [norm, linear] : foldable_norms(model.graph))
-    searches.emplace(norm, NormObserver(model.graph.nodes[static_cast<size_t>(norm)], linear,
-                                        options.bits.at(linear).activation, images.count));
+    searches.emplace(
+        norm, NormObserver(shapes[norm], linear, options.bits.at(linear).activation, images.count));
   Reference engine(model.graph, model.weights, options.threads);
   auto pass = [&](double done, void (NormObserver::*see)(const Tensor&)) {
     run_all(
@@ -260,8 +286,8 @@ std::map<int, NormFold> fold_norms(FloatModel& model, const ImageSource& images,
       statistics = statistics.clipped(fold.k);
     }
     fold.range = statistics.mean();
-    const Node& a = model.graph.nodes[static_cast<size_t>(norm)];
-    const Node& b = model.graph.nodes[static_cast<size_t>(search.linear())];
+    const Node& a = model.graph[norm];
+    const Node& b = model.graph[search.linear()];
     fold_channels(statistics, model.weights.at(a.weight), model.weights.at(a.bias),
                   model.weights.at(b.weight), model.weights.at(b.bias));
   }

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cmath>
 #include <random>
+#include <set>
 
+#include "models/graph/rewrite.h"
 #include "quant/rewrite/fold.h"
 
 namespace vitrun {
@@ -73,16 +75,17 @@ void rotate_rows(const Rotation& r, std::vector<float>& w, size_t k, size_t firs
 }
 
 // The n outputs of a Linear from row `first` on.
-void rotate_outputs(const Rotation& r, FloatModel& model, const Node& linear, size_t first) {
-  Tensor& w = model.weights.at(linear.weight);
-  rotate_rows(r, w.data, w.data.size() / static_cast<size_t>(linear.cols), first);
-  if (!linear.bias.empty()) rotate_rows(r, model.weights.at(linear.bias).data, 1, first);
+void rotate_outputs(const Rotation& r, FloatModel& model, int linear, size_t first) {
+  const Node& n = model.graph[linear];
+  rotate_rows(r, model.weights.at(n.weight).data,
+              static_cast<size_t>(linear_size(model.graph, linear).k), first);
+  if (!n.bias.empty()) rotate_rows(r, model.weights.at(n.bias).data, 1, first);
 }
 
 // W (gamma z + beta) + b = (W gamma) z + (b + W beta).
 void absorb_norm(FloatModel& model, const Node& norm, int linear) {
   ensure_bias(model, linear);
-  const Node& n = model.graph.nodes[static_cast<size_t>(linear)];
+  const Node& n = model.graph[linear];
   const std::vector<float>&gamma = model.weights.at(norm.weight).data,
         &beta = model.weights.at(norm.bias).data;
   Tensor &w = model.weights.at(n.weight), &b = model.weights.at(n.bias);
@@ -99,25 +102,23 @@ void absorb_norm(FloatModel& model, const Node& norm, int linear) {
 
 // The LayerNorm whose output a Linear reads, through the choice or mean of tokens; -1: none.
 int norm_before(const Graph& graph, int linear) {
-  int at = graph.nodes[static_cast<size_t>(linear)].in[0];
-  const auto kind = [&] { return graph.nodes[static_cast<size_t>(at)].kind; };
-  while (kind() == NodeKind::kSelect || kind() == NodeKind::kMean)
-    at = graph.nodes[static_cast<size_t>(at)].in[0];
-  return kind() == NodeKind::kLayerNorm ? at : -1;
+  int at = graph[linear].in[0];
+  while (graph.is(at, NodeKind::kSlice) || graph.is(at, NodeKind::kPool)) at = graph[at].in[0];
+  return graph.is(at, NodeKind::kNorm) ? at : -1;
 }
 
 // What reads the stream: W LayerNorm(x) = (W Q^T) LayerNorm(Q x).
 void rotate_readers(const Rotation& r, FloatModel& model) {
-  const std::vector<Node>& nodes = model.graph.nodes;
-  for (size_t i = 0; i < nodes.size(); i++) {
-    if (nodes[i].kind != NodeKind::kLinear) continue;
-    const int norm = norm_before(model.graph, static_cast<int>(i));
+  const Graph& graph = model.graph;
+  for (int i = 0; i < graph.size(); i++) {
+    if (!graph.is(i, NodeKind::kLinear)) continue;
+    const int norm = norm_before(graph, i);
     if (norm < 0) continue;
-    absorb_norm(model, nodes[static_cast<size_t>(norm)], static_cast<int>(i));
-    rotate_vectors(r, model.weights.at(nodes[i].weight).data);
+    absorb_norm(model, graph[norm], i);
+    rotate_vectors(r, model.weights.at(graph[i].weight).data);
   }
-  for (const Node& n : nodes) {
-    if (n.kind != NodeKind::kLayerNorm) continue;
+  for (const Node& n : graph.nodes) {
+    if (n.kind != NodeKind::kNorm) continue;
     std::ranges::fill(model.weights.at(n.weight).data, 1.f);
     std::ranges::fill(model.weights.at(n.bias).data, 0.f);
   }
@@ -125,39 +126,140 @@ void rotate_readers(const Rotation& r, FloatModel& model) {
 
 // What is added into it: patch embedding, tokens and positions, proj and fc2.
 void rotate_writers(const Rotation& r, FloatModel& model) {
-  const std::vector<Node>& nodes = model.graph.nodes;
-  for (const Node& n : nodes) {
-    if (n.kind != NodeKind::kTokens && (n.kind != NodeKind::kAdd || n.alpha != 1)) continue;
+  const Graph& graph = model.graph;
+  const int embedding = graph.find(Role::kEmbedding);
+  for (int i = 0; i < graph.size(); i++) {
+    const Node& n = graph[i];
+    if (n.role == Role::kPatchEmbed) rotate_outputs(r, model, i, 0);
+    if (n.kind == NodeKind::kConst && i < embedding)
+      rotate_vectors(r, model.weights.at(n.weight).data);
+    if (n.role != Role::kResidual) continue;
     for (int in : n.in)
-      if (in >= 0 && nodes[static_cast<size_t>(in)].kind == NodeKind::kLinear)
-        rotate_outputs(r, model, nodes[static_cast<size_t>(in)], 0);
-    if (n.kind == NodeKind::kTokens) rotate_vectors(r, model.weights.at(n.weight).data);
+      if (graph.is(in, NodeKind::kLinear)) rotate_outputs(r, model, in, 0);
   }
-  for (const char* token : {"cls_token", "dist_token"})
-    if (const auto t = model.weights.find(token); t != model.weights.end())
-      rotate_vectors(r, t->second.data);
+}
+
+// Whether the residual stream is one vector space from the embedding to the head: every value in it
+// is read by layer norms and residual adds alone, and those norms by Linears, of all tokens, some
+// or their mean.
+bool has_residual_stream(const Graph& graph) {
+  const int embedding = graph.find(Role::kEmbedding);
+  if (graph.find(Role::kPatchEmbed) < 0 || embedding < 0 || graph.find(Role::kLastNorm) < 0)
+    return false;
+  const std::vector<std::vector<int>> readers = graph.readers();
+  const auto reads_norm = [&](int i) {
+    const NodeKind kind = graph[i].kind;
+    return kind == NodeKind::kLinear || kind == NodeKind::kSlice || kind == NodeKind::kPool ||
+           (kind == NodeKind::kAdd && graph[i].alpha() == 0.5f);
+  };
+  for (int i = embedding; i < graph.size(); i++) {
+    const Node& n = graph[i];
+    if (i == embedding || n.role == Role::kResidual)
+      for (int r : at(readers, i))
+        if (graph[r].role != Role::kResidual &&
+            !(graph.is(r, NodeKind::kNorm) && graph[r].norm() == NormType::kLayer))
+          return false;
+    if (n.kind == NodeKind::kNorm && !std::ranges::all_of(at(readers, i), reads_norm)) return false;
+  }
+  return true;
+}
+
+// Whether an output is made of the last norm's tokens without a Linear: the tokens themselves, some
+// of them or their mean.
+bool is_of_tokens(const Graph& graph, int node, int last_norm) {
+  while (node != last_norm && count_of(graph[node].in) > 0 && !graph.is(node, NodeKind::kLinear))
+    node = graph[node].in[0];
+  return node == last_norm;
+}
+
+// Nodes from behind the last norm up to `node`, in order.
+void add_path(const Graph& graph, int node, int last_norm, std::set<int>& path) {
+  if (node == last_norm || !path.insert(node).second) return;
+  for (int in : graph[node].in) add_path(graph, in, last_norm, path);
+}
+
+// Copies the nodes from behind the last norm up to `node`, on `tokens` instead of the norm's value,
+// to the place `next` and those after it; returns the copy of `node`.
+int copy_path(Graph& graph, int node, int last_norm, int tokens, int& next) {
+  std::set<int> path;
+  add_path(graph, node, last_norm, path);
+  std::vector<std::pair<int, Node>> nodes;  // as they are before anything moves
+  for (int i : path) nodes.emplace_back(i, graph[i]);
+  std::map<int, int> copies = {{last_norm, tokens}};
+  for (auto& [i, n] : nodes) {
+    n.name += ".restored";
+    for (int& in : n.in) in = copies.at(in);
+    copies[i] = insert(graph, next++, std::move(n));
+  }
+  return copies.at(node);
+}
+
+// Outputs that are tokens of the rotated stream turn back: gamma (Q^T z) + beta, z the last norm's
+// value without gamma and beta. The product is a Linear of its own, of 8 bits whatever others have,
+// computed only where such an output is asked for.
+void restore_outputs(const Rotation& r, const Tensor& gamma, const Tensor& beta, int last_norm,
+                     FloatModel& model) {
+  Graph& graph = model.graph;
+  std::vector<size_t> turned;
+  for (size_t o = 0; o < graph.outputs.size(); o++)
+    if (is_of_tokens(graph, graph.outputs[o].node, last_norm)) turned.push_back(o);
+  if (turned.empty()) return;
+  const int64_t n = r.n;
+  Node linear;
+  linear.kind = NodeKind::kLinear;
+  linear.name = graph[last_norm].name + ".restored";
+  linear.in = {last_norm};
+  linear.weight = linear.name + ".weight";
+  linear.bias = linear.name + ".bias";
+  linear.role = Role::kRestore;
+  Tensor weight({n, n});
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = 0; j < n; j++)
+      at(weight.data, i * n + j) =
+          static_cast<float>(double{at(gamma.data, i)} * at(r.q, j * n + i));
+  graph.params.push_back({linear.weight, weight.dims});
+  graph.params.push_back({linear.bias, beta.dims});
+  model.weights[linear.weight] = std::move(weight);
+  model.weights[linear.bias] = beta;
+  const int tokens = insert(graph, last_norm + 1, std::move(linear));
+  int next = tokens + 1;
+  for (size_t o : turned)
+    graph.outputs[o].node = copy_path(graph, graph.outputs[o].node, last_norm, tokens, next);
+  prune(graph);
 }
 
 }  // namespace
 
-void rotate_residual(FloatModel& model) {
-  if (model.config.family != Family::kVit) return;
+bool rotate_residual(FloatModel& model) {
+  if (!has_residual_stream(model.graph)) return false;
   std::mt19937_64 random(1);
-  const Rotation r = mean_preserving_rotation(model.config.embed_dim, random);
+  const int width = infer_shapes(model.graph)[model.graph.find(Role::kEmbedding)].cols;
+  const Rotation r = mean_preserving_rotation(width, random);
+  const int last = model.graph.find(Role::kLastNorm);
+  const Tensor gamma = model.weights.at(model.graph[last].weight),
+               beta = model.weights.at(model.graph[last].bias);
   rotate_readers(r, model);
   rotate_writers(r, model);
+  restore_outputs(r, gamma, beta, last, model);
+  return true;
 }
 
 void rotate_scores(FloatModel& model) {
   std::mt19937_64 random(2);
-  for (const Node& n : model.graph.nodes) {
-    if (n.kind != NodeKind::kScores) continue;
-    const AttentionGeometry& g = model.graph.attention[static_cast<size_t>(n.attention)];
-    const Node& qkv = model.graph.nodes[static_cast<size_t>(n.in[0])];
+  const Graph& graph = model.graph;
+  const Shapes shapes = infer_shapes(graph);
+  for (int i = 0; i < graph.size(); i++) {
+    if (!graph.is(i, NodeKind::kScores)) continue;
+    const AttentionGeometry& g = shapes.geometry(i);
+    const std::pair<int, int> parts[] = {{graph[i].in[0], g.query_begin},
+                                         {graph[i].in[1], g.key_begin}};
+    if (!graph.is(parts[0].first, NodeKind::kLinear) ||
+        !graph.is(parts[1].first, NodeKind::kLinear))
+      continue;
     for (int head = 0; head < g.heads; head++) {
       const Rotation r = random_rotation(g.head_dim, random);
-      for (int part : {0, 1})
-        rotate_outputs(r, model, qkv, static_cast<size_t>((part * g.heads + head) * g.head_dim));
+      for (const auto& [linear, begin] : parts)
+        rotate_outputs(r, model, linear, static_cast<size_t>(begin + head * g.head_dim));
     }
   }
 }

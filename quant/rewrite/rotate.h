@@ -12,7 +12,7 @@ namespace vitrun {
 // LayerNorm. Every LayerNorm's gamma and beta go into the Linears that read it, and the residual
 // stream x becomes Q x with Q orthogonal and Q 1 = 1: the mean and variance that LayerNorm takes of
 // a token do not change, so that LayerNorm(Q x) = Q LayerNorm(x).
-void rotate_residual(FloatModel& model);
+bool rotate_residual(FloatModel& model);
 
 // q and k of every head become R q and R k, whose product is the same.
 void rotate_scores(FloatModel& model);

@@ -4,6 +4,9 @@
 #include <cmath>
 #include <numeric>
 
+#include "models/graph/rewrite.h"
+#include "quant/rewrite/fold.h"
+
 namespace vitrun {
 namespace {
 
@@ -20,13 +23,14 @@ struct Mlp {
 
 std::vector<Mlp> mlps_of(const Graph& graph) {
   std::vector<Mlp> out;
-  for (size_t i = 0; i < graph.nodes.size(); i++) {
-    const Node& n = graph.nodes[i];
-    if (n.kind != NodeKind::kLinear) continue;
-    const Node& in = graph.nodes[static_cast<size_t>(n.in[0])];
-    if (in.kind == NodeKind::kGelu)
-      out.push_back({in.in[0], n.in[0], static_cast<int>(i),
-                     std::vector<float>(static_cast<size_t>(in.cols))});
+  for (int i = 0; i < graph.size(); i++) {
+    if (!graph.is(i, NodeKind::kLinear)) continue;
+    const int act = graph[i].in[0];
+    if (!graph.is(act, NodeKind::kAct) || graph[act].act() != ActType::kGelu ||
+        !graph.is(graph[act].in[0], NodeKind::kLinear))
+      continue;
+    const LinearSize fc1 = linear_size(graph, graph[act].in[0]);
+    out.push_back({graph[act].in[0], act, i, std::vector<float>(static_cast<size_t>(fc1.n))});
   }
   return out;
 }
@@ -104,23 +108,20 @@ int split_outliers(FloatModel& model, const ImageSource& images, int threads) {
         mlp.top[i % cols] = std::max(mlp.top[i % cols], value.data[i]);
     }
   });
-  std::vector<float> limits;
-  std::vector<int> extra;
+  int copies = 0;
   for (const Mlp& mlp : mlps) {
     const Split split = choose_split(mlp.top);
-    const Node& fc1 = model.graph.nodes[static_cast<size_t>(mlp.fc1)];
-    const Node& fc2 = model.graph.nodes[static_cast<size_t>(mlp.fc2)];
+    if (split.added() == 0) continue;
+    ensure_bias(model, mlp.fc1);
+    Node& fc1 = model.graph[mlp.fc1];
+    Node& fc2 = model.graph[mlp.fc2];
     add_copies(model.weights.at(fc1.weight), model.weights.at(fc1.bias),
                model.weights.at(fc2.weight), split);
-    limits.push_back(split.limit);
-    extra.push_back(split.added());
+    for (const std::string& name : {fc1.weight, fc1.bias, fc2.weight})
+      model.graph.param(name)->dims = model.weights.at(name).dims;
+    model.graph[mlp.gelu].attributes[Attribute::kLimit] = double{split.limit};
+    copies += split.added();
   }
-  const int copies = std::accumulate(extra.begin(), extra.end(), 0);
-  if (copies == 0) return 0;
-  model.config.mlp_extra = extra;
-  model.graph = build_graph(model.config);
-  for (size_t i = 0; i < mlps.size(); i++)
-    model.graph.nodes[static_cast<size_t>(mlps[i].gelu)].limit = limits[i];
   return copies;
 }
 

@@ -11,7 +11,7 @@ namespace vitrun {
 // tokens (ViT-Ti: 216 against 8); one scale for all then leaves few codes to the others. Where c is
 // the largest value of the others, such a channel GELU(h) becomes the sum of GELU(h - i c),
 // i = 0, 1, .., each held to at most c: the quantizer, whose range ends there, does that by itself.
-// fc1 gets a row, fc2 a column a copy (ModelConfig::mlp_extra). The sum differs from GELU(h) by at
+// fc1 gets a row, fc2 a column a copy. The sum differs from GELU(h) by at
 // most 0.18 (c of 4 or more), where h is near a multiple of c. Extremes are taken from the images;
 // returns the number of copies.
 int split_outliers(FloatModel& model, const ImageSource& images, int threads);

@@ -47,12 +47,12 @@ std::vector<Extremes> extremes_of(Reference& engine, const std::vector<Site>& si
 std::vector<int> ends_of_parts(const Graph& graph) {
   std::vector<int> ends;
   bool second = false;  // a block has two residual adds
-  for (size_t i = 0; i < graph.nodes.size(); i++) {
-    if (graph.nodes[i].kind != NodeKind::kAdd || graph.nodes[i].alpha != 1) continue;
-    if (second) ends.push_back(static_cast<int>(i));
+  for (int i = 0; i < graph.size(); i++) {
+    if (graph[i].role != Role::kResidual) continue;
+    if (second) ends.push_back(i);
     second = !second;
   }
-  ends.push_back(static_cast<int>(graph.nodes.size()) - 1);
+  ends.push_back(graph.outputs.at(0).node);
   return ends;
 }
 
@@ -143,7 +143,7 @@ std::vector<SiteRange> site_candidates(const Graph& graph, const Site& site, con
     r.twin = twin;
     return r;
   };
-  const bool softmax = site.kind == CodeKind::kSoftmax;
+  const bool softmax = site.softmax;
   if (softmax && guidance == Guidance::kBlock) {
     const float step = std::max(seen.high, 1e-6f) / static_cast<float>((1 << bits) - 1);
     for (int i = 0; i < kActivationFactors; i++)
@@ -154,7 +154,7 @@ std::vector<SiteRange> site_candidates(const Graph& graph, const Site& site, con
     for (int m = 1; m <= most_twin(bits); m++) out.push_back(even(std::ldexp(1.f, 1 - bits), m));
     return out;
   }
-  const bool gelu = graph.nodes[static_cast<size_t>(site.node)].kind == NodeKind::kGelu;
+  const bool gelu = graph[site.node].kind == NodeKind::kAct;
   if (gelu && guidance == Guidance::kProduct && seen.low < 0) {
     // The coarse half ends between a fortieth and twice the largest value.
     for (int m = 0; m < 20; m++) {
@@ -189,7 +189,7 @@ class Search {
   // The codes of a weight with the least error, by row where errors of its output are seen as they
   // are, by one factor for all where only their sum further on is; left in place.
   WeightCodes weight(const Node& linear, const Tensor& original, int bits) {
-    const size_t n = static_cast<size_t>(linear.cols), k = original.data.size() / n;
+    const size_t n = static_cast<size_t>(original.dims[0]), k = original.data.size() / n;
     std::vector<Extremes> rows(n);
     for (size_t row = 0; row < n; row++)
       rows[row].add(std::span(original.data).subspan(row * k, k));
@@ -295,7 +295,7 @@ Operands search_guided(FloatModel& model, const ImageSource& images,
     Part part(model, engine, sample, sensitivity, begin, ends[static_cast<size_t>(part_of[i])]);
     for (const int current = part_of[i]; i < sites.size() && part_of[i] == current;) {
       if (progress) progress(static_cast<double>(i) / static_cast<double>(sites.size()));
-      const Node& consumer = graph.nodes[static_cast<size_t>(sites[i].consumer)];
+      const Node& consumer = graph[sites[i].consumer];
       const size_t operands = consumer.kind == NodeKind::kLinear ? 1 : 2;
       Search search(part, guidance, measured[i]);
       std::optional<Tensor> original;

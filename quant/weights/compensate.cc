@@ -8,9 +8,9 @@
 #include <numeric>
 
 #include "models/base/error.h"
+#include "quant/quantized_graph.h"
 #include "quant/rewrite/fold.h"
 #include "quant/weights/rounding.h"
-#include "runtime/float/fake_quant.h"
 
 namespace vitrun {
 namespace {
@@ -134,7 +134,21 @@ Damping choose_damping(const Images& fitted, const Images& unseen, const Tensor&
                                 [&](const Factor& rows) { return error(columns, rows); })};
 }
 
-// H and C of a Linear, their dampings and factors.
+double trace(const Doubles& m) {
+  const auto n = static_cast<size_t>(std::sqrt(static_cast<double>(m.size())));
+  double sum = 0;
+  for (size_t i = 0; i < n; i++) sum += m[i * n + i];
+  return sum;
+}
+
+Doubles identity(size_t n) {
+  Doubles m(n * n);
+  for (size_t i = 0; i < n; i++) m[i * n + i] = 1;
+  return m;
+}
+
+// H and C of a Linear, their dampings and factors. Where no logit depends on the Linear, all of its
+// outputs count alike.
 struct Study {
   Images all;
   Damping damping = kAlone;
@@ -152,14 +166,17 @@ Study study(const Tensor& inputs, const std::vector<float>& weights,
   rest.add(x.data() + (images - held) * rows * (k + 1), held * rows);
   Doubles c(gradients.fitted.begin(), gradients.fitted.end());
   Study out;
-  if (held > 0) {
+  if (held > 0 && trace(c) > 0) {
     const Doubles others(gradients.unseen.begin(), gradients.unseen.end());
     out.damping =
         choose_damping({moments.centred(), c}, {rest.centred(), others}, weight, bits, pool);
     moments.add(rest);
     for (size_t i = 0; i < c.size(); i++) c[i] += others[i];
+  } else {
+    moments.add(rest);
   }
   out.all = {moments.centred(), std::move(c)};
+  if (!(trace(out.all.c) > 0)) out.all.c = identity(static_cast<size_t>(weight.dims[0]));
   out.columns = factor(out.all.h, out.damping.columns);
   out.rows = factor(out.all.c, out.damping.rows);
   if (out.columns.empty() || out.rows.empty())
@@ -238,25 +255,31 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
                                                       const std::map<int, UnitBits>& bits,
                                                       const ImageSource& images, int threads,
                                                       const Progress& progress) {
+  for (const auto& [linear, b] : bits) ensure_bias(model, linear);
+  std::vector<CodeParams> params;
+  for (const SiteRange& r : ranges) params.push_back(r.params());
+  // The graph whose Linears read codes; its weights are the model's and those of the codes.
+  const QuantizedGraph quantized =
+      insert_quantizers(model.graph, activation_sites(model.graph), params);
+  const Graph& graph = quantized.graph;
   std::map<int, int> last_reader;  // the last Linear that reads a node
-  for (const auto& [linear, b] : bits) {
-    ensure_bias(model, linear);
-    last_reader[model.graph.nodes[static_cast<size_t>(linear)].in[0]] = linear;
-  }
-  const std::vector<Site> sites = activation_sites(model.graph);
+  for (int i = 0; i < graph.size(); i++)
+    if (graph.is(i, NodeKind::kLinear)) last_reader[graph[i].in[0]] = i;
   std::map<std::string, WeightCodes> codes;
   std::map<int, Tensor> inputs;  // by node, of the Linears to come
   const Tensor x = images.load(0, images.count);
   const auto gradients = output_gradients(model, x, threads);
-  Reference engine(model.graph, model.weights, threads);
+  model.weights.insert(quantized.quantizers.begin(), quantized.quantizers.end());
+  Reference engine(graph, model.weights, threads);
   ThreadPool pool(threads);
   const auto replace_linear = [&](const Node& n, int node, Tensor& value) {
     const Tensor &input = inputs.at(n.in[0]), &weight = model.weights.at(n.weight);
     Tensor& bias = model.weights.at(n.bias);
     WeightCodes& rounded = codes[n.name];
-    const OutputGradients& of = gradients.at(node);
+    const int original = at(quantized.original, node);
+    const OutputGradients& of = gradients.at(original);
     const std::vector<float> weights = row_weights(input, of.norms);
-    const int width = bits.at(node).weight;
+    const int width = bits.at(original).weight;
     rounded = round_as(study(input, weights, of, weight, width, pool), weight, width);
     const Tensor product = engine.multiply(input, dequantize_weight(rounded));
     correct_bias(engine.multiply(input, weight), product, weights, bias);
@@ -266,14 +289,10 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
   };
   // From here on every value is the quantized model's.
   engine.run(x, [&](int node, Tensor& value) {
-    const Node& n = model.graph.nodes[static_cast<size_t>(node)];
-    if (n.kind == NodeKind::kLinear) replace_linear(n, node, value);
-    for (size_t i = 0; i < sites.size(); i++) {
-      if (sites[i].node != node) continue;
-      fake_quantize(sites[i], ranges[i].params(), value);
-    }
+    if (graph.is(node, NodeKind::kLinear)) replace_linear(graph[node], node, value);
     if (last_reader.contains(node)) inputs[node] = value;
   });
+  for (const auto& [name, tensor] : quantized.quantizers) model.weights.erase(name);
   return codes;
 }
 

@@ -20,20 +20,23 @@ std::vector<float> random_signs(int64_t seed, size_t classes) {
 
 void GradientWalk::visit(Reference& forward, const Tensor& image, int64_t seed,
                          const Visitor& see) const {
-  const std::vector<Node>& nodes = engine_.graph().nodes;
-  const auto node = [&](int i) -> const Node& { return nodes[static_cast<size_t>(i)]; };
-  const auto observe = [&](int at, const Flow& flow) {
+  const Graph& graph = engine_.graph();
+  const Shapes& shapes = engine_.shapes();
+  const int patches = graph.find(Role::kPatchEmbed);
+  const auto observe = [&](int node, const Flow& flow) {
     std::span<const float> gradient(flow.gradient);
-    if (node(at).kind == NodeKind::kTokens) {  // whose last rows are the patch embedding's
-      at = node(at).in[0];
-      gradient = gradient.last(static_cast<size_t>(node(at).size()));
+    if (node == engine_.embedding() && patches >= 0) {  // whose last rows are the patches'
+      node = patches;
+      gradient = gradient.last(static_cast<size_t>(shapes[node].size()));
     }
-    if (node(at).kind != NodeKind::kLinear) return;
-    const int tokens = node(node(at).in[0]).rows;  // without the padding, the last row
-    see(at, gradient.first(static_cast<size_t>(tokens) * static_cast<size_t>(node(at).cols)));
+    if (!graph.is(node, NodeKind::kLinear)) return;
+    const Shape& s = shapes[node];
+    see(node, gradient.first(static_cast<size_t>(s.tokens()) * static_cast<size_t>(s.cols)));
   };
-  const std::vector<Tensor> values = forward.run_keeping(image, engine_.embedding());
-  engine_.gradients(values, random_signs(seed, static_cast<size_t>(nodes.back().cols)), observe);
+  const std::vector<Tensor> values =
+      forward.run_keeping(image, engine_.embedding(), engine_.logits());
+  const auto classes = static_cast<size_t>(shapes[engine_.logits()].size());
+  engine_.gradients(values, random_signs(seed, classes), observe);
 }
 
 namespace {
@@ -62,16 +65,14 @@ void mirror(std::vector<float>& m, size_t n) {
 
 std::map<int, OutputGradients> output_gradients(const FloatModel& model, const Tensor& images,
                                                 int threads) {
-  const std::vector<Node>& nodes = model.graph.nodes;
+  const Shapes shapes = infer_shapes(model.graph);
   const int64_t count = images.dims[0], held = count / 4;
   std::map<int, OutputGradients> out;
   std::map<int, std::atomic<int64_t>> turns;  // walks are added in their order, whoever is first
-  for (int i = 0; i < static_cast<int>(nodes.size()); i++) {
-    const Node& n = nodes[static_cast<size_t>(i)];
-    if (n.kind != NodeKind::kLinear) continue;
-    const auto area = static_cast<size_t>(n.cols) * static_cast<size_t>(n.cols);
-    const auto tokens = static_cast<int64_t>(nodes[static_cast<size_t>(n.in[0])].rows);
-    out[i].norms.resize(static_cast<size_t>(count * tokens));
+  for (int i = 0; i < model.graph.size(); i++) {
+    if (!model.graph.is(i, NodeKind::kLinear)) continue;
+    const auto area = static_cast<size_t>(shapes[i].cols) * static_cast<size_t>(shapes[i].cols);
+    out[i].norms.resize(static_cast<size_t>(count * shapes[i].tokens()));
     out[i].fitted.resize(area);
     if (held > 0) out[i].unseen.resize(area);
     turns[i] = 0;
@@ -90,7 +91,7 @@ std::map<int, OutputGradients> output_gradients(const FloatModel& model, const T
             for (int64_t now; (now = turn) != i;) turn.wait(now);
             add_squares(gradient,
                         std::span(of.norms).subspan(static_cast<size_t>(image) * tokens, tokens));
-            add_moments(gradient, nodes[static_cast<size_t>(linear)].cols,
+            add_moments(gradient, shapes[linear].cols,
                         image < count - held ? of.fitted : of.unseen);
             turn = i + 1;
             turn.notify_all();
@@ -99,7 +100,7 @@ std::map<int, OutputGradients> output_gradients(const FloatModel& model, const T
   });
   for (auto& [linear, of] : out) {
     for (float& norm : of.norms) norm = std::sqrt(norm / static_cast<float>(kGradientSigns));
-    const auto cols = static_cast<size_t>(nodes[static_cast<size_t>(linear)].cols);
+    const auto cols = static_cast<size_t>(shapes[linear].cols);
     mirror(of.fitted, cols);
     if (held > 0) mirror(of.unseen, cols);
   }

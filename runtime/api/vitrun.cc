@@ -29,6 +29,8 @@ struct vit_model {
 struct vit_session {
   std::shared_ptr<const Opened> opened;
   vitrun::Engine engine;
+  vitrun::ModelInfo info;            // with the size of images chosen
+  std::vector<std::string> outputs;  // chosen last
   vitrun::PreprocessScratch scratch;
   std::vector<float> image;  // preprocessed
 };
@@ -126,6 +128,10 @@ int thread_count(int asked) {
   return asked;
 }
 
+size_t pixels_of(const vitrun::ModelInfo& info) {
+  return size_t{3} * static_cast<size_t>(info.image_height) * static_cast<size_t>(info.image_width);
+}
+
 float comparable(float logit) {  // NaN counts as least
   return std::isnan(logit) ? -INFINITY : logit;
 }
@@ -187,23 +193,23 @@ void vit_model_close(vit_model* model) {
 }
 
 const char* vit_model_name(const vit_model* model) {
-  return model->opened->model.config().arch.c_str();
+  return model->opened->model.info().arch.c_str();
 }
 
 int vit_model_width(const vit_model* model) {
-  return model->opened->model.config().image_width;
+  return model->opened->model.info().image_width;
 }
 
 int vit_model_height(const vit_model* model) {
-  return model->opened->model.config().image_height;
+  return model->opened->model.info().image_height;
 }
 
 int vit_model_classes(const vit_model* model) {
-  return model->opened->model.config().num_classes;
+  return model->opened->model.info().num_classes;
 }
 
 const char* vit_model_label(const vit_model* model, int class_index) {
-  const auto& labels = model->opened->model.config().labels;
+  const auto& labels = model->opened->model.info().labels;
   const auto i = static_cast<size_t>(class_index);  // a negative one becomes too large
   return i < labels.size() ? labels[i].c_str() : nullptr;
 }
@@ -218,6 +224,88 @@ size_t vit_model_file_bytes(const vit_model* model) {
   return model->opened->model.file().size();
 }
 
+int vit_model_outputs(const vit_model* model) {
+  return vitrun::count_of(model->opened->model.graph().graph.outputs);
+}
+
+namespace {
+
+const vitrun::Output* output_at(const vit_model* model, int output) {
+  const auto& outputs = model->opened->model.graph().graph.outputs;
+  const auto i = static_cast<size_t>(output);  // a negative one becomes too large
+  return i < outputs.size() ? &outputs[i] : nullptr;
+}
+
+const vitrun::Shape* shape_of(const vit_model* model, int output) {
+  const vitrun::Output* found = output_at(model, output);
+  return found ? &(*model->opened->model.graph().shapes)[found->node] : nullptr;
+}
+
+std::vector<std::string> names_of(const char* const* names, int count) {
+  require(names && count >= 1 && count <= 64, "outputs are NULL or not 1 to 64");
+  std::vector<std::string> out;
+  for (int i = 0; i < count; i++) {
+    require(names[i] != nullptr, "the name of an output is NULL");
+    out.push_back(names[i]);
+  }
+  return out;
+}
+
+std::vector<vitrun::MapSize> sizes_of(const vit_session* session, int width, int height) {
+  require((width == 0) == (height == 0) && width >= 0 && height >= 0,
+          "a size is width and height, or 0 and 0, got ", width, " x ", height);
+  const vitrun::ModelInfo& own = session->opened->model.info();
+  if (width == 0) return {{own.image_height, own.image_width}};
+  return {{height, width}};
+}
+
+// Chooses the outputs' plan if it is another than the last and checks that the buffers hold them.
+void choose_outputs(vit_session* session, const vit_output* outputs, int count, int batch) {
+  require(outputs && count >= 1 && count <= 64, "outputs are NULL or not 1 to 64");
+  bool same = count == vitrun::count_of(session->outputs);
+  for (int i = 0; i < count; i++) {
+    require(outputs[i].name && outputs[i].data, "name or data of an output is NULL");
+    same = same && vitrun::at(session->outputs, i) == outputs[i].name;
+  }
+  if (!same) {
+    std::vector<std::string> names;
+    for (int i = 0; i < count; i++) names.push_back(outputs[i].name);
+    session->engine.select({{session->info.image_height, session->info.image_width}}, names);
+    session->outputs = std::move(names);
+  }
+  for (int i = 0; i < count; i++) {
+    const vitrun::PlannedOutput& o = vitrun::at(session->engine.outputs(), i);
+    const auto needed =
+        static_cast<size_t>(batch) * static_cast<size_t>(o.rows) * static_cast<size_t>(o.cols);
+    require(outputs[i].size >= needed, "output '", o.name, "' takes ", needed, " floats, data has ",
+            outputs[i].size);
+  }
+}
+
+void run_outputs(vit_session* session, const float* images, int batch, const vit_output* outputs,
+                 int count) {
+  float* pointers[64];
+  for (int i = 0; i < count; i++) pointers[i] = outputs[i].data;
+  session->engine.run(images, batch, pointers);
+}
+
+}  // namespace
+
+const char* vit_model_output_name(const vit_model* model, int output) {
+  const vitrun::Output* found = output_at(model, output);
+  return found ? found->name.c_str() : nullptr;
+}
+
+int vit_model_output_rows(const vit_model* model, int output) {
+  const vitrun::Shape* s = shape_of(model, output);
+  return s ? s->rows : 0;
+}
+
+int vit_model_output_cols(const vit_model* model, int output) {
+  const vitrun::Shape* s = shape_of(model, output);
+  return s ? s->cols : 0;
+}
+
 vit_status vit_session_create(const vit_model* model, const vit_session_options* given,
                               vit_session** out) {
   if (!out) return remember(VIT_ERROR_ARGUMENT, "out is NULL");
@@ -227,16 +315,19 @@ vit_status vit_session_create(const vit_model* model, const vit_session_options*
     const vit_session_options options = read_options(given);
     const int batch = options.max_batch == 0 ? 1 : options.max_batch;
     require(batch >= 1 && batch <= 4096, "max_batch must be 1 to 4096, or 0, got ", batch);
-    const vitrun::EngineOptions engine = {.threads = thread_count(options.threads),
-                                          .max_batch = batch,
-                                          .kernels = &kernels_called(options.isa)};
-    const vitrun::ModelConfig& config = model->opened->model.config();
-    const auto image = size_t{3} * static_cast<size_t>(config.image_height) *
-                       static_cast<size_t>(config.image_width);
+    vitrun::EngineOptions engine = {.threads = thread_count(options.threads),
+                                    .max_batch = batch,
+                                    .kernels = &kernels_called(options.isa)};
+    const vitrun::QuantModel& opened = model->opened->model;
+    const vitrun::ModelInfo& info = opened.info();
+    engine.sizes = {{info.image_height, info.image_width}};
+    engine.outputs = {opened.graph().graph.outputs[0].name};
     *out = new vit_session{.opened = model->opened,
-                           .engine = vitrun::Engine(model->opened->model, engine),
+                           .engine = vitrun::Engine(opened.graph(), engine),
+                           .info = info,
+                           .outputs = engine.outputs,
                            .scratch = {},
-                           .image = std::vector<float>(image)};
+                           .image = std::vector<float>(pixels_of(info))};
   });
 }
 
@@ -244,29 +335,59 @@ void vit_session_free(vit_session* session) {
   delete session;
 }
 
-vit_status vit_session_run_rgb(vit_session* session, const uint8_t* rgb, int width, int height,
-                               ptrdiff_t row_bytes, float* logits) {
+vit_status vit_session_prepare(vit_session* session, int width, int height,
+                               const char* const* outputs, int count) {
   return guard([&] {
-    require(session && rgb && logits, "session, rgb or logits is NULL");
+    require(session != nullptr, "session is NULL");
+    std::vector<std::string> names = names_of(outputs, count);
+    const auto sizes = sizes_of(session, width, height);
+    session->engine.select(sizes, names);
+    session->outputs = std::move(names);
+    session->info.image_height = sizes[0].height;
+    session->info.image_width = sizes[0].width;
+    session->image.resize(pixels_of(session->info));
+  });
+}
+
+size_t vit_session_memory_for(const vit_session* session, int width, int height,
+                              const char* const* outputs, int count) {
+  size_t bytes = 0;
+  guard([&] {
+    require(session != nullptr, "session is NULL");
+    const auto sizes = sizes_of(session, width, height);
+    const int64_t buffers = session->engine.bytes_for(sizes, names_of(outputs, count));
+    bytes = static_cast<size_t>(buffers) + size_t{3} * sizeof(float) *
+                                               static_cast<size_t>(sizes[0].height) *
+                                               static_cast<size_t>(sizes[0].width);
+  });
+  return bytes;
+}
+
+vit_status vit_session_run_rgb(vit_session* session, const uint8_t* rgb, int width, int height,
+                               ptrdiff_t row_bytes, const vit_output* outputs, int count) {
+  return guard([&] {
+    require(session && rgb, "session or rgb is NULL");
     require(width >= 1 && height >= 1 && width <= vitrun::kMaxImageSide &&
                 height <= vitrun::kMaxImageSide,
             "an image is 1 to ", vitrun::kMaxImageSide, " pixels wide and high, got ", width, " x ",
             height);
     require(row_bytes >= ptrdiff_t{3} * width, "row_bytes must be at least 3 * width, got ",
             row_bytes);
-    vitrun::preprocess({rgb, width, height, row_bytes}, session->opened->model.config(),
-                       session->image, session->scratch);
-    session->engine.run(session->image.data(), 1, logits);
+    choose_outputs(session, outputs, count, 1);
+    vitrun::preprocess({rgb, width, height, row_bytes}, session->info, session->image,
+                       session->scratch);
+    run_outputs(session, session->image.data(), 1, outputs, count);
   });
 }
 
 vit_status vit_session_run_float(vit_session* session, const float* images, int batch,
-                                 float* logits) {
+                                 const vit_output* outputs, int count) {
   return guard([&] {
-    require(session && images && logits, "session, images or logits is NULL");
+    require(session && images, "session or images is NULL");
     require(batch >= 1 && batch <= session->engine.max_batch(), "batch must be 1 to ",
             session->engine.max_batch(), ", got ", batch);
-    session->engine.run(images, batch, logits);
+    choose_outputs(session, outputs, count, batch);
+    run_outputs(session, images, batch, outputs, count);
   });
 }
 

@@ -8,11 +8,13 @@
  *     vit_model* model = NULL;
  *     vit_session* session = NULL;
  *     float* logits = NULL;
+ *     vit_output out = {"logits", NULL, 0};
  *     vit_prediction best = {-1, 0, 0};
  *     vit_status status = vit_model_open("deit_s.qbin", NULL, &model);
  *     if (!status) status = vit_session_create(model, NULL, &session);
- *     if (!status) logits = malloc(sizeof(float) * (size_t)vit_model_classes(model));
- *     if (logits) status = vit_session_run_rgb(session, rgb, width, height, 3 * width, logits);
+ *     if (!status) out.size = (size_t)vit_model_classes(model);
+ *     if (!status) out.data = logits = malloc(sizeof(float) * out.size);
+ *     if (logits) status = vit_session_run_rgb(session, rgb, width, height, 3 * width, &out, 1);
  *     if (status) fprintf(stderr, "%s\n", vit_last_error());
  *     if (logits && !status) vit_top_k(logits, vit_model_classes(model), 1, &best);
  *     free(logits);
@@ -36,8 +38,9 @@
  * Answers. A model gives the same logits, to the last bit, on every CPU, instruction set, number of
  * threads and batch size.
  *
- * Stability. Within a major version functions, numbers and fields keep their meaning; structs grow
- * at the end only, which struct_size tells the library. A NULL for options means the defaults. */
+ * Stability. From version 0.2 on functions, numbers and fields keep their meaning and are only
+ * added to; structs with a struct_size grow at the end only. A NULL for options means the
+ * defaults. */
 #ifndef VITRUN_H
 #define VITRUN_H
 
@@ -45,7 +48,7 @@
 #include <stdint.h>
 
 #define VIT_VERSION_MAJOR 0
-#define VIT_VERSION_MINOR 1
+#define VIT_VERSION_MINOR 2
 #define VIT_VERSION_PATCH 0
 
 #if defined(__GNUC__)
@@ -101,7 +104,16 @@ VIT_API void vit_model_close(vit_model* model);
 VIT_API const char* vit_model_name(const vit_model* model); /* "deit_small_patch16_224" */
 VIT_API int vit_model_width(const vit_model* model);        /* of its input, in pixels */
 VIT_API int vit_model_height(const vit_model* model);
+/* Of the output "logits"; 0 if the model has none. */
 VIT_API int vit_model_classes(const vit_model* model);
+/* What a model can give: "logits" [classes]; "embedding" [D], the image's vector; "features"
+ * [tokens, D], the tokens after the last norm, prefix tokens first. A model has at least one. */
+VIT_API int vit_model_outputs(const vit_model* model);
+/* NULL if there is no such output. */
+VIT_API const char* vit_model_output_name(const vit_model* model, int output);
+/* Rows and columns for an image of the model's own size; 0 if there is no such output. */
+VIT_API int vit_model_output_rows(const vit_model* model, int output);
+VIT_API int vit_model_output_cols(const vit_model* model, int output);
 /* NULL if the model has no names for its classes or there is no such class. */
 VIT_API const char* vit_model_label(const vit_model* model, int class_index);
 /* A metadata entry as text ("recipe.method"), or NULL; numbers of an array are separated by spaces.
@@ -119,21 +131,40 @@ typedef struct vit_session_options {
   const char* isa;    /* of vit_isa_names(); NULL: VITRUN_ISA in the environment, or the best */
 } vit_session_options;
 
+/* Where an output of a run goes. */
+typedef struct vit_output {
+  const char* name; /* "logits", "embedding", "features" */
+  float* data;      /* [batch, rows, cols] */
+  size_t size;      /* floats that data has room for */
+} vit_output;
+
 /* Allocates all memory and starts the threads that runs need. Free with vit_session_free. */
 VIT_API vit_status vit_session_create(const vit_model* model, const vit_session_options* options,
                                       vit_session** out);
 VIT_API void vit_session_free(vit_session* session);
 
+/* Chooses images of this size (0 x 0: the model's own) and these outputs for runs to come, and
+ * allocates what they need; the last four choices are kept, so that the next runs of one of them
+ * allocate nothing. A run that asks for other outputs than those chosen last chooses by itself.
+ * Fails with VIT_ERROR_MODEL on a size that the model does not allow. */
+VIT_API vit_status vit_session_prepare(vit_session* session, int width, int height,
+                                       const char* const* outputs, int count);
+/* Bytes that vit_session_memory() would say after that call, 0 if it would fail; allocates no
+ * buffers. */
+VIT_API size_t vit_session_memory_for(const vit_session* session, int width, int height,
+                                      const char* const* outputs, int count);
+
 /* An image of 8-bit R, G, B pixels, any size up to 32768 x 32768; row y begins at rgb + y *
  * row_bytes. Resized, cropped and normalised as the model was trained (timm's transform on Pillow,
- * bit for bit). logits: [classes]. Buffers for the largest image seen are kept; a larger one
- * allocates. */
+ * bit for bit) to the size chosen. Gives the `count` outputs named. Buffers for the largest image
+ * seen are kept; a larger one allocates. */
 VIT_API vit_status vit_session_run_rgb(vit_session* session, const uint8_t* rgb, int width,
-                                       int height, ptrdiff_t row_bytes, float* logits);
-/* images: `batch` (1..max_batch) of [3, height, width] floats, normalised already; logits: [batch,
- * classes]. Allocates nothing. */
+                                       int height, ptrdiff_t row_bytes, const vit_output* outputs,
+                                       int count);
+/* images: `batch` (1..max_batch) of [3, height, width] floats of the size chosen, normalised
+ * already. Allocates nothing if the outputs are those chosen last. */
 VIT_API vit_status vit_session_run_float(vit_session* session, const float* images, int batch,
-                                         float* logits);
+                                         const vit_output* outputs, int count);
 /* Bytes of the buffers of a session. */
 VIT_API size_t vit_session_memory(const vit_session* session);
 /* The instruction set it runs on. */

@@ -5,6 +5,7 @@
 #include "models/base/error.h"
 #include "models/checkpoints/json.h"
 #include "models/checkpoints/names.h"
+#include "models/families/families.h"
 #include "runtime/files/mapped_file.h"
 #include "runtime/files/safetensors.h"
 
@@ -81,10 +82,11 @@ FloatModel load_float_model(const std::string& safetensors_path, const std::stri
   const SafetensorsFile file(safetensors_path);
   const NameMap names = map_names(file);
   FloatModel model;
-  model.config = find_config(safetensors_path, arch, joined_shapes(file, names));
-  model.graph = build_graph(model.config);
+  const ModelConfig config = find_config(safetensors_path, arch, joined_shapes(file, names));
+  model.info = config;
+  model.graph = build_graph(config);
   for (const auto& [name, sources] : names) model.weights[name] = load_joined(file, sources);
-  check_weights(model.graph, model.weights, safetensors_path);
+  check_weights(model.graph, model.weights, safetensors_path, model.info.arch);
   return model;
 }
 

@@ -4,11 +4,12 @@
 #include <string>
 
 #include "models/graph/graph.h"
+#include "models/graph/model_info.h"
 
 namespace vitrun {
 
 struct FloatModel {
-  ModelConfig config;
+  ModelInfo info;
   Graph graph;
   Weights weights;  // exactly the graph's parameters, finite, of the right shape
 };

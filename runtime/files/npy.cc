@@ -97,7 +97,7 @@ Tensor parse_npy(std::span<const uint8_t> file, const std::string& where) {
   return out;
 }
 
-Tensor read_raw_images(const std::string& path, const ModelConfig& config) {
+Tensor read_raw_images(const std::string& path, const ModelInfo& config) {
   Tensor images = read_npy(path);
   if (images.dims.size() == 3) images.dims.insert(images.dims.begin(), 1);
   const Dims want = {images.dims.empty() ? 0 : images.dims[0], 3, config.image_height,

@@ -12,110 +12,24 @@
 #include "kernels/pack.h"
 #include "models/base/error.h"
 #include "runtime/files/crc32.h"
+#include "runtime/files/cursor.h"
+#include "runtime/files/graph_section.h"
 
 namespace vitrun {
 namespace {
 
 using Bytes = std::span<const uint8_t>;
 
-constexpr uint32_t kMaxKeys = 10000, kMaxTensors = 100000;
-constexpr size_t kMaxName = 256, kMaxString = 1 << 20, kMaxArray = 1 << 20;
+constexpr uint32_t kMaxKeys = 10000, kMaxTensors = 100000, kMaxGraphs = 16;
+constexpr size_t kMaxString = 1 << 20, kMaxArray = 1 << 20;
 constexpr int kMaxRank = 4;
 constexpr int64_t kMaxPackedDim = 1 << 24;  // pack_bytes() cannot overflow
 constexpr const char* kTypeNames[] = {"i64",          "f64",          "string",
                                       "array of i64", "array of f64", "array of strings"};
 
-// Length of the UTF-8 sequence `text` starts with, and its code point; 0 if malformed.
-size_t decode_utf8(std::string_view text, uint32_t& code) {
-  constexpr uint32_t kSmallest[] = {0, 0, 0x80, 0x800, 0x10000};  // else the form is overlong
-  const uint32_t lead = static_cast<uint8_t>(text[0]);
-  code = lead;
-  if (lead < 0x80) return 1;
-  const size_t length = lead >> 5 == 0x6 ? 2 : lead >> 4 == 0xE ? 3 : lead >> 3 == 0x1E ? 4 : 0;
-  if (length == 0 || length > text.size()) return 0;
-  code = lead & (0x7Fu >> length);
-  for (size_t i = 1; i < length; i++) {
-    const uint32_t next = static_cast<uint8_t>(text[i]);
-    if (next >> 6 != 2) return 0;
-    code = code << 6 | (next & 0x3F);
-  }
-  const bool surrogate = code >= 0xD800 && code < 0xE000;
-  return code < kSmallest[length] || code > 0x10FFFF || surrogate ? 0 : length;
-}
-
-// Well-formed UTF-8 without control characters (names reach terminals) other than the allowed.
-bool is_text(std::string_view text, std::string_view allowed) {
-  while (!text.empty()) {
-    uint32_t code;
-    const size_t length = decode_utf8(text, code);
-    if (length == 0) return false;
-    const bool control = code < 0x20 || (code >= 0x7F && code < 0xA0);
-    if (control && allowed.find(text[0]) == allowed.npos) return false;
-    text.remove_prefix(length);
-  }
-  return true;
-}
-
 bool all_zero(Bytes bytes) {
   return std::all_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte == 0; });
 }
-
-// Walks one section of the head; what would pass its end fails. `item` ("metadata key 3") is what
-// messages call the entry being read.
-class Cursor {
- public:
-  Cursor(Bytes bytes, const std::string& where) : bytes_(bytes), where_(where) {}
-
-  template <class... Parts>
-  void begin_item(const Parts&... parts) {
-    item_ = cat(parts...);
-  }
-
-  template <class... Parts>
-  [[noreturn]] void fail_item(const Parts&... parts) const {
-    fail(where_, ": ", item_, ": ", parts...);
-  }
-
-  Bytes left() const { return bytes_; }
-
-  template <class T>
-  T number() {
-    T value;
-    std::memcpy(&value, take(sizeof value).data(), sizeof value);
-    return value;
-  }
-
-  std::string text(size_t length, const char* what, std::string_view allowed_controls) {
-    const Bytes bytes = take(length);
-    std::string value(bytes.begin(), bytes.end());
-    if (!is_text(value, allowed_controls)) {
-      fail_item("the ", what, " is not UTF-8 text without control characters");
-    }
-    return value;
-  }
-
-  std::string name() {
-    const size_t length = number<uint16_t>();
-    if (length == 0 || length > kMaxName) {
-      fail_item("expected a name of 1..", kMaxName, " bytes, found ", length);
-    }
-    return text(length, "name", "");
-  }
-
- private:
-  Bytes take(size_t count) {
-    if (count > bytes_.size()) {
-      fail_item("expected ", count, " more bytes, but its section ends after ", bytes_.size());
-    }
-    const Bytes taken = bytes_.first(count);
-    bytes_ = bytes_.subspan(count);
-    return taken;
-  }
-
-  Bytes bytes_;
-  const std::string& where_;
-  std::string item_;
-};
 
 void check_magic(Bytes bytes, const std::string& where) {
   const size_t count = std::min(bytes.size(), sizeof kQbinMagic);
@@ -148,13 +62,20 @@ void check_header(const QbinHeader& header, Bytes bytes, const std::string& wher
     fail(where, ": tensor table offset ", header.table_offset, " is not in ", sizeof header, "..",
          header.head_size);
   }
+  if (header.graph_offset < sizeof header || header.graph_offset > header.table_offset) {
+    fail(where, ": graph offset ", header.graph_offset, " is not in ", sizeof header, "..",
+         header.table_offset);
+  }
+  if (header.graph_count > kMaxGraphs) {
+    fail(where, ": expected at most ", kMaxGraphs, " graphs, found ", header.graph_count);
+  }
   if (header.key_count > kMaxKeys) {
     fail(where, ": expected at most ", kMaxKeys, " metadata keys, found ", header.key_count);
   }
   if (header.tensor_count > kMaxTensors) {
     fail(where, ": expected at most ", kMaxTensors, " tensors, found ", header.tensor_count);
   }
-  if (header.minor_version <= kQbinMinor && !all_zero(header.zero)) {
+  if (header.minor_version <= kQbinMinor && header.zero != 0) {
     fail(where, ": the header's reserved bytes are not zero");
   }
 }
@@ -168,6 +89,10 @@ QbinHeader read_header(Bytes bytes, const std::string& where) {
          bytes.size());
   }
   std::memcpy(&header, bytes.data(), sizeof header);
+  if (header.major_version == 1) {
+    fail(where, ": made by vitrun 0.1 (format version 1), whose files hold no graph; ",
+         "make it again with vitquant");
+  }
   if (header.major_version != kQbinMajor) {
     fail(where, ": format version ", header.major_version, ".", header.minor_version,
          header.major_version > kQbinMajor ? ", made by a newer vitrun; " : "; ",
@@ -344,8 +269,10 @@ QbinFile::QbinFile(Bytes bytes, std::string where) : bytes_(bytes), where_(std::
   const QbinHeader header = read_header(bytes_, where_);
   head_size_ = header.head_size;
   const Bytes head = bytes_.first(head_size_);
-  metadata_ = read_metadata(head.first(header.table_offset).subspan(sizeof header),
+  metadata_ = read_metadata(head.first(header.graph_offset).subspan(sizeof header),
                             header.key_count, where_);
+  graphs_ = read_graphs(head.first(header.table_offset).subspan(header.graph_offset),
+                        header.graph_count, where_);
   Cursor cursor(head.subspan(header.table_offset), where_);
   uint64_t end = head_size_;
   for (uint32_t i = 0; i < header.tensor_count; i++) {

@@ -1,20 +1,26 @@
-// The .qbin container: named tensors and typed metadata in one file, mapped and used in place.
+// The .qbin container: graphs, named tensors and typed metadata in one file, mapped and used in
+// place.
 //
-// Specification, version 1.0. Integers and floats are little-endian, floats IEEE 754; nothing but
-// blobs is aligned. Header, metadata and tensor table are the head; the data section follows it.
+// Specification, version 2.0. Integers and floats are little-endian, floats IEEE 754; nothing but
+// blobs is aligned. Header, metadata, graphs and tensor table are the head; the data section
+// follows.
 //
 //  1. Header, 64 bytes (QbinHeader):
 //       0  u8[8]   magic 89 51 42 4E 0D 0A 1A 0A ("\x89QBN\r\n\x1a\n"). As in PNG, the bytes show
 //                  damage by transfers that change the eighth bit or the line ends.
-//       8  u16     major version, 1. Anything else is refused.
+//       8  u16     major version, 2. Anything else is refused.
 //      10  u16     minor version, 0. A newer one is read: see 6.
 //      12  u32     CRC-32 (IEEE, as zlib) of the whole head with these four bytes taken as zero.
 //      16  u64     size of the file; exactly that of the file found.
 //      24  u64     size of the head, a multiple of 64 and <= the size of the file.
-//      32  u64     where the tensor table starts; the metadata takes all bytes from 64 to there.
+//      32  u64     where the tensor table starts.
 //      40  u32     number of metadata keys, <= 10000.
 //      44  u32     number of tensors, <= 100000.
-//      48  u8[16]  zero; checked in minor version 0.
+//      48  u64     where the graphs start; the metadata takes all bytes from 64 to there, the
+//      graphs
+//                  all from there to the tensor table.
+//      56  u32     number of graphs, <= 16.
+//      60  u32     zero; checked in minor version 0.
 //  2. Metadata: one entry per key, keys unique, in any order.
 //       u16   length of the key, 1..256
 //       u8[]  key: UTF-8 without control characters
@@ -23,6 +29,23 @@
 //             2  f64, not NaN
 //             3  string: u32 length <= 1 MiB, then UTF-8 without control characters but \t and \n
 //             4, 5, 6  array: u32 count <= 2^20, then so many values as of type 1, 2, 3
+//     Graphs: as models/graph/graph.h describes nodes, their numbers those of kinds.def. Each:
+//       name     of the graph, unique
+//       u32      number of nodes, <= 65536; per node:
+//         u8     kind
+//         u8     role
+//         i32    block, -1 for none
+//         name
+//         u8     flags: 1 it has a unit, 2 the unit is not its name; 4 it has a weight, 8 that is
+//         not
+//                NAME.weight; 16 it has a bias, 32 that is not NAME.bias
+//         name   unit, weight, bias: those that the flags 2, 8 and 32 say
+//         u8     number of inputs, then u32 each: an earlier node
+//         u8     number of attributes, then u8 number and f64 value each, numbers ascending
+//       u16      number of outputs, then name and u32 node each
+//     A name is u16 length 1..256 and UTF-8 as a key. Weights and biases are tensors of the table,
+//     whose shapes are theirs. What else a graph must keep infer_shapes() judges
+//     (models/graph/shapes.h).
 //  3. Tensor table: one entry per tensor, names unique, at most 58 bytes beside the name.
 //       u16    length of the name, 1..256
 //       u8[]   name: as a key
@@ -56,7 +79,7 @@
 #include <variant>
 #include <vector>
 
-#include "models/base/tensor.h"
+#include "models/graph/graph.h"
 #include "runtime/files/mapped_file.h"
 
 namespace vitrun {
@@ -65,7 +88,7 @@ static_assert(std::endian::native == std::endian::little, "a .qbin is used in pl
 
 constexpr uint64_t kQbinAlign = 64;
 constexpr uint8_t kQbinMagic[8] = {0x89, 'Q', 'B', 'N', '\r', '\n', 0x1a, '\n'};
-constexpr uint16_t kQbinMajor = 1, kQbinMinor = 0;
+constexpr uint16_t kQbinMajor = 2, kQbinMinor = 0;
 
 struct QbinHeader {
   uint8_t magic[8];
@@ -73,7 +96,8 @@ struct QbinHeader {
   uint32_t checksum;
   uint64_t file_size, head_size, table_offset;
   uint32_t key_count, tensor_count;
-  uint8_t zero[16];
+  uint64_t graph_offset;
+  uint32_t graph_count, zero;
 };
 static_assert(sizeof(QbinHeader) == 64);
 
@@ -121,6 +145,9 @@ class QbinFile {
   // Reads all the data once; fails with the name of the first tensor whose checksum differs.
   void verify() const;
 
+  // Their nodes and outputs as they stand in the file, not yet judged; without parameters.
+  const std::map<std::string, Graph>& graphs() const { return graphs_; }
+
   const std::vector<QbinTensor>& tensors() const { return tensors_; }  // in the file's order
   const QbinTensor* find(const std::string& name) const;               // null if there is none
 
@@ -150,17 +177,20 @@ class QbinFile {
   std::string where_;
   uint64_t head_size_ = 0;
   std::map<std::string, QbinValue> metadata_;
+  std::map<std::string, Graph> graphs_;
   std::vector<QbinTensor> tensors_;
   std::map<std::string, size_t> index_;  // name -> place in tensors_
 };
 
-// Collects metadata and tensors, then writes them as a .qbin of the current version. The same calls
-// give the same bytes: keys are sorted, tensors stay in the order they were added.
+// Collects metadata, graphs and tensors, then writes them as a .qbin of the current version. The
+// same calls give the same bytes: keys are sorted, tensors stay in the order they were added.
 class QbinWriter {
  public:
   // A second value for a key or tensor of a name fails at once. What else the format refuses fails
   // in serialize() and write(), by the reader's own checks.
   void set(const std::string& key, QbinValue value);
+  // Nodes and outputs; its parameters are tensors, added by their names.
+  void add(const std::string& name, Graph graph);
   // Copies the bytes. bits: 3..8 for kPacked, else 0.
   void add(const std::string& name, DType dtype, int bits, const Dims& dims,
            std::span<const uint8_t> bytes);
@@ -180,10 +210,12 @@ class QbinWriter {
   };
 
   std::vector<uint8_t> metadata_section() const;
+  std::vector<uint8_t> graph_section() const;
   std::vector<uint8_t> table_section(uint64_t data_start) const;
   std::vector<uint8_t> build(const std::string& where) const;  // a whole file, checked
 
   std::map<std::string, QbinValue> metadata_;
+  std::map<std::string, Graph> graphs_;
   std::vector<Entry> tensors_;
   std::set<std::string> names_;
 };

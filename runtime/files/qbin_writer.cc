@@ -8,6 +8,7 @@
 #include "models/base/error.h"
 #include "runtime/files/atomic_file.h"
 #include "runtime/files/crc32.h"
+#include "runtime/files/graph_section.h"
 #include "runtime/files/qbin.h"
 
 namespace vitrun {
@@ -52,6 +53,23 @@ void put_value(Buffer& out, const T& value) {
   }
 }
 
+void put_node(Buffer& out, const Node& n) {
+  put_as<uint8_t>(out, static_cast<int>(n.kind));
+  put_as<uint8_t>(out, static_cast<int>(n.role));
+  put_as<int32_t>(out, n.block);
+  put_name(out, n.name);
+  const NodeNames names(n);
+  put(out, names.flags());
+  for (const std::string* name : names.spelled_out()) put_name(out, *name);
+  put_as<uint8_t>(out, n.in.size());
+  for (int in : n.in) put_as<uint32_t>(out, in);
+  put_as<uint8_t>(out, n.attributes.size());
+  for (const auto& [attribute, value] : n.attributes) {
+    put_as<uint8_t>(out, static_cast<int>(attribute));
+    put(out, value);
+  }
+}
+
 uint64_t aligned(uint64_t size) {
   return (size + kQbinAlign - 1) / kQbinAlign * kQbinAlign;
 }
@@ -66,6 +84,25 @@ void QbinWriter::add(const std::string& name, DType dtype, int bits, const Dims&
                      std::span<const uint8_t> bytes) {
   if (!names_.insert(name).second) fail("tensor '", name, "' is added twice");
   tensors_.push_back({name, dtype, bits, dims, {bytes.begin(), bytes.end()}, crc32(bytes)});
+}
+
+void QbinWriter::add(const std::string& name, Graph graph) {
+  if (!graphs_.emplace(name, std::move(graph)).second) fail("graph '", name, "' is added twice");
+}
+
+Buffer QbinWriter::graph_section() const {
+  Buffer out;
+  for (const auto& [name, graph] : graphs_) {
+    put_name(out, name);
+    put_as<uint32_t>(out, graph.nodes.size());
+    for (const Node& n : graph.nodes) put_node(out, n);
+    put_as<uint16_t>(out, graph.outputs.size());
+    for (const Output& o : graph.outputs) {
+      put_name(out, o.name);
+      put_as<uint32_t>(out, o.node);
+    }
+  }
+  return out;
 }
 
 Buffer QbinWriter::metadata_section() const {
@@ -98,25 +135,28 @@ Buffer QbinWriter::table_section(uint64_t data_start) const {
 }
 
 Buffer QbinWriter::build(const std::string& where) const {
-  const Buffer metadata = metadata_section();
+  const Buffer metadata = metadata_section(), graphs = graph_section();
   const size_t table_size = table_section(0).size();  // the same wherever the data starts
 
   QbinHeader header{};
   std::copy(std::begin(kQbinMagic), std::end(kQbinMagic), header.magic);
   header.major_version = kQbinMajor;
   header.minor_version = kQbinMinor;
-  header.table_offset = sizeof header + metadata.size();
+  header.graph_offset = sizeof header + metadata.size();
+  header.table_offset = header.graph_offset + graphs.size();
   header.head_size = aligned(header.table_offset + table_size);
   header.file_size = header.head_size;
   for (const Entry& tensor : tensors_) {
     header.file_size = aligned(header.file_size) + tensor.bytes.size();
   }
   header.key_count = static_cast<uint32_t>(metadata_.size());
+  header.graph_count = static_cast<uint32_t>(graphs_.size());
   header.tensor_count = static_cast<uint32_t>(tensors_.size());
 
   Buffer file(sizeof header);
   file.reserve(header.file_size);
   append(file, metadata);
+  append(file, graphs);
   append(file, table_section(header.head_size));
   for (const Entry& tensor : tensors_) {
     file.resize(aligned(file.size()));

@@ -1,19 +1,14 @@
-// Fake quantization: a .qbin's arithmetic simulated on the float engine. Every operand is replaced
-// by the value its code stands for, so it differs from the integer engine by float rounding alone.
+// Fake quantization: every value replaced by what its code stands for, in float.
 #pragma once
 
-#include "runtime/float/reference.h"
-#include "runtime/integer/qmodel.h"
+#include "models/graph/quantizers.h"
 
 namespace vitrun {
 
-// The weights in float, those of Linears as s_w (q - z_w), for Reference on model.graph().
-Weights dequantize_weights(const QuantModel& model);
-
-// A value of a kUniform site to the one its code stands for.
+// A value of a uniform quantizer to the one its code stands for.
 class UniformRounding {
  public:
-  explicit UniformRounding(const SiteParams& params);
+  explicit UniformRounding(const CodeParams& params);
   float operator()(float x) const;
 
  private:
@@ -22,10 +17,11 @@ class UniformRounding {
   std::vector<float> levels_;  // by code, less the zero point
 };
 
-// Replaces columns of a site's value [.., cols] by what their codes stand for.
-void fake_quantize(const Site& site, const SiteParams& params, Tensor& value);
+// Replaces columns [begin, end) of `count` rows of `cols` floats.
+void fake_quantize(const CodeParams& params, bool softmax, float* values, int64_t count,
+                   int64_t cols, int64_t begin, int64_t end);
 
-// Calls fake_quantize() for every site of the node. `model` must outlive it.
-Reference::Observer fake_quantizer(const QuantModel& model);
+// Replaces columns of a site's value [.., cols].
+void fake_quantize(const Site& site, const CodeParams& params, Tensor& value);
 
 }  // namespace vitrun

@@ -5,12 +5,67 @@
 
 #include "kernels/pack.h"
 #include "models/base/error.h"
+#include "models/graph/neighbourhoods.h"
 #include "runtime/choose_kernels.h"
+#include "runtime/integer/plain.h"
 
 namespace vitrun {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+constexpr size_t kKeptPlans = 4;
+constexpr int64_t kGatheredBytes = 1 << 17;  // of codes that a convolution gathers at once
+
+constexpr size_t kMostInputs = 16;
+
+// Rows of codes that a convolution gathers at once.
+int gathered_rows(int k) {
+  return static_cast<int>(std::clamp<int64_t>(kGatheredBytes / round_up(k, kDepthAlign), 16, 96));
+}
+
+// Neighbourhood `position` of an image [channels, H, W], elements in the order channel, y, x.
+void gather_patch(const Neighbourhoods& n, const float* image, int position, int channels,
+                  float* to) {
+  const int top = position / n.out_width * n.stride - n.padding,
+            left = position % n.out_width * n.stride - n.padding;
+  const bool inside = top >= 0 && left >= 0 && top + n.kernel_height <= n.height &&
+                      left + n.kernel_width <= n.width;
+  for (int c = 0; c < channels; c++)
+    for (int ky = 0; ky < n.kernel_height; ky++, to += n.kernel_width) {
+      const float* row = image + (int64_t{c} * n.height + top + ky) * n.width + left;
+      if (inside) {
+        std::copy_n(row, n.kernel_width, to);
+        continue;
+      }
+      for (int kx = 0; kx < n.kernel_width; kx++) {
+        const bool on_map =
+            top + ky >= 0 && top + ky < n.height && left + kx >= 0 && left + kx < n.width;
+        to[kx] = on_map ? row[kx] : 0;
+      }
+    }
+}
+
+// Neighbourhood `position` of codes [H W, channels], rows `map_stride` bytes apart.
+void gather_codes(const Neighbourhoods& n, ElementOrder order, const uint8_t* map,
+                  int64_t map_stride, int channels, int position, uint8_t outside, uint8_t* to,
+                  int64_t stride) {
+  for (int ky = 0; ky < n.kernel_height; ky++)
+    for (int kx = 0; kx < n.kernel_width; kx++) {
+      const int row = n.row(position, ky, kx);
+      const int k = order == ElementOrder::kColumnsFirst ? kx * n.kernel_height + ky
+                                                         : ky * n.kernel_width + kx;
+      const uint8_t* from = map + row * map_stride;
+      if (order == ElementOrder::kChannelsFirst)
+        for (int c = 0; c < channels; c++) to[c * n.kernel() + k] = row < 0 ? outside : from[c];
+      else if (row < 0)
+        std::fill_n(to + int64_t{k} * channels, channels, outside);
+      else
+        std::copy_n(from, channels, to + int64_t{k} * channels);
+    }
+  const int64_t used = int64_t{n.kernel()} * channels;
+  std::fill(to + used, to + stride, uint8_t{0});
+}
 
 }  // namespace
 
@@ -24,27 +79,64 @@ struct Engine::Segment {
   int64_t first(const Value& v) const { return v.constant ? row : int64_t{image} * v.rows + row; }
 };
 
-Engine::Engine(const QuantModel& model, const EngineOptions& options)
+Engine::Engine(const QuantGraph& model, const EngineOptions& options)
     : model_(model),
+      graph_(model.graph),
       kernels_(options.kernels ? *options.kernels : choose_kernels()),
       max_batch_(options.max_batch),
+      all_rows_(options.all_rows),
       pool_(options.threads),
       barrier_(options.threads) {
   if (max_batch_ < 1 || max_batch_ > 4096) fail("batch must be 1 to 4096, got ", max_batch_);
-  plan_ = make_plan(model, max_batch_, options.all_rows);
-  // A patch; the row sums of a Linear whose columns threads share.
-  scratch_bytes_ =
-      aligned(std::max(int64_t{model.graph().nodes[0].cols}, int64_t{max_batch_} * kFewRows) * 4);
-  for (const PlannedAttention& a : plan_.attentions)
-    scratch_bytes_ = std::max(scratch_bytes_, head_scratch_bytes(a));
-  memory_.resize(static_cast<size_t>(buffer_bytes() + kAlign));
-  const auto address = reinterpret_cast<uintptr_t>(memory_.data());
-  arena_ =
-      memory_.data() + (aligned(static_cast<int64_t>(address)) - static_cast<int64_t>(address));
+  adopt(make_choice(options.sizes, options.outputs));
 }
 
-int64_t Engine::buffer_bytes() const {
-  return plan_.arena_bytes + scratch_bytes_ * pool_.size();
+Engine::Choice Engine::make_choice(const std::vector<MapSize>& sizes,
+                                   const std::vector<std::string>& outputs) const {
+  Choice c{sizes, outputs, make_plan(model_, {sizes, outputs, max_batch_, all_rows_}), 0};
+  // Row sums of a Linear whose columns threads share.
+  c.scratch_bytes = aligned(int64_t{max_batch_} * kFewRows * 4);
+  for (const Step& s : c.plan.steps) {
+    if (s.op == Op::kPatches)  // a neighbourhood
+      c.scratch_bytes =
+          std::max(c.scratch_bytes, aligned(int64_t{(*c.plan.shapes)[s.node].cols} * 4));
+    if (s.op == Op::kAttention)
+      c.scratch_bytes =
+          std::max(c.scratch_bytes, head_scratch_bytes(c.plan, at(c.plan.attentions, s.attention)));
+    if (s.window >= 0)
+      c.scratch_bytes =
+          std::max(c.scratch_bytes, gather_scratch_bytes(at(c.plan.linears, s.linear).weight->k));
+  }
+  return c;
+}
+
+int64_t Engine::bytes_of(const Choice& choice) const {
+  return choice.plan.arena_bytes + choice.scratch_bytes * pool_.size() + kAlign;
+}
+
+int64_t Engine::bytes_for(const std::vector<MapSize>& sizes,
+                          const std::vector<std::string>& outputs) const {
+  return std::max(buffer_bytes(), bytes_of(make_choice(sizes, outputs)));
+}
+
+void Engine::adopt(Choice choice) {
+  const auto bytes = static_cast<size_t>(bytes_of(choice));
+  if (bytes > memory_.size()) {
+    memory_ = {};  // the old buffers go before the new ones come
+    memory_.resize(bytes);
+    const auto address = reinterpret_cast<uintptr_t>(memory_.data());
+    arena_ =
+        memory_.data() + (aligned(static_cast<int64_t>(address)) - static_cast<int64_t>(address));
+  }
+  choices_.push_front(std::move(choice));
+  if (choices_.size() > kKeptPlans) choices_.pop_back();
+}
+
+void Engine::select(const std::vector<MapSize>& sizes, const std::vector<std::string>& outputs) {
+  const auto found = std::ranges::find_if(
+      choices_, [&](const Choice& c) { return c.sizes == sizes && c.outputs == outputs; });
+  if (found == choices_.end()) return adopt(make_choice(sizes, outputs));
+  choices_.splice(choices_.begin(), choices_, found);
 }
 
 void Engine::set_trace(Trace trace) {
@@ -53,7 +145,7 @@ void Engine::set_trace(Trace trace) {
 }
 
 std::byte* Engine::bytes(const Value& v) {
-  return (v.constant ? plan_.constants.data() : arena_) + v.offset;
+  return (v.constant ? const_cast<std::byte*>(plan().constants.data()) : arena_) + v.offset;
 }
 
 float* Engine::floats(int v, int64_t row) {
@@ -69,21 +161,25 @@ int32_t* Engine::sums(int v, int64_t row) {
 }
 
 std::byte* Engine::scratch(int thread) {
-  return arena_ + plan_.arena_bytes + scratch_bytes_ * thread;
+  return arena_ + plan().arena_bytes + choices_.front().scratch_bytes * thread;
 }
 
-void Engine::run(const float* images, int batch, float* logits) noexcept {
-  images_ = images;
+void Engine::run(const float* input, int batch, float* const* outputs) noexcept {
+  input_ = input;
   batch_ = batch;
   pool_.run([this](int thread) { run_steps(thread); });
-  const int classes = model_.config().num_classes;
-  for (int i = 0; i < batch; i++)
-    std::copy_n(floats(plan_.logits, i), classes, logits + int64_t{i} * classes);
+  for (const PlannedOutput& o : plan().outputs) {
+    float* to = *outputs++;
+    const Value& v = value(o.value);
+    for (int image = 0; image < batch; image++)
+      for (int row = 0; row < o.rows; row++, to += o.cols)
+        std::copy_n(floats(o.value, (v.constant ? 0 : int64_t{image} * v.rows) + row), o.cols, to);
+  }
 }
 
 void Engine::run_steps(int thread) {
   const bool timed = profiling_ && thread == 0;
-  for (const Step& step : plan_.steps) {
+  for (const Step& step : plan().steps) {
     const auto start = timed ? Clock::now() : Clock::time_point();
     if (step.sync) barrier_.wait();
     run_step(step, thread);
@@ -101,29 +197,24 @@ void Engine::start_profile() {
 
 void Engine::run_step(const Step& step, int thread) {
   switch (step.op) {
+    case Op::kLoad:
+      return load(step, thread);
     case Op::kPatches:
       return patches(step, thread);
-    case Op::kPrefix:
-      return prefix(step, thread);
+    case Op::kConstantRows:
+      return constant_rows(step, thread);
     case Op::kGemm:
       return gemm(step, thread);
-    case Op::kNorm:
     case Op::kNormCodes:
-      return norm(step, thread);
+      return norm_codes(step, thread);
     case Op::kQuantize:
       return quantize(step, thread);
     case Op::kAttention:
       return attention(step, thread);
     case Op::kFinish:
       return finish(step, thread);
-    case Op::kMerge:
-      return merge(step, thread);
-    case Op::kSelect:
-      return select(step, thread);
-    case Op::kMean:
-      return mean(step, thread);
-    case Op::kAdd:
-      return add(step, thread);
+    case Op::kPlain:
+      return plain(step, thread);
   }
 }
 
@@ -136,9 +227,10 @@ Range Engine::rows_of(const Step& step, int thread) const {
 // step touches has the same rows.
 template <class Body>
 void Engine::for_rows(const Step& step, Range r, const Body& body) {
-  bool joined = true;
-  for (int v : {step.in, step.in2, step.out})
-    if (v >= 0) joined &= value(v).rows == step.rows && !value(v).constant;
+  bool joined = step.window < 0;
+  const auto joins = [&](int v) { return value(v).rows == step.rows && !value(v).constant; };
+  for (int v : step.in) joined &= joins(v);
+  for (int v : {step.residual, step.out}) joined &= v < 0 || joins(v);
   while (r.begin < r.end) {
     const int image = joined ? 0 : static_cast<int>(r.begin / step.rows);
     const int64_t end = joined ? r.end : std::min(r.end, int64_t{image + 1} * step.rows);
@@ -147,44 +239,62 @@ void Engine::for_rows(const Step& step, Range r, const Body& body) {
   }
 }
 
-// Gathers a patch at a time, its elements in the order of the weight's, and quantizes it.
-void Engine::patches(const Step& step, int thread) {
-  const Node& n = model_.graph().nodes[static_cast<size_t>(step.node)];
-  const ModelConfig& c = model_.config();
-  const int64_t p = c.patch, height = c.image_height, width = c.image_width;
-  const Quantizer q = step.site.quantizer();
-  float* const patch = reinterpret_cast<float*>(scratch(thread));
+// Copies a map [H, W, C] that was given.
+void Engine::load(const Step& step, int thread) {
+  const int64_t cols = value(step.out).cols;
   for_rows(step, rows_of(step, thread), [&](const Segment& s) {
-    for (int64_t i = s.first(value(step.out)); i < s.first(value(step.out)) + s.m; i++) {
-      const int64_t image = i / n.rows, y = i % n.rows / n.map_width * p,
-                    x = i % n.rows % n.map_width * p;
-      for (int64_t line = 0; line < 3 * p; line++) {
-        const int64_t row = (image * 3 + line / p) * height + y + line % p;
-        std::copy_n(images_ + row * width + x, p, patch + line * p);
-        if (c.pixel_patches) to_pixels(c.preprocess, line / p, patch + line * p, p);
-      }
-      kernels_.quantize(patch, n.cols, 1, n.cols, q, codes(step.out, i), value(step.out).stride,
-                        sums(step.out, i));
+    for (int i = 0; i < s.m; i++) {
+      const int64_t row = int64_t{s.image} * step.rows + s.row + i;
+      std::copy_n(input_ + row * cols, cols, floats(step.out, s.first(value(step.out)) + i));
     }
   });
 }
 
-void Engine::prefix(const Step& step, int thread) {
+// Gathers a neighbourhood of an image at a time, its elements in the order of the weight's, and
+// quantizes it.
+void Engine::patches(const Step& step, int thread) {
+  const Node& n = graph_[step.node];
+  const Shapes& shapes = *plan().shapes;
+  const Shape& image = shapes[n.in[0]];
+  const Neighbourhoods windows = neighbourhoods_of(n, image, shapes[step.node]);
+  const Node& source = graph_[n.in[0]];
+  const bool scaled = !source.weight.empty();
+  const float* scale = scaled ? model_.params().at(source.weight).data.data() : nullptr;
+  const float* shift = scaled ? model_.params().at(source.bias).data.data() : nullptr;
+  const int64_t rows = windows.positions(), cols = shapes[step.node].cols;
+  const Quantizer q = step.params.quantizer();
+  float* const patch = reinterpret_cast<float*>(scratch(thread));
+  for_rows(step, rows_of(step, thread), [&](const Segment& s) {
+    for (int64_t i = s.first(value(step.out)); i < s.first(value(step.out)) + s.m; i++) {
+      gather_patch(windows, input_ + i / rows * image.size(), static_cast<int>(i % rows),
+                   image.cols, patch);
+      for (int64_t c = 0; scaled && c < image.cols; c++)
+        for (float *x = patch + c * windows.kernel(), *end = x + windows.kernel(); x < end; x++)
+          *x = *x * scale[c] + shift[c];
+      kernels_.quantize(patch, cols, 1, static_cast<int>(cols), q, codes(step.out, i),
+                        value(step.out).stride, sums(step.out, i));
+    }
+  });
+}
+
+void Engine::constant_rows(const Step& step, int thread) {
   if (thread != 0) return;
-  const Value &in = value(step.in), &out = value(step.out);
+  const int from = step.in[0];
+  const Value &in = value(from), &out = value(step.out);
   for (int image = 0; image < batch_; image++) {
     const int64_t row = int64_t{image} * out.rows + step.out_first;
     if (out.codes)
-      std::copy_n(codes(step.in, 0), step.rows * in.stride, codes(step.out, row));
+      std::copy_n(codes(from, 0), step.rows * in.stride, codes(step.out, row));
     else
-      std::copy_n(floats(step.in, 0), step.rows * in.stride, floats(step.out, row));
+      std::copy_n(floats(from, 0), step.rows * in.stride, floats(step.out, row));
   }
 }
 
 void Engine::gemm(const Step& step, int thread) {
-  const PlannedLinear& linear = plan_.linears[static_cast<size_t>(step.linear)];
+  const PlannedLinear& linear = at(plan().linears, step.linear);
   const QuantLinear& w = *linear.weight;
-  const Value &in = value(step.in), &out = value(step.out);
+  const int from_value = step.in[0];
+  const Value &in = value(from_value), &out = value(step.out);
   Range rows = rows_of(step, thread), columns = {step.column_begin, step.column_end};
   if (step.by_columns) {
     rows = {0, int64_t{batch_} * step.rows};
@@ -206,17 +316,14 @@ void Engine::gemm(const Step& step, int thread) {
   g.zero = w.zero.data() + c;
   g.bias = w.bias.data() + c;
   g.epilogue = step.epilogue;
-  g.quantizer = step.site.quantizer();
+  g.quantizer = step.params.quantizer();
   if (step.epilogue == Epilogue::kCodes) {
     g.quantizers = {linear.inv_scale.data() + c, linear.low.data() + c, linear.high.data() + c,
                     linear.code_zero.data() + c};
   }
   for_rows(step, rows, [&](const Segment& s) {
-    const int64_t from = s.first(in), to = s.first(out) + step.out_first;
+    const int64_t to = s.first(out) + step.out_first;
     g.m = s.m;
-    g.a = codes(step.in, from);
-    g.a_stride = in.stride;
-    g.row_sum = sums(step.in, from);
     if (out.codes) {
       g.codes = codes(step.out, to) + c;
       g.code_stride = out.stride;
@@ -226,37 +333,78 @@ void Engine::gemm(const Step& step, int thread) {
       g.y = floats(step.out, to) + c;
       g.y_stride = out.stride;
     }
-    if (step.in2 >= 0) g.residual = floats(step.in2, s.first(value(step.in2))) + c;
+    if (step.residual >= 0) g.residual = floats(step.residual, s.first(value(step.residual))) + c;
+    if (step.window >= 0) return gemm_gathered(step, g, s, thread);
+    g.a = codes(from_value, s.first(in));
+    g.a_stride = in.stride;
+    g.row_sum = sums(from_value, s.first(in));
     kernels_.gemm(g);
   });
 }
 
-void Engine::norm(const Step& step, int thread) {
-  const Node& n = model_.graph().nodes[static_cast<size_t>(step.node)];
-  const Value& in = value(step.in);
+int64_t Engine::gather_scratch_bytes(int k) {
+  const int64_t rows = gathered_rows(k);
+  return aligned(rows * round_up(k, kDepthAlign)) + aligned(rows * 4);
+}
+
+// A convolution: neighbourhoods of codes are gathered for a block of rows, elements outside of the
+// map with the code of 0, and multiplied while they are in the cache.
+void Engine::gemm_gathered(const Step& step, GemmArgs g, const Segment& rows, int thread) {
+  const Node& n = graph_[step.window];
+  const Shapes& shapes = *plan().shapes;
+  const Shape& map = shapes[n.in[0]];
+  const Neighbourhoods windows = neighbourhoods_of(n, map, shapes[step.window]);
+  const auto order = static_cast<ElementOrder>(n.whole(Attribute::kOrder));
+  const Value& in = value(step.in[0]);
+  const int block = gathered_rows(g.k);
+  const int64_t stride = round_up(g.k, kDepthAlign);
+  auto* const gathered = reinterpret_cast<uint8_t*>(scratch(thread));
+  auto* const row_sums = reinterpret_cast<int32_t*>(scratch(thread) + aligned(block * stride));
+  const uint8_t outside = at(plan().linears, step.linear).outside;
+  const uint8_t* image = codes(step.in[0], int64_t{rows.image} * in.rows);
+  const int m = g.m;
+  for (int first = 0; first < m; first += block) {
+    g.m = std::min(block, m - first);
+    for (int i = 0; i < g.m; i++)
+      gather_codes(windows, order, image, in.stride, map.cols,
+                   static_cast<int>(rows.row) + first + i, outside, gathered + i * stride, stride);
+    kernels_.sum_rows(gathered, stride, g.m, g.k, row_sums);
+    g.a = gathered;
+    g.a_stride = stride;
+    g.row_sum = row_sums;
+    kernels_.gemm(g);
+    if (g.codes) g.codes += g.m * g.code_stride;
+    if (g.code_sum) g.code_sum += g.m;
+    if (g.y) g.y += g.m * g.y_stride;
+    if (g.residual) g.residual += g.m * g.y_stride;
+  }
+}
+
+void Engine::norm_codes(const Step& step, int thread) {
+  const Node& n = graph_[step.node];
+  const int from = step.in[0];
+  const Value& in = value(from);
   NormArgs args{};
-  args.c = n.cols;
+  args.c = in.cols;
   args.x_stride = in.stride;
   args.gamma = step.gamma;
   args.beta = step.beta;
-  args.eps = model_.config().norm_eps;
+  args.eps = static_cast<float>(n.real(Attribute::kEpsilon));
   for_rows(step, rows_of(step, thread), [&](const Segment& s) {
     const int64_t to = s.first(value(step.out));
     args.m = s.m;
-    args.x = floats(step.in, s.first(in));
-    if (step.op == Op::kNorm)
-      kernels_.layernorm(args, floats(step.out, to), value(step.out).stride);
-    else
-      kernels_.layernorm_codes(args, step.site.quantizer(), codes(step.out, to),
-                               value(step.out).stride, sums(step.out, to));
+    args.x = floats(from, s.first(in));
+    kernels_.layernorm_codes(args, step.params.quantizer(), codes(step.out, to),
+                             value(step.out).stride, sums(step.out, to));
   });
 }
 
 void Engine::quantize(const Step& step, int thread) {
-  const Value &in = value(step.in), &out = value(step.out);
+  const int from = step.in[0];
+  const Value &in = value(from), &out = value(step.out);
   for_rows(step, rows_of(step, thread), [&](const Segment& s) {
     const int64_t to = s.first(out);
-    kernels_.quantize(floats(step.in, s.first(in)), in.stride, s.m, in.cols, step.site.quantizer(),
+    kernels_.quantize(floats(from, s.first(in)), in.stride, s.m, in.cols, step.params.quantizer(),
                       codes(step.out, to), out.stride, sums(step.out, to));
   });
 }
@@ -274,63 +422,31 @@ void Engine::finish(const Step& step, int thread) {
   });
 }
 
-void Engine::merge(const Step& step, int thread) {
-  const Node& n = model_.graph().nodes[static_cast<size_t>(step.node)];
-  const Value &in = value(step.in), &out = value(step.out);
-  const int width = (n.map_width + 1) / 2;
-  for_rows(step, rows_of(step, thread), [&](const Segment& s) {
-    for (int64_t i = s.first(out); i < s.first(out) + s.m; i++) {
-      const int64_t image = i / n.rows, y = i % n.rows / width * 2, x = i % n.rows % width * 2;
-      float* to = floats(step.out, i);
-      for (int j = 0; j < 4; j++, to += in.cols) {
-        const int64_t row = y + j % 2, col = x + j / 2;
-        if (row < n.map_height && col < n.map_width)
-          std::copy_n(floats(step.in, image * in.rows + row * n.map_width + col), in.cols, to);
-        else
-          std::fill_n(to, in.cols, 0.f);  // an odd map is padded with zeros
-      }
+// A node's own function, an image at a time.
+void Engine::plain(const Step& step, int thread) {
+  const Node& n = graph_[step.node];
+  const Shapes& shapes = *plan().shapes;
+  const Value& out = value(step.out);
+  PlainInput in[kMostInputs];
+  const auto count = step.in.size();
+  Range r = rows_of(step, thread);
+  while (r.begin < r.end) {
+    const int64_t image = r.begin / step.rows, first = image * step.rows;
+    const int64_t end = std::min(r.end, first + step.rows);
+    for (size_t k = 0; k < count; k++) {
+      const Value& x = value(step.in[k]);
+      in[k] = {floats(step.in[k], x.constant ? 0 : image * x.rows), x.stride, &shapes[n.in[k]]};
     }
-  });
-}
-
-void Engine::select(const Step& step, int thread) {
-  const int token = model_.graph().nodes[static_cast<size_t>(step.node)].select;
-  const Range r = share(batch_, thread, pool_.size());
-  for (int64_t i = r.begin; i < r.end; i++)
-    std::copy_n(floats(step.in, i * value(step.in).rows + token), value(step.in).cols,
-                floats(step.out, i));
-}
-
-void Engine::mean(const Step& step, int thread) {
-  const Value& in = value(step.in);
-  const Range r = share(batch_, thread, pool_.size());
-  for (int64_t i = r.begin; i < r.end; i++) {
-    float* out = floats(step.out, i);
-    std::copy_n(floats(step.in, i * in.rows), in.cols, out);
-    for (int row = 1; row < in.rows; row++) {
-      const float* x = floats(step.in, i * in.rows + row);
-      for (int c = 0; c < in.cols; c++) out[c] += x[c];
-    }
-    for (int c = 0; c < in.cols; c++) out[c] /= static_cast<float>(in.rows);
+    run_plain({n, shapes[step.node], std::span(in, count), step.gamma, step.beta, kernels_,
+               static_cast<int>(r.begin - first), static_cast<int>(end - first),
+               floats(step.out, image * out.rows), out.stride});
+    r.begin = end;
   }
-}
-
-void Engine::add(const Step& step, int thread) {
-  const float alpha = model_.graph().nodes[static_cast<size_t>(step.node)].alpha;
-  for_rows(step, rows_of(step, thread), [&](const Segment& s) {
-    for (int i = 0; i < s.m; i++) {
-      const float* a = floats(step.in, s.first(value(step.in)) + i);
-      const float* b = floats(step.in2, s.first(value(step.in2)) + i);
-      float* y = floats(step.out, s.first(value(step.out)) + i);
-      for (int c = 0; c < value(step.out).cols; c++) y[c] = alpha * (a[c] + b[c]);
-    }
-  });
 }
 
 void Engine::trace_step(const Step& step) {
   if (step.op == Op::kAttention) {
-    const Node& n = model_.graph().nodes[static_cast<size_t>(step.node)];
-    trace_(n.in[0], softmax_trace_);
+    trace_(graph_[graph_[step.node].in[0]].in[0], softmax_trace_);
     softmax_trace_ = {};
   }
   const Value& v = value(step.out);
@@ -351,13 +467,9 @@ void Engine::trace_step(const Step& step) {
 // What the codes that a step writes stand for in a column.
 UniformRange Engine::scale_of(const Step& step, int column) const {
   if (step.linear >= 0)
-    if (const auto& parts = plan_.linears[static_cast<size_t>(step.linear)].parts; !parts.empty()) {
-      const int dim = value(step.out).cols / 3;
-      const SiteParams& part = parts[static_cast<size_t>(column / dim)];
-      const int heads = std::max(static_cast<int>(part.heads.size()), 1);
-      return part.of_head(column % dim / (dim / heads));
-    }
-  return {step.site.scale, step.site.zero};
+    for (const ColumnCodes& part : at(plan().linears, step.linear).parts)
+      if (column >= part.begin && column < part.end) return part.at_column(column);
+  return {step.params.scale, step.params.zero};
 }
 
 }  // namespace vitrun

@@ -1,12 +1,13 @@
-// The integer engine: runs a QuantModel with every matrix product in integers (method.md section
-// 2).
+// The integer engine: runs a graph of a QuantModel with every matrix product in integers (method.md
+// section 2).
 #pragma once
 
 #include <array>
 #include <functional>
+#include <list>
 
 #include "models/base/tensor.h"
-#include "runtime/integer/engine_plan.h"
+#include "runtime/integer/plan.h"
 #include "runtime/threads.h"
 
 namespace vitrun {
@@ -18,20 +19,37 @@ inline int64_t aligned(int64_t bytes) {
 
 struct EngineOptions {
   int threads = 1;
-  int max_batch = 1;                 // images a run may take at once
-  bool all_rows = false;             // also compute what cannot reach the logits (tracing)
-  const Kernels* kernels = nullptr;  // null: the best this CPU has
+  int max_batch = 1;                      // images a run may take at once
+  bool all_rows = false;                  // also compute what cannot reach the outputs (tracing)
+  const Kernels* kernels = nullptr;       // null: the best this CPU has
+  std::vector<MapSize> sizes = {};        // of the inputs at first; none: the default ones
+  std::vector<std::string> outputs = {};  // at first; none: the graph's first
 };
 
-// The buffers and threads of one session. Everything is allocated by the constructor; run()
-// allocates nothing, throws nothing and gives the same bits for any ISA, thread count and batch.
-// One thread at a time may use an Engine; many engines may share a model, which must outlive them.
+// The buffers and threads of one session. The constructor and select() allocate; run() allocates
+// nothing, throws nothing and gives the same bits for any ISA, thread count and batch. One thread
+// at a time may use an Engine; many engines may share a model, which must outlive them.
 class Engine {
  public:
-  Engine(const QuantModel& model, const EngineOptions& options);
+  Engine(const QuantGraph& model, const EngineOptions& options);
 
-  // images: `batch` (1..max_batch) of [3, H, W], preprocessed. logits: [batch, num_classes].
-  void run(const float* images, int batch, float* logits) noexcept;
+  // Prepares runs with inputs of these sizes (none: the default ones) that give these outputs
+  // (none: the first). The plans of the last few choices are kept: choosing one of them again
+  // allocates nothing. Fails as make_plan() does and leaves the choice as it was.
+  void select(const std::vector<MapSize>& sizes, const std::vector<std::string>& outputs);
+
+  // What buffer_bytes() would be after select(); allocates no buffers.
+  int64_t bytes_for(const std::vector<MapSize>& sizes,
+                    const std::vector<std::string>& outputs) const;
+
+  // input: `batch` (1..max_batch) images [3, H, W], preprocessed, or maps [H, W, C]. outputs: one
+  // pointer for each of outputs(), to [batch, rows, cols] floats.
+  void run(const float* input, int batch, float* const* outputs) noexcept;
+  // Of a single output.
+  void run(const float* input, int batch, float* output) noexcept { run(input, batch, &output); }
+
+  // Names and shapes of what run() gives.
+  const std::vector<PlannedOutput>& outputs() const { return plan().outputs; }
 
   // For tests: called after every step of a run with the value it finished, [batch, rows, cols] in
   // float (codes dequantized), and its node. Needs threads == 1. Tracing allocates.
@@ -46,45 +64,57 @@ class Engine {
   const Kernels& kernels() const { return kernels_; }
   int threads() const { return pool_.size(); }
   int max_batch() const { return max_batch_; }
-  int64_t buffer_bytes() const;  // of the arena and the scratch of all threads
+  int64_t buffer_bytes() const { return static_cast<int64_t>(memory_.size()); }
 
  private:
   struct Segment;      // some rows of a step
   struct Head;         // one attention head of a window of an image
   struct HeadScratch;  // a thread's buffers for it
 
+  // A plan and the choice it is for.
+  struct Choice {
+    std::vector<MapSize> sizes;
+    std::vector<std::string> outputs;
+    Plan plan;
+    int64_t scratch_bytes;  // of a thread
+  };
+  Choice make_choice(const std::vector<MapSize>& sizes,
+                     const std::vector<std::string>& outputs) const;
+  int64_t bytes_of(const Choice& choice) const;
+  void adopt(Choice choice);
+
+  const Plan& plan() const { return choices_.front().plan; }
   Range rows_of(const Step& step, int thread) const;
   void run_steps(int thread);
   void run_step(const Step& step, int thread);
   template <class Body>
   void for_rows(const Step& step, Range rows, const Body& body);
 
+  void load(const Step& step, int thread);
   void patches(const Step& step, int thread);
-  void prefix(const Step& step, int thread);
+  void constant_rows(const Step& step, int thread);
   void gemm(const Step& step, int thread);
-  void norm(const Step& step, int thread);
+  void gemm_gathered(const Step& step, GemmArgs args, const Segment& rows, int thread);
+  void norm_codes(const Step& step, int thread);
   void quantize(const Step& step, int thread);
   void attention(const Step& step, int thread);
   void finish(const Step& step, int thread);
-  void merge(const Step& step, int thread);
-  void select(const Step& step, int thread);
-  void mean(const Step& step, int thread);
-  void add(const Step& step, int thread);
+  void plain(const Step& step, int thread);
 
-  static int64_t head_scratch_bytes(const PlannedAttention& p);
+  static int64_t head_scratch_bytes(const Plan& plan, const PlannedAttention& p);
+  static int64_t gather_scratch_bytes(int k);
   void pack_head(const Step& step, const Head& head, HeadScratch& scratch);
   void block(const Step& step, const Head& head, int first, int queries, HeadScratch& scratch);
   void attend(const PlannedAttention& p, const Head& head, int first, int queries, const uint8_t* q,
               int64_t q_stride, HeadScratch& s);
   void mix(const Step& step, const Head& head, int queries, uint8_t* y, int64_t y_stride,
            HeadScratch& s);
-  uint8_t* part(const Step& step, const Head& head, int which);
   void trace_step(const Step& step);
   void trace_softmax(const Step& step, const Head& head, int first, int queries,
                      const HeadScratch& scratch);
   UniformRange scale_of(const Step& step, int column) const;
 
-  const Value& value(int v) const { return plan_.values[static_cast<size_t>(v)]; }
+  const Value& value(int v) const { return at(plan().values, v); }
   std::byte* bytes(const Value& v);
   // Row `row` of a value, counted over all images.
   float* floats(int v, int64_t row);
@@ -92,22 +122,23 @@ class Engine {
   int32_t* sums(int v, int64_t row);
   std::byte* scratch(int thread);
 
-  const QuantModel& model_;
+  const QuantGraph& model_;
+  const Graph& graph_;
   const Kernels& kernels_;
   const int max_batch_;
-  Plan plan_;
+  const bool all_rows_;
+  std::list<Choice> choices_;  // the last few, the current one first
   ThreadPool pool_;
   Barrier barrier_;
-  std::vector<std::byte> memory_;  // arena, then a HeadScratch per thread; used from arena_ on
+  std::vector<std::byte> memory_;  // arena, then scratch of each thread; used from arena_ on
   std::byte* arena_ = nullptr;
-  int64_t scratch_bytes_ = 0;
   bool profiling_ = false;
   std::array<double, kOps> profile_{};
   Trace trace_;
   Tensor softmax_trace_;
 
   // Of the run in progress.
-  const float* images_ = nullptr;
+  const float* input_ = nullptr;
   int batch_ = 0;
 };
 

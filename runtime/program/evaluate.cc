@@ -38,7 +38,7 @@ void count(const Tensor& logits, const Tensor* reference, const Sample* samples,
   }
 }
 
-void check_labels(const std::vector<Sample>& samples, const ModelConfig& config) {
+void check_labels(const std::vector<Sample>& samples, const ModelInfo& config) {
   for (const Sample& s : samples)
     if (s.label >= config.num_classes)
       fail(s.path, ": label ", s.label, ", the model has ", config.num_classes, " classes");
@@ -53,9 +53,9 @@ double Evaluation::logits_error() const {
 Evaluation evaluate(Predictor& model, const ReferenceLogits& reference,
                     const std::vector<Sample>& samples, size_t batch,
                     const std::function<void(double)>& progress) {
-  check_labels(samples, model.config());
+  check_labels(samples, model.info());
   Evaluation result;
-  ImageLoader loader(model.config());
+  ImageLoader loader(model.info());
   for (size_t first = 0; first < samples.size(); first += batch) {
     const size_t n = std::min(batch, samples.size() - first);
     const Tensor images = loader.load(samples, first, n);

@@ -10,8 +10,11 @@ class FloatPredictor : public Predictor {
   FloatPredictor(FloatModel model, int threads)
       : model_(std::move(model)), engine_(model_.graph, model_.weights, threads) {}
 
-  const ModelConfig& config() const override { return model_.config; }
-  Tensor run(const Tensor& images) override { return engine_.run(images); }
+  const ModelInfo& info() const override { return model_.info; }
+  std::vector<std::string> outputs() const override { return output_names(model_.graph); }
+  std::vector<Tensor> run(const Tensor& images, const std::vector<std::string>& names) override {
+    return engine_.run_outputs(images, names);
+  }
   std::string engine() const override { return "float32, OpenBLAS"; }
 
  private:

@@ -15,17 +15,21 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json config_json(const ModelConfig& c) {
+// What any model has, from its graph: no family is known here.
+Json model_json(const ModelInfo& c, const Graph& graph) {
+  const Shapes shapes = infer_shapes(graph);
+  int blocks = 0;
+  for (const Node& n : graph.nodes) blocks = std::max(blocks, n.block + 1);
+  Json outputs = Json::object();
+  for (const Output& o : graph.outputs)
+    outputs[o.name] = {shapes[o.node].rows, shapes[o.node].cols};
   Json j = {{"arch", c.arch},
             {"input", {3, c.image_height, c.image_width}},
-            {"patch", c.patch},
-            {"embed_dim", c.embed_dim},
-            {"depths", c.depths},
-            {"heads", c.heads},
-            {"mlp_hidden", c.mlp_hidden},
+            {"outputs", std::move(outputs)},
+            {"nodes", graph.size()},
+            {"blocks", blocks},
             {"classes", c.num_classes},
             {"labels", c.labels.size()}};
-  if (!c.mlp_extra.empty()) j["mlp_extra"] = c.mlp_extra;
   const PreprocessConfig& p = c.preprocess;
   j["preprocess"] = {
       {"resize", p.resize == PreprocessConfig::Resize::kBicubic ? "bicubic" : "bilinear"},
@@ -68,16 +72,19 @@ std::map<std::string, double> output_db(const QbinFile& file) {
 Json units_json(const QuantModel& model) {
   Json units = Json::array();
   const auto db = output_db(model.file());
-  for (size_t i = 0; i < model.sites().size(); i++) {
-    const Site& s = model.sites()[i];
-    const SiteParams& p = model.site_params()[i];
-    Json unit = {
-        {"name", s.name}, {"activation_bits", p.bits}, {"scale", p.scale}, {"zero", p.zero}};
-    if (model.graph().nodes[static_cast<size_t>(s.consumer)].kind == NodeKind::kLinear) {
-      const QuantLinear& w = model.linear(s.consumer);
+  const QuantGraph& main = model.graph();
+  for (const QuantizedOperand& o : main.operands()) {
+    const CodeParams& p = main.quantizer(o.quantize);
+    const Node& n = main.graph[o.quantize];
+    Json unit = {{"name", n.name.substr(0, n.name.rfind(".codes"))},
+                 {"activation_bits", p.bits},
+                 {"scale", p.scale},
+                 {"zero", p.zero}};
+    if (main.graph.is(o.consumer, NodeKind::kLinear)) {
+      const QuantLinear& w = main.linear(o.consumer);
       unit["weight_bits"] = w.bits;
       unit["shape"] = {w.n, w.k};
-      if (const auto found = db.find(s.unit); found != db.end()) unit["output_db"] = found->second;
+      if (const auto found = db.find(n.unit); found != db.end()) unit["output_db"] = found->second;
     }
     units.push_back(std::move(unit));
   }
@@ -89,7 +96,7 @@ Json qbin_json(QbinFile file, const std::string& name) {
   for (const QbinTensor& t : file.tensors()) bytes += t.bytes.size();
   const QuantModel model(std::move(file));
   Json j = {{"file", name}, {"format", "qbin"}, {"tensor_bytes", bytes}};
-  j["model"] = config_json(model.config());
+  j["model"] = model_json(model.info(), model.graph().graph);
   j["recipe"] = recipe_json(model.file());
   j["units"] = units_json(model);
   return j;
@@ -102,7 +109,7 @@ Json float_json(const std::string& path, const std::string& arch) {
   return {{"file", path},
           {"format", "safetensors"},
           {"parameters", parameters},
-          {"model", config_json(model.config)}};
+          {"model", model_json(model.info, model.graph)}};
 }
 
 void print_table(const Json& j) {

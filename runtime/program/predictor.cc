@@ -18,15 +18,23 @@ class IntegerPredictor : public Predictor {
   IntegerPredictor(QbinFile file, const PredictorOptions& o)
       : model_(std::move(file)),
         engine_(
-            model_,
+            model_.graph(),
             {.threads = o.threads, .max_batch = o.max_batch, .kernels = &choose_kernels(o.isa)}) {}
 
-  const ModelConfig& config() const override { return model_.config(); }
+  const ModelInfo& info() const override { return model_.info(); }
+  std::vector<std::string> outputs() const override { return output_names(model_.graph().graph); }
 
-  Tensor run(const Tensor& images) override {
-    Tensor logits({images.dims[0], config().num_classes});
-    engine_.run(images.data.data(), static_cast<int>(images.dims[0]), logits.data.data());
-    return logits;
+  std::vector<Tensor> run(const Tensor& images, const std::vector<std::string>& names) override {
+    engine_.select({{static_cast<int>(images.dims[2]), static_cast<int>(images.dims[3])}}, names);
+    std::vector<Tensor> out;
+    std::vector<float*> pointers;
+    for (const PlannedOutput& o : engine_.outputs()) {
+      out.emplace_back(o.rows == 1 ? Dims{images.dims[0], o.cols}
+                                   : Dims{images.dims[0], o.rows, o.cols});
+      pointers.push_back(out.back().data.data());
+    }
+    engine_.run(images.data.data(), static_cast<int>(images.dims[0]), pointers.data());
+    return out;
   }
 
   std::string engine() const override { return cat("integers, ", engine_.kernels().name); }
@@ -37,6 +45,12 @@ class IntegerPredictor : public Predictor {
 };
 
 }  // namespace
+
+std::vector<std::string> output_names(const Graph& graph) {
+  std::vector<std::string> names;
+  for (const Output& o : graph.outputs) names.push_back(o.name);
+  return names;
+}
 
 bool is_qbin(const std::string& path) {
   uint8_t magic[8] = {};
@@ -59,15 +73,15 @@ std::unique_ptr<Predictor> open_predictor(const std::string& path,
 }
 
 struct ImageLoader::State {
-  ModelConfig config;
+  ModelInfo config;
   PreprocessScratch scratch;
 };
 
-ImageLoader::ImageLoader(const ModelConfig& config) : state_(new State{config, {}}) {}
+ImageLoader::ImageLoader(const ModelInfo& config) : state_(new State{config, {}}) {}
 ImageLoader::~ImageLoader() = default;
 
 Tensor ImageLoader::load(const std::vector<Sample>& samples, size_t first, size_t count) {
-  const ModelConfig& c = state_->config;
+  const ModelInfo& c = state_->config;
   Tensor out({static_cast<int64_t>(count), 3, c.image_height, c.image_width});
   const size_t per_image = out.data.size() / count;
   for (size_t i = 0; i < count; i++) {

@@ -1,10 +1,10 @@
-// What the programs run: a model of either kind, from preprocessed images to logits.
+// What the programs run: a model of either kind, from preprocessed images to its outputs.
 #pragma once
 
 #include <memory>
 #include <string>
 
-#include "models/checkpoints/config.h"
+#include "models/graph/model_info.h"
 #include "runtime/files/model_file.h"
 #include "runtime/vision/dataset.h"
 
@@ -22,12 +22,19 @@ struct PredictorOptions {
 class Predictor {
  public:
   virtual ~Predictor() = default;
-  virtual const ModelConfig& config() const = 0;
-  // images [batch, 3, H, W], batch <= max_batch -> [batch, classes]
-  virtual Tensor run(const Tensor& images) = 0;
+  virtual const ModelInfo& info() const = 0;
+  // Names of what it can give: "logits", "embedding", "features".
+  virtual std::vector<std::string> outputs() const = 0;
+  // images [batch, 3, H, W], batch <= max_batch -> for each name [batch, cols], or [batch, rows,
+  // cols] of an output of several rows. Fails on a name the model does not have.
+  virtual std::vector<Tensor> run(const Tensor& images, const std::vector<std::string>& names) = 0;
+  // The first output alone: the logits [batch, classes] of a classifier.
+  Tensor run(const Tensor& images) { return std::move(run(images, {outputs().at(0)})[0]); }
   // How it computes: "float32, OpenBLAS" or "int8 weights, avx512vnni".
   virtual std::string engine() const = 0;
 };
+
+std::vector<std::string> output_names(const Graph& graph);
 
 // By its name or its first bytes; anything else is taken for a .safetensors.
 bool is_qbin(const std::string& path);
@@ -43,7 +50,7 @@ std::unique_ptr<Predictor> float_predictor(FloatModel model, int threads);
 // Decodes and preprocesses images into one tensor [n, 3, H, W]. Not thread-safe.
 class ImageLoader {
  public:
-  explicit ImageLoader(const ModelConfig& config);
+  explicit ImageLoader(const ModelInfo& config);
   ~ImageLoader();
   Tensor load(const std::vector<Sample>& samples, size_t first, size_t count);
 

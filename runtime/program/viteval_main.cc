@@ -15,7 +15,7 @@ namespace {
 
 nlohmann::ordered_json report(const Evaluation& n, const Predictor& model, bool reference) {
   nlohmann::ordered_json j = {
-      {"model", model.config().arch}, {"engine", model.engine()}, {"images", n.images}};
+      {"model", model.info().arch}, {"engine", model.engine()}, {"images", n.images}};
   if (n.labelled) {
     j["top1"] = n.top1_share();
     j["top5"] = n.top5_share();
@@ -41,7 +41,7 @@ void print(const nlohmann::ordered_json& j) {
   }
 }
 
-void check_same_input(const ModelConfig& a, const ModelConfig& b) {
+void check_same_input(const ModelInfo& a, const ModelInfo& b) {
   if (a.image_height != b.image_height || a.image_width != b.image_width ||
       a.num_classes != b.num_classes)
     fail("--reference is another kind of model: ", b.image_height, "x", b.image_width, ", ",
@@ -68,7 +68,7 @@ int run_one(const cxxopts::ParseResult& args) {
     options.isa.clear();  // a float model has no integer kernels to choose
     reference = open_predictor(args["reference"].as<std::string>(), options);
   }
-  if (reference) check_same_input(model->config(), reference->config());
+  if (reference) check_same_input(model->info(), reference->info());
   const std::vector<Sample> samples = choose_samples(args);
   ReferenceLogits expected;
   if (reference) expected = [&](size_t, const Tensor& images) { return reference->run(images); };

@@ -22,7 +22,7 @@ using Json = nlohmann::ordered_json;
 
 class Output {
  public:
-  Output(const cxxopts::ParseResult& args, const ModelConfig& config, const std::string& engine)
+  Output(const cxxopts::ParseResult& args, const ModelInfo& config, const std::string& engine)
       : json_(args.count("json") > 0),
         top_(int_option(args, "topk", 1, 100000)),
         labels_(config.labels),
@@ -31,9 +31,10 @@ class Output {
     document_ = {{"model", config.arch}, {"engine", engine}, {"images", Json::array()}};
   }
 
+  // `logits` is null of a model that has none.
   void add(const std::string& name, const float* logits, double milliseconds) {
-    std::vector<vit_prediction> top(static_cast<size_t>(std::min(top_, classes_)));
-    vit_top_k(logits, classes_, static_cast<int>(top.size()), top.data());
+    std::vector<vit_prediction> top(logits ? static_cast<size_t>(std::min(top_, classes_)) : 0);
+    if (logits) vit_top_k(logits, classes_, static_cast<int>(top.size()), top.data());
     if (json_) return add_json(name, top, milliseconds);
     std::printf("%s  (%.1f ms)\n", name.c_str(), milliseconds);
     for (const vit_prediction& p : top) {
@@ -74,12 +75,18 @@ class Output {
   Json document_;
 };
 
+std::string listed(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
 struct Input {
   std::vector<std::string> names;
   std::function<Tensor(size_t first, size_t count)> load;
 };
 
-Input raw_input(const std::string& path, const ModelConfig& config) {
+Input raw_input(const std::string& path, const ModelInfo& config) {
   auto all = std::make_shared<Tensor>(read_raw_images(path, config));
   Input in;
   for (int64_t i = 0; i < all->dims[0]; i++) in.names.push_back(cat(path, "[", i, "]"));
@@ -89,14 +96,14 @@ Input raw_input(const std::string& path, const ModelConfig& config) {
   return in;
 }
 
-Input file_input(const std::vector<std::string>& paths, const ModelConfig& config) {
+Input file_input(const std::vector<std::string>& paths, const ModelInfo& config) {
   std::vector<Sample> samples;
   for (const std::string& p : paths) samples.push_back({p, -1});
   auto loader = std::make_shared<ImageLoader>(config);
   return {paths, [=](size_t first, size_t count) { return loader->load(samples, first, count); }};
 }
 
-Input demo_input(const ModelConfig& config) {
+Input demo_input(const ModelInfo& config) {
   const Image image = decode_image(embedded_image(), "the embedded image");
   Tensor t({1, 3, config.image_height, config.image_width});
   PreprocessScratch scratch;
@@ -112,10 +119,34 @@ void check_usage(const cxxopts::ParseResult& args) {
     throw UsageError("give images, or --raw FILE, or --demo");
 }
 
-Input choose_input(const cxxopts::ParseResult& args, const ModelConfig& config) {
+Input choose_input(const cxxopts::ParseResult& args, const ModelInfo& config) {
   if (args.count("raw")) return raw_input(args["raw"].as<std::string>(), config);
   if (args.count("demo")) return demo_input(config);
   return file_input(args["image"].as<std::vector<std::string>>(), config);
+}
+
+// The outputs that options name a file for, and the logits wherever there are any.
+std::vector<std::string> wanted_outputs(const cxxopts::ParseResult& args,
+                                        const Predictor& predictor) {
+  const std::vector<std::string> has = predictor.outputs();
+  std::vector<std::string> wanted;
+  for (const char* name : {"logits", "embedding", "features"}) {
+    const bool there = std::ranges::find(has, name) != has.end();
+    if (!there && args.count(name))
+      fail("--", name, ": the model has no such output, only ", listed(has));
+    if (there && (args.count(name) || std::string(name) == "logits")) wanted.push_back(name);
+  }
+  return wanted;
+}
+
+// Adds a batch's output behind those before; `total` images in all.
+void append(const Tensor& part, size_t total, Tensor& all) {
+  if (all.dims.empty()) {
+    all.dims = part.dims;
+    all.dims[0] = static_cast<int64_t>(total);
+    all.data.reserve(static_cast<size_t>(element_count(all.dims)));
+  }
+  all.data.insert(all.data.end(), part.data.begin(), part.data.end());
 }
 
 int run(const cxxopts::ParseResult& args) {
@@ -126,28 +157,33 @@ int run(const cxxopts::ParseResult& args) {
   PredictorOptions options = predictor_options(args);
   options.verify = args.count("verify") > 0;
   const auto predictor = open_predictor(model, options);
-  const ModelConfig& config = predictor->config();
+  const ModelInfo& config = predictor->info();
   Output output(args, config, predictor->engine());
   const Input input = choose_input(args, config);
 
   const size_t total = input.names.size(), batch = static_cast<size_t>(options.max_batch);
-  Tensor logits({static_cast<int64_t>(total), config.num_classes});
+  const std::vector<std::string> wanted = wanted_outputs(args, *predictor);
+  std::vector<Tensor> all(wanted.size());
   for (size_t first = 0; first < total; first += batch) {
     const size_t count = std::min(batch, total - first);
     const Tensor images = input.load(first, count);
     const auto start = std::chrono::steady_clock::now();
-    const Tensor part = predictor->run(images);
+    const std::vector<Tensor> part = predictor->run(images, wanted);
     const std::chrono::duration<double, std::milli> spent =
         std::chrono::steady_clock::now() - start;
-    const auto classes = static_cast<size_t>(config.num_classes);
-    std::copy(part.data.begin(), part.data.end(),
-              logits.data.begin() + static_cast<std::ptrdiff_t>(first * classes));
+    for (size_t o = 0; o < wanted.size(); o++) append(part[o], total, all[o]);
+    const auto logits = std::ranges::find(wanted, "logits");
+    const float* scores = logits == wanted.end()
+                              ? nullptr
+                              : part[static_cast<size_t>(logits - wanted.begin())].data.data();
     for (size_t i = 0; i < count; i++)
-      output.add(input.names[first + i], part.data.data() + i * classes,
+      output.add(input.names[first + i],
+                 scores ? scores + i * static_cast<size_t>(config.num_classes) : nullptr,
                  spent.count() / static_cast<double>(count));
   }
   output.finish();
-  if (args.count("logits")) write_npy(args["logits"].as<std::string>(), logits);
+  for (size_t o = 0; o < wanted.size(); o++)
+    if (args.count(wanted[o])) write_npy(args[wanted[o]].as<std::string>(), all[o]);
   return 0;
 }
 
@@ -169,6 +205,10 @@ int main(int argc, char** argv) {
       ("json", "print one JSON object")                                       //
       ("logits", "write the logits [images, classes] to this .npy",
        cxxopts::value<std::string>())  //
+      ("embedding", "write the image embeddings [images, D] to this .npy",
+       cxxopts::value<std::string>())  //
+      ("features", "write the tokens after the last norm [images, tokens, D] to this .npy",
+       cxxopts::value<std::string>())  //
       ("raw", "a .npy of float32 [N, 3, H, W], already normalised",
        cxxopts::value<std::string>())  //
       ("arch", "a timm architecture, for a .safetensors without config.json",
@@ -183,6 +223,8 @@ int main(int argc, char** argv) {
       "  vitrun photo.jpg                                the embedded CIFAR-10 model\n"
       "  vitrun --model deit_s.qbin cat.jpg dog.png      top 5 of each image\n"
       "  vitrun --model deit_s.qbin --json *.jpg | jq .  for scripts\n"
+      "  vitrun --model deit_s.qbin --embedding e.npy *.jpg\n"
+      "                                                  a vector for each image\n"
       "  vitrun --model deit_s.qbin --info               what is in the file\n";
   return vitrun::run_program(options, examples, argc, argv, vitrun::run);
 }

@@ -225,7 +225,7 @@ Placement center(int resized, int wanted) {
 
 // Scatters the window's interleaved pixels over the planes; what it does not cover is black.
 void normalize(std::span<const uint8_t> pixels, const Placement& x, const Placement& y,
-               const ModelConfig& config, std::span<float> out) {
+               const ModelInfo& config, std::span<float> out) {
   const size_t width = static_cast<size_t>(config.image_width);
   const size_t plane = width * static_cast<size_t>(config.image_height);
   const bool padded = x.length < config.image_width || y.length < config.image_height;
@@ -274,7 +274,7 @@ void resize_window(const PixelView& image, int width, int height, const Window& 
   }
 }
 
-void preprocess(const PixelView& image, const ModelConfig& config, std::span<float> out,
+void preprocess(const PixelView& image, const ModelInfo& config, std::span<float> out,
                 PreprocessScratch& scratch) {
   check_view(image);
   const int64_t floats = int64_t{3} * config.image_height * config.image_width;

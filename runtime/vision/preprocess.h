@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "models/checkpoints/config.h"
+#include "models/graph/model_info.h"
 
 namespace vitrun {
 
@@ -60,7 +60,7 @@ void resize_window(const PixelView& image, int width, int height, const Window& 
 // The whole transform for `config`: resize, centre crop (or zero padding where the resized image is
 // smaller than the model's input), /255, (x - mean) / std; `out` is planar, [3, image_height,
 // image_width]. Fails as resize_window() does.
-void preprocess(const PixelView& image, const ModelConfig& config, std::span<float> out,
+void preprocess(const PixelView& image, const ModelInfo& config, std::span<float> out,
                 PreprocessScratch& scratch);
 
 }  // namespace vitrun

@@ -10,6 +10,7 @@
 
 #include "runtime/api/vitrun.h"
 #include "tests/fuzz/fuzz_target.h"
+#include "tests/runtime/api/logits.h"
 #include "tests/runtime/files/qbin_testing.h"
 
 namespace vitrun {
@@ -146,7 +147,7 @@ class Machine {
     std::vector<float> in(images * count), out(images * classes);
     for (size_t i = 0; i < in.size(); i++)
       in[i] = 0.01f * static_cast<float>(i % count % 301) - 1.5f;
-    const vit_status status = vit_session_run_float(s.handle, in.data(), batch, out.data());
+    const vit_status status = vitrun::run_float(s.handle, in.data(), batch, out);
     FUZZ_CHECK((status == VIT_OK) == (batch >= 1 && batch <= s.batch));
     if (status) return check_failure(status, nullptr);
     for (size_t i = 0; i < images; i++)
@@ -164,8 +165,7 @@ class Machine {
         static_cast<size_t>(std::max<ptrdiff_t>(stride, 1) * std::max(height, 1)));
     for (size_t i = 0; i < rgb.size(); i++) rgb[i] = static_cast<uint8_t>(i * 37 + i / 41);
     std::vector<float> out(static_cast<size_t>(s.classes));
-    const vit_status status =
-        vit_session_run_rgb(s.handle, rgb.data(), width, height, stride, out.data());
+    const vit_status status = vitrun::run_rgb(s.handle, rgb.data(), width, height, stride, out);
     FUZZ_CHECK(status == VIT_OK || *vit_last_error());
     FUZZ_CHECK((status == VIT_ERROR_ARGUMENT) == (width < 1 || height < 1 || stride < 3 * width));
     if (!status && fixed) check_answer(s.known->rgb_logits, out);

@@ -10,6 +10,7 @@
 #include "runtime/vision/dataset.h"
 #include "runtime/vision/image.h"
 #include "tests/fuzz/fuzz_target.h"
+#include "tests/runtime/api/logits.h"
 #include "tests/runtime/files/qbin_testing.h"
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size);
@@ -42,9 +43,9 @@ std::string text(Bytes bytes) {
   if (width <= 64 && height <= 64 && !vit_session_create(model, &one, &session)) {
     const std::vector<float> image(static_cast<size_t>(3 * width * height), 0.5f);
     std::vector<float> logits(static_cast<size_t>(vit_model_classes(model)));
-    vit_session_run_float(session, image.data(), 1, logits.data());
+    vitrun::run_float(session, image.data(), 1, logits);
     const std::vector<uint8_t> rgb(3 * 7 * 5, 200);
-    vit_session_run_rgb(session, rgb.data(), 7, 5, 21, logits.data());
+    vitrun::run_rgb(session, rgb.data(), 7, 5, 21, logits);
     vit_session_free(session);
   }
   vit_model_close(model);

@@ -75,7 +75,7 @@ TEST_CASE("attention rollout is the class token's row of the product of the aver
   Reference forward(m.graph, m.weights, 1);
   std::vector<std::vector<double>> product;  // [t, t]
   forward.run(image, [&](int node, Tensor& value) {
-    const Node& n = m.graph.nodes[static_cast<size_t>(node)];
+    const Node& n = m.graph[node];
     if (n.kind != NodeKind::kSoftmax) return;
     const size_t t = static_cast<size_t>(n.cols), heads = value.data.size() / t / t;
     std::vector<std::vector<double>> block(t, std::vector<double>(t)), next = block;

@@ -148,9 +148,9 @@ TEST_CASE("tokens that reach no logit have no gradient, all others have one") {
     const Graph& graph = l.model.graph;
     for (const auto& [linear, of] : output_gradients(l.model, l.images, 2)) {
       const std::vector<float>& norms = of.norms;
-      const Node& n = graph.nodes[static_cast<size_t>(linear)];
+      const Node& n = graph[linear];
       CAPTURE(n.name);
-      const auto tokens = static_cast<size_t>(graph.nodes[static_cast<size_t>(n.in[0])].rows);
+      const auto tokens = static_cast<size_t>(graph[n.in[0]].rows);
       REQUIRE(norms.size() == static_cast<size_t>(l.images.dims[0]) * tokens);
       // Behind the last attention class tokens alone count.
       const bool behind = n.name == "blocks.1.attn.proj" || n.name.starts_with("blocks.1.mlp");
@@ -203,7 +203,7 @@ TEST_CASE("the gradient of every node kind equals finite differences") {
     std::mt19937 random(3);
     std::normal_distribution<float> normal;
     for (const auto& [node, gradient] : gradients) {
-      const std::string& node_name = l.model.graph.nodes[static_cast<size_t>(node)].name;
+      const std::string& node_name = l.model.graph[node].name;
       CAPTURE(node_name);
       std::vector<float> direction(gradient.size());
       double length = 0, along = 0, steepness = 0;
@@ -216,7 +216,7 @@ TEST_CASE("the gradient of every node kind equals finite differences") {
       // The step's second order, and the logits' last bits over the step (1e-7 / 4e-3).
       const double want = finite_difference(l, node, r.target, direction);
       CHECK(std::fabs(along - want) < 2e-3 * std::sqrt(steepness) + 1e-4);
-      kinds.insert(l.model.graph.nodes[static_cast<size_t>(node)].kind);
+      kinds.insert(l.model.graph[node].kind);
     }
   }
   CHECK(kinds.size() == 12);  // all but kPatches, with which no walk goes on

@@ -6,7 +6,7 @@
 
 #include "kernels/pack.h"
 #include "models/base/error.h"
-#include "models/graph/sites.h"
+#include "models/graph/quantizers.h"
 #include "quant/bits/allocate.h"
 #include "runtime/files/model_file.h"
 #include "tests/runtime/program/program.h"
@@ -33,8 +33,8 @@ int64_t weight_bits(const Graph& graph, const BitPlan& plan) {
   int64_t bits = 0;
   for (const auto& [unit, b] : plan)
     if (const int node = graph.find(unit); node >= 0 && unit.starts_with("blocks."))
-      if (const Node& n = graph.nodes[static_cast<size_t>(node)]; n.kind == NodeKind::kLinear)
-        bits += int64_t{b.weight} * n.cols * graph.nodes[static_cast<size_t>(n.in[0])].cols;
+      if (const Node& n = graph[node]; n.kind == NodeKind::kLinear)
+        bits += int64_t{b.weight} * n.cols * graph[n.in[0]].cols;
   return bits;
 }
 
@@ -91,9 +91,8 @@ TEST_CASE("Swin's unequal blocks: no more weight bits than at the base") {
     int64_t more = 0;
     for (const auto& [unit, bits] : plan)
       if (const int node = graph.find(unit); node >= 0)
-        if (const Node& n = graph.nodes[static_cast<size_t>(node)]; n.kind == NodeKind::kLinear)
-          more +=
-              (bits.weight - 4) * int64_t{n.cols} * graph.nodes[static_cast<size_t>(n.in[0])].cols;
+        if (const Node& n = graph[node]; n.kind == NodeKind::kLinear)
+          more += (bits.weight - 4) * int64_t{n.cols} * graph[n.in[0]].cols;
     CHECK(more <= 0);
   }
 }
@@ -172,8 +171,7 @@ TEST_CASE("a budget buys the least sum of importance times error, and no more th
   }
   int64_t uniform = 0;  // packed bytes of all weights at 4 bits
   for (const Node& n : graph.nodes)
-    if (n.kind == NodeKind::kLinear)
-      uniform += pack_bytes(n.cols, graph.nodes[static_cast<size_t>(n.in[0])].cols, 4);
+    if (n.kind == NodeKind::kLinear) uniform += pack_bytes(n.cols, graph[n.in[0]].cols, 4);
   for (auto operands : {MixedOperands::kBoth, MixedOperands::kWeights}) {
     const BitPlan plan = budget_plan(graph, importance, errors, {4, 8}, operands, uniform);
     int64_t bytes = 0;
@@ -185,9 +183,9 @@ TEST_CASE("a budget buys the least sum of importance times error, and no more th
       if (scored && unit.starts_with("blocks.5.")) CHECK(bits.weight > 5);
       if (scored && !unit.starts_with("blocks.5.")) CHECK(bits.weight <= 5);
       const int node = graph.find(unit == "patch_embed" ? "patch_embed.proj" : unit);
-      if (node < 0 || graph.nodes[static_cast<size_t>(node)].kind != NodeKind::kLinear) continue;
-      const Node& n = graph.nodes[static_cast<size_t>(node)];
-      bytes += pack_bytes(n.cols, graph.nodes[static_cast<size_t>(n.in[0])].cols, bits.weight);
+      if (node < 0 || graph[node].kind != NodeKind::kLinear) continue;
+      const Node& n = graph[node];
+      bytes += pack_bytes(n.cols, graph[n.in[0]].cols, bits.weight);
     }
     CHECK(bytes <= uniform);
     CHECK(bytes > uniform * 99 / 100);  // nearly all of it is spent

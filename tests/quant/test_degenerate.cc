@@ -30,7 +30,7 @@ Case zero_channels(const std::string& name) {
   Case c = golden(name);
   c.name += ", zero channels";
   for (const Node& n : c.model.graph.nodes) {
-    if (n.kind == NodeKind::kLayerNorm) {
+    if (n.kind == NodeKind::kNorm) {
       c.model.weights.at(n.weight).data[3] = c.model.weights.at(n.bias).data[3] = 0;
     } else if (n.kind == NodeKind::kLinear) {
       Tensor& w = c.model.weights.at(n.weight);
@@ -98,8 +98,8 @@ TEST_CASE("degenerate models and images give finite scales and sane answers") {
         }
         const Aligned file(quantized.file.serialize());
         const QuantModel model(QbinFile::from_memory(file.bytes(), "in memory"));
-        for (const SiteParams& p : model.site_params()) CHECK(p.scale > 0);
-        Engine engine(model, {.max_batch = static_cast<int>(c.images.dims[0])});
+        for (const CodeParams& p : model.site_params()) CHECK(p.scale > 0);
+        Engine engine(model.graph(), {.max_batch = static_cast<int>(c.images.dims[0])});
         std::vector<float> logits(want.data.size());
         engine.run(c.images.data.data(), static_cast<int>(c.images.dims[0]), logits.data());
         double error = 0, energy = 0;

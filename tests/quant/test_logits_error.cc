@@ -8,7 +8,7 @@
 
 #include "kernels/pack.h"
 #include "lrp/walk/scores.h"
-#include "models/graph/sites.h"
+#include "models/graph/quantizers.h"
 #include "quant/bits/logits_error.h"
 #include "quant/bits/target_plan.h"
 #include "quant/weights/gradients.h"
@@ -51,7 +51,7 @@ TEST_CASE("gradients summed over tokens are the logits' derivatives by biases") 
     Reference forward(m.graph, m.weights, 1);
     std::map<int, std::vector<double>> sums;  // over tokens, of each Linear's columns
     GradientWalk(m).visit(forward, image, 3, [&](int linear, std::span<const float> gradient) {
-      const size_t cols = static_cast<size_t>(m.graph.nodes[static_cast<size_t>(linear)].cols);
+      const size_t cols = static_cast<size_t>(m.graph[linear].cols);
       sums[linear].resize(cols);
       for (size_t i = 0; i < gradient.size(); i++) sums[linear][i % cols] += gradient[i];
     });
@@ -64,7 +64,7 @@ TEST_CASE("gradients summed over tokens are the logits' derivatives by biases") 
       return std::inner_product(signs.begin(), signs.end(), logits.data.begin(), 0.0);
     };
     for (const auto& [linear, sum] : sums) {
-      const std::string bias = m.graph.nodes[static_cast<size_t>(linear)].bias;
+      const std::string bias = m.graph[linear].bias;
       if (bias.empty()) continue;
       CAPTURE(bias);
       double largest = 0;
@@ -84,25 +84,25 @@ TEST_CASE("gradients leave out the row that pads a Swin map; their norms and mom
   Reference forward(m.graph, m.weights, 1);
   const GradientWalk walk(m);
   for (int64_t i = 0; i < 4 * kGradientSigns; i++)
-    walk.visit(
-        forward, slice(images, i % 4, 1), i, [&](int linear, std::span<const float> gradient) {
-          const Node& n = m.graph.nodes[static_cast<size_t>(linear)];
-          const auto rows = static_cast<size_t>(m.graph.nodes[static_cast<size_t>(n.in[0])].rows);
-          const auto cols = static_cast<size_t>(n.cols);
-          REQUIRE(gradient.size() == rows * cols);
-          auto& norms = squares[linear];
-          auto& moments = (i % 4 < 3 ? fitted : unseen)[linear];
-          norms.resize(4 * rows);
-          moments.resize(cols * cols);
-          for (size_t row = 0; row < rows; row++)
-            for (size_t a = 0; a < cols; a++)
-              for (size_t b = 0; b < cols; b++) {
-                const double product =
-                    double{gradient[row * cols + a]} * double{gradient[row * cols + b]};
-                moments[a * cols + b] += product;
-                if (a == b) norms[static_cast<size_t>(i % 4) * rows + row] += product;
-              }
-        });
+    walk.visit(forward, slice(images, i % 4, 1), i,
+               [&](int linear, std::span<const float> gradient) {
+                 const Node& n = m.graph[linear];
+                 const auto rows = static_cast<size_t>(m.graph[n.in[0]].rows);
+                 const auto cols = static_cast<size_t>(n.cols);
+                 REQUIRE(gradient.size() == rows * cols);
+                 auto& norms = squares[linear];
+                 auto& moments = (i % 4 < 3 ? fitted : unseen)[linear];
+                 norms.resize(4 * rows);
+                 moments.resize(cols * cols);
+                 for (size_t row = 0; row < rows; row++)
+                   for (size_t a = 0; a < cols; a++)
+                     for (size_t b = 0; b < cols; b++) {
+                       const double product =
+                           double{gradient[row * cols + a]} * double{gradient[row * cols + b]};
+                       moments[a * cols + b] += product;
+                       if (a == b) norms[static_cast<size_t>(i % 4) * rows + row] += product;
+                     }
+               });
   const auto check = [](const std::vector<float>& values, const std::vector<double>& wanted) {
     REQUIRE(values.size() == wanted.size());
     double error = 0, energy = 1e-30;
@@ -147,7 +147,7 @@ TEST_CASE("predicted errors of the embedded model's logits are those measured") 
     CAPTURE(bits);
     Agreement weights;
     for (const Site& s : activation_sites(m.graph)) {
-      const Node& n = m.graph.nodes[static_cast<size_t>(s.consumer)];
+      const Node& n = m.graph[s.consumer];
       if (n.kind != NodeKind::kLinear) continue;
       Tensor& weight = m.weights.at(n.weight);
       Tensor other = dequantize_weight(quantize_weight(weight, bits));
@@ -162,7 +162,7 @@ TEST_CASE("predicted errors of the embedded model's logits are those measured") 
   }
   std::vector<Site> sites;
   for (const Site& s : activation_sites(m.graph))
-    if (s.kind == CodeKind::kUniform && s.unit != "patch_embed") sites.push_back(s);
+    if (!s.softmax && s.unit != "patch_embed") sites.push_back(s);
   for (int bits : {4, 6}) {
     CAPTURE(bits);
     const auto ranges =

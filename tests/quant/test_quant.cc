@@ -335,7 +335,7 @@ TEST_CASE("the searches of ptq4vit and apq-vit choose what an independent implem
       site_bits[0] = 8;
       std::map<int, UnitBits> linear_bits;
       for (const Site& s : sites)
-        if (model.graph.nodes[static_cast<size_t>(s.consumer)].kind == NodeKind::kLinear)
+        if (model.graph[s.consumer].kind == NodeKind::kLinear)
           linear_bits[s.consumer] = {bits, bits};
       const Operands got =
           search_guided(model, images, site_bits, linear_bits,
@@ -380,7 +380,7 @@ TEST_CASE("split outlier channels add up to what they were, within the bend of t
     REQUIRE(copies > 3);
     CHECK(model.config.mlp_extra[0] == copies);
     const int gelu = model.graph.find(block + ".mlp.act");
-    const float limit = model.graph.nodes[static_cast<size_t>(gelu)].limit;
+    const float limit = model.graph[gelu].limit;
     Tensor h, y;
     Reference(before.graph, before.weights, 1).run(images, [&](int node, Tensor& value) {
       if (node == gelu - 1) h = value;
@@ -422,7 +422,7 @@ TEST_CASE("pixels keep all of their 256 values as codes") {
     options.levels = true;
     const Aligned file(quantize_model(model, tensor_source(images), options).file.serialize());
     const QuantModel quantized(QbinFile::from_memory(file.bytes(), name));
-    const SiteParams& site = quantized.site_params()[0];
+    const CodeParams& site = quantized.site_params()[0];
     CHECK(site.scale == 1.f / 255);
     CHECK(site.zero == 0);
     fold_normalization(model);

@@ -88,9 +88,9 @@ TEST_CASE("the residual stream is turned, its means, norms and what follows Laye
     if (n.kind == NodeKind::kTokens || (n.kind == NodeKind::kAdd && n.alpha == 1)) {
       CHECK(difference(is[i], was[i]) > 0.1);
       CHECK(difference(moments(is[i], width), moments(was[i], width)) < 1e-5);
-    } else if (n.kind == NodeKind::kScores || n.kind == NodeKind::kGelu) {
+    } else if (n.kind == NodeKind::kScores || n.kind == NodeKind::kAct) {
       CHECK(difference(is[i], was[i]) < 1e-4);
-    } else if (n.kind == NodeKind::kLayerNorm) {
+    } else if (n.kind == NodeKind::kNorm) {
       for (float gamma : model.weights.at(n.weight).data) CHECK(gamma == 1);
       for (float beta : model.weights.at(n.bias).data) CHECK(beta == 0);
     }
@@ -132,7 +132,7 @@ TEST_CASE("q and k are turned within each head, their products and v kept") {
 // Head 1 of q, k and v is made 8 times head 0: so are then all of its quantiles and its scale.
 TEST_CASE("each head has its own range") {
   FloatModel model = load("vit");
-  const Node& qkv = model.graph.nodes[static_cast<size_t>(model.graph.find("blocks.0.attn.qkv"))];
+  const Node& qkv = model.graph[model.graph.find("blocks.0.attn.qkv")];
   const AttentionGeometry& g = model.graph.attention[0];
   REQUIRE(g.heads == 2);
   for (const std::string& name : {qkv.weight, qkv.bias}) {
@@ -154,8 +154,7 @@ TEST_CASE("each head has its own range") {
       CHECK(heads[1].zero == heads[0].zero);
       seen++;
     }
-    if (quantized.graph().nodes[static_cast<size_t>(quantized.sites()[i].consumer)].kind ==
-        NodeKind::kLinear)
+    if (quantized.graph()[quantized.sites()[i].consumer].kind == NodeKind::kLinear)
       CHECK(heads.empty());
   }
   CHECK(seen == 3);

@@ -5,7 +5,7 @@
 
 #include "models/base/error.h"
 #include "models/checkpoints/config.h"
-#include "models/graph/sites.h"
+#include "models/graph/quantizers.h"
 #include "quant/bits/target_plan.h"
 #include "runtime/choose_kernels.h"
 #include "tests/runtime/program/program.h"

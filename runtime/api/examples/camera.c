@@ -45,13 +45,17 @@ int main(int argc, char** argv) {
     return 1;
   }
   unsigned char* rgb = (unsigned char*)malloc(3 * kWidth * kHeight);
-  float* logits = (float*)malloc(sizeof(float) * (size_t)vit_model_classes(model));
+  size_t classes = (size_t)vit_model_classes(model);
+  float* logits = (float*)malloc(sizeof(float) * classes);
+  vit_output out = {"logits", NULL, 0};
+  out.data = logits;
+  out.size = classes;
   double* spent = (double*)malloc(sizeof(double) * (size_t)frames);
   if (!rgb || !logits || !spent) return 1;
   for (int i = 0; i < frames; i++) {
     grab(rgb, i);
     double start = milliseconds();
-    if (vit_session_run_rgb(session, rgb, kWidth, kHeight, 3 * kWidth, logits)) {
+    if (vit_session_run_rgb(session, rgb, kWidth, kHeight, 3 * kWidth, &out, 1)) {
       fprintf(stderr, "%s\n", vit_last_error());
       return 1;
     }

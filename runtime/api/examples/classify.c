@@ -48,9 +48,13 @@ int main(int argc, char** argv) {
   if (vit_model_open(argv[1], NULL, &model)) return report();
   if (vit_session_create(model, NULL, &session)) return report();
   unsigned char* rgb = read_bytes(argv[2], (size_t)width * (size_t)height * 3);
-  float* logits = (float*)malloc(sizeof(float) * (size_t)vit_model_classes(model));
+  size_t classes = (size_t)vit_model_classes(model);
+  float* logits = (float*)malloc(sizeof(float) * classes);
+  vit_output out = {"logits", NULL, 0};
+  out.data = logits;
+  out.size = classes;
   int failed = !rgb || !logits;
-  if (!failed && vit_session_run_rgb(session, rgb, width, height, 3 * width, logits))
+  if (!failed && vit_session_run_rgb(session, rgb, width, height, 3 * width, &out, 1))
     failed = report();
   if (!failed) print_best(model, logits);
   free(logits);

@@ -21,10 +21,13 @@ static void* run(void* argument) {
   work* w = (work*)argument;
   vit_session_options options = {sizeof options, 1, 1, NULL};
   vit_session* session = NULL;
-  size_t bytes = sizeof(float) * (size_t)vit_model_classes(w->model);
+  size_t classes = (size_t)vit_model_classes(w->model), bytes = sizeof(float) * classes;
+  vit_output out = {"logits", NULL, 0};
+  out.data = w->logits;
+  out.size = classes;
   w->status = vit_session_create(w->model, &options, &session);
   for (int i = 0; i < w->runs && !w->status; i++) {
-    w->status = vit_session_run_float(session, w->image, 1, w->logits);
+    w->status = vit_session_run_float(session, w->image, 1, &out, 1);
     if (w->expected) w->wrong += memcmp(w->logits, w->expected, bytes) != 0;
   }
   vit_session_free(session);

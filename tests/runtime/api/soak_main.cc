@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "runtime/api/vitrun.h"
+#include "tests/runtime/api/logits.h"
 
 namespace {
 
@@ -57,12 +58,12 @@ const std::vector<uint8_t>& picture() {
 void run(const Subject& s, vit_session* session, int batch) {
   std::vector<float> in, out(s.classes * static_cast<size_t>(batch));
   for (int i = 0; i < batch; i++) in.insert(in.end(), s.floats.begin(), s.floats.end());
-  require(!vit_session_run_float(session, in.data(), batch, out.data()), "run_float fails");
+  require(!vitrun::run_float(session, in.data(), batch, out), "run_float fails");
   for (size_t i = 0; i < out.size(); i++)
     if (std::memcmp(&out[i], &s.float_answer[i % s.classes], sizeof(float)))
       fail("another answer to the same floats from " + s.path);
   out.resize(s.classes);
-  require(!vit_session_run_rgb(session, picture().data(), kSide, kSide, 3 * kSide, out.data()),
+  require(!vitrun::run_rgb(session, picture().data(), kSide, kSide, 3 * kSide, out),
           "run_rgb fails");
   if (std::memcmp(out.data(), s.rgb_answer.data(), s.classes * sizeof(float)))
     fail("another answer to the same picture from " + s.path);
@@ -80,8 +81,8 @@ Subject prepare(const std::string& path) {
   for (size_t i = 0; i < s.floats.size(); i++)
     s.floats[i] = 0.01f * static_cast<float>(i % 301) - 1.5f;
   s.float_answer.resize(s.classes), s.rgb_answer.resize(s.classes);
-  vit_session_run_float(session, s.floats.data(), 1, s.float_answer.data());
-  vit_session_run_rgb(session, picture().data(), kSide, kSide, 3 * kSide, s.rgb_answer.data());
+  vitrun::run_float(session, s.floats.data(), 1, s.float_answer);
+  vitrun::run_rgb(session, picture().data(), kSide, kSide, 3 * kSide, s.rgb_answer);
   vit_session_free(session);
   return s;
 }

@@ -10,6 +10,7 @@
 #include "models/cifar10/embedded.h"
 #include "runtime/api/vitrun.h"
 #include "runtime/integer/engine.h"
+#include "tests/runtime/api/logits.h"
 #include "tests/runtime/program/program.h"
 
 namespace vitrun {
@@ -43,7 +44,7 @@ TEST_CASE("the C ABI gives the engine's bits, in any batch") {
   CHECK(std::string(vit_isa_names()).ends_with("scalar"));
   CHECK(vit_session_memory(h.session) > 3 * 3 * 32 * 32 * sizeof(float));  // three images at least
   const QuantModel model(QbinFile::open(kModel));
-  const ModelConfig& c = model.config();
+  const ModelConfig& c = model.info();
   CHECK(vit_model_classes(h.model) == c.num_classes);
   CHECK(vit_model_width(h.model) == c.image_width);
   CHECK(vit_model_name(h.model) == c.arch);
@@ -56,9 +57,9 @@ TEST_CASE("the C ABI gives the engine's bits, in any batch") {
   const size_t size = size_t{3} * 32 * 32, classes = 10;
   std::vector<float> images(3 * size), got(3 * classes), want(3 * classes);
   for (size_t i = 0; i < images.size(); i++) images[i] = static_cast<float>(i * 37 % 201) / 100 - 1;
-  Engine engine(model, {});
+  Engine engine(model.graph(), {});
   for (size_t i = 0; i < 3; i++) engine.run(images.data() + i * size, 1, want.data() + i * classes);
-  REQUIRE(vit_session_run_float(h.session, images.data(), 3, got.data()) == VIT_OK);
+  REQUIRE(vitrun::run_float(h.session, images.data(), 3, got) == VIT_OK);
   CHECK(std::memcmp(got.data(), want.data(), got.size() * sizeof(float)) == 0);
 }
 
@@ -115,11 +116,11 @@ TEST_CASE("the C ABI refuses with a status and words") {
 
   float logits[10], image[3 * 32 * 32] = {};
   uint8_t rgb[48] = {};
-  CHECK(vit_session_run_float(h.session, image, 2, logits) == VIT_ERROR_ARGUMENT);
-  CHECK(vit_session_run_float(h.session, nullptr, 1, logits) == VIT_ERROR_ARGUMENT);
-  CHECK(vit_session_run_rgb(h.session, rgb, 0, 4, 12, logits) == VIT_ERROR_ARGUMENT);
-  CHECK(vit_session_run_rgb(h.session, rgb, 4, 4, 11, logits) == VIT_ERROR_ARGUMENT);
-  CHECK(vit_session_run_rgb(h.session, rgb, 4, 4, 12, logits) == VIT_OK);
+  CHECK(vitrun::run_float(h.session, image, 2, logits) == VIT_ERROR_ARGUMENT);
+  CHECK(vitrun::run_float(h.session, nullptr, 1, logits) == VIT_ERROR_ARGUMENT);
+  CHECK(vitrun::run_rgb(h.session, rgb, 0, 4, 12, logits) == VIT_ERROR_ARGUMENT);
+  CHECK(vitrun::run_rgb(h.session, rgb, 4, 4, 11, logits) == VIT_ERROR_ARGUMENT);
+  CHECK(vitrun::run_rgb(h.session, rgb, 4, 4, 12, logits) == VIT_OK);
   vit_model_close(nullptr);
   vit_session_free(nullptr);
 }

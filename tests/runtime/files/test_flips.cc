@@ -7,6 +7,7 @@
 
 #include "runtime/api/vitrun.h"
 #include "runtime/files/safetensors.h"
+#include "tests/runtime/api/logits.h"
 #include "tests/runtime/files/bad_files.h"
 
 namespace vitrun {
@@ -60,7 +61,7 @@ TEST_CASE("flips: damaged weights run to some answer") {
     REQUIRE(vit_session_create(model, &one, &session) == VIT_OK);
     image.assign(static_cast<size_t>(3 * vit_model_width(model) * vit_model_height(model)), 0.5f);
     logits.resize(static_cast<size_t>(vit_model_classes(model)));
-    CHECK(vit_session_run_float(session, image.data(), 1, logits.data()) == VIT_OK);
+    CHECK(vitrun::run_float(session, image.data(), 1, logits) == VIT_OK);
     vit_session_free(session);
     vit_model_close(model);
   }

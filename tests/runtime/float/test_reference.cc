@@ -65,7 +65,7 @@ TEST_CASE("every node is observed once, in order, with the shape the graph says"
   int next = 0;
   engine.run(read_npy(kModels + "deit_distilled.input.npy"), [&](int node, Tensor& value) {
     CHECK(node == next++);
-    const Node& n = model.graph.nodes[static_cast<size_t>(node)];
+    const Node& n = model.graph[node];
     CHECK(value.dims == Dims{2, n.groups * n.rows, n.cols});
     if (n.kind == NodeKind::kSoftmax) {  // rows are distributions
       double sum = 0;

@@ -15,16 +15,16 @@ namespace {
 
 constexpr int kImages = 2;
 
-std::vector<float> images_for(const ModelConfig& c) {
+std::vector<float> images_for(const ModelInfo& c) {
   std::vector<float> x(size_t{kImages} * 3 * static_cast<size_t>(c.image_height * c.image_width));
   for (size_t i = 0; i < x.size(); i++) x[i] = static_cast<float>(i * 7919 % 2001) / 1000 - 1;
   return x;
 }
 
 std::vector<float> logits_of(const QuantModel& model, const EngineOptions& options) {
-  Engine engine(model, options);
-  const std::vector<float> x = images_for(model.config());
-  const size_t classes = static_cast<size_t>(model.config().num_classes);
+  Engine engine(model.graph(), options);
+  const std::vector<float> x = images_for(model.info());
+  const size_t classes = static_cast<size_t>(model.info().num_classes);
   std::vector<float> logits(kImages * classes);
   const size_t batch = static_cast<size_t>(options.max_batch), size = x.size() / kImages;
   for (size_t i = 0; i < kImages; i += batch)

@@ -16,6 +16,7 @@
 #include "runtime/api/vitrun.h"
 #include "runtime/files/npy.h"
 #include "runtime/integer/engine.h"
+#include "tests/runtime/api/logits.h"
 #include "tests/runtime/files/qbin_testing.h"
 
 namespace {
@@ -107,9 +108,9 @@ TEST_CASE("a run allocates nothing, the first one included") {
         quantize_model(load_float_model(stem + ".safetensors", ""), tensor_source(images), {})
             .file.serialize());
     const QuantModel model(QbinFile::from_memory(file.bytes(), name));
-    std::vector<float> logits(static_cast<size_t>(2 * model.config().num_classes));
+    std::vector<float> logits(static_cast<size_t>(2 * model.info().num_classes));
     for (int threads : {1, 2}) {
-      Engine engine(model, {.threads = threads, .max_batch = 2});
+      Engine engine(model.graph(), {.threads = threads, .max_batch = 2});
       const int64_t before = allocations.load();
       for (int i = 0; i < 3; i++) engine.run(images.data.data(), 2, logits.data());
       CHECK(allocations.load() == before);
@@ -126,7 +127,7 @@ vit_status use_library(const std::string& path, const std::vector<uint8_t>& rgb,
   vit_status status = vit_model_open(path.c_str(), nullptr, &model);
   if (!status) status = vit_session_create(model, &options, &session);
   float logits[10];
-  if (!status) status = vit_session_run_rgb(session, rgb.data(), width, width, 3 * width, logits);
+  if (!status) status = vitrun::run_rgb(session, rgb.data(), width, width, 3 * width, logits);
   vit_session_free(session);
   vit_model_close(model);
   return status;

@@ -42,8 +42,8 @@ struct Fixture {
                  .heads = levels}) {}
 
   std::vector<float> run(const EngineOptions& options) {
-    Engine engine(*model, options);
-    const auto batch = static_cast<int>(images.dims[0]), classes = model->config().num_classes;
+    Engine engine(model->graph(), options);
+    const auto batch = static_cast<int>(images.dims[0]), classes = model->info().num_classes;
     std::vector<float> logits(static_cast<size_t>(batch * classes));
     const int64_t size = element_count(images.dims) / batch;
     for (int i = 0; i < batch; i += options.max_batch) {
@@ -102,9 +102,10 @@ struct Comparison {
 
 void check_against_float(const Fixture& f) {
   Comparison c{*f.model, {}};
-  Engine engine(*f.model, {.max_batch = 2, .all_rows = true, .kernels = find_kernels("scalar")});
+  Engine engine(f.model->graph(),
+                {.max_batch = 2, .all_rows = true, .kernels = find_kernels("scalar")});
   engine.set_trace([&](int node, const Tensor& value) { c.traced[node] = value; });
-  std::vector<float> logits(static_cast<size_t>(2 * f.model->config().num_classes));
+  std::vector<float> logits(static_cast<size_t>(2 * f.model->info().num_classes));
   engine.run(f.images.data.data(), 2, logits.data());
 
   const Weights weights = dequantize_weights(*f.model);
@@ -146,7 +147,7 @@ TEST_CASE("the same with outlier channels split") {
     QuantizeOptions options;
     options.split = true;
     Fixture f(std::move(model), name, options);
-    REQUIRE(f.model->config().mlp_extra.at(0) > 3);
+    REQUIRE(f.model->info().mlp_extra.at(0) > 3);
     check_against_float(f);
     const std::vector<float> scalar = f.run({.kernels = find_kernels("scalar")});
     for (const Kernels* k : compiled_kernels())

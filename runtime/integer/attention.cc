@@ -26,17 +26,17 @@ struct Engine::HeadScratch {
   int32_t* raw;  // [2 B, d16]
 
   // Places the buffers from `base` on (which may be null) and returns their bytes.
-  int64_t place(std::byte* base, const PlannedAttention& p) {
+  int64_t place(std::byte* base, const PlannedAttention& p, const AttentionGeometry& g) {
     int64_t used = 0;
     auto take = [&](auto*& pointer, int64_t count) {
       using T = std::remove_reference_t<decltype(*pointer)>;
       pointer = base ? reinterpret_cast<T*>(base + used) : nullptr;
       used += aligned(count * static_cast<int64_t>(sizeof(T)));
     };
-    const int tokens = p.geometry->tokens, d = p.geometry->head_dim;
+    const int tokens = g.tokens, d = g.head_dim;
     const int64_t t = tokens, t16 = round_up(tokens, kColumns), t32 = round_up(tokens, kDepthAlign);
     const int64_t d16 = round_up(d, kColumns), d32 = round_up(d, kDepthAlign), b = p.block;
-    take(rows, t * d32);
+    take(rows, std::max<int64_t>(t, b) * d32);
     take(k_panels, pack_bytes(tokens, d, 8));
     take(v_panels, pack_bytes(d, tokens, 8));
     take(k_sum, t16);
@@ -55,17 +55,17 @@ struct Engine::HeadScratch {
   }
 };
 
-int64_t Engine::head_scratch_bytes(const PlannedAttention& p) {
-  return HeadScratch().place(nullptr, p);
+int64_t Engine::head_scratch_bytes(const Plan& plan, const PlannedAttention& p) {
+  return HeadScratch().place(nullptr, p, plan.geometry(p));
 }
 
 // Threads share the queries of all heads, so that three heads keep two threads busy; a head that
 // two threads share is packed by both.
 void Engine::attention(const Step& step, int thread) {
-  const PlannedAttention& p = plan_.attentions[static_cast<size_t>(step.attention)];
-  const AttentionGeometry& g = *p.geometry;
+  const PlannedAttention& p = at(plan().attentions, step.attention);
+  const AttentionGeometry& g = plan().geometry(p);
   HeadScratch scratch;
-  scratch.place(this->scratch(thread), p);
+  scratch.place(this->scratch(thread), p, g);
   Range r = share(int64_t{batch_} * g.windows * g.heads * p.queries, thread, pool_.size());
   while (r.begin < r.end) {
     const int64_t h = r.begin / p.queries, window = h / g.heads;
@@ -85,13 +85,6 @@ void Engine::attention(const Step& step, int thread) {
   }
 }
 
-// The head's columns of q, k or v (`which` 0, 1, 2) in the image's first row.
-uint8_t* Engine::part(const Step& step, const Head& head, int which) {
-  const AttentionGeometry& g = *plan_.attentions[static_cast<size_t>(step.attention)].geometry;
-  return codes(step.in, int64_t{head.image} * value(step.in).rows) +
-         (which * g.heads + head.head) * g.head_dim;
-}
-
 // Rows of codes in the order of a window, `count` bytes each, 0 up to `stride`.
 static void gather(const uint8_t* x, int64_t x_stride, const int32_t* index, int rows, int count,
                    uint8_t* to, int64_t stride) {
@@ -103,17 +96,23 @@ static void gather(const uint8_t* x, int64_t x_stride, const int32_t* index, int
 
 // Packs K and V and sets the per-column arrays of the QK^T product.
 void Engine::pack_head(const Step& step, const Head& head, HeadScratch& s) {
-  const PlannedAttention& p = plan_.attentions[static_cast<size_t>(step.attention)];
-  const AttentionGeometry& g = *p.geometry;
+  const PlannedAttention& p = at(plan().attentions, step.attention);
+  const AttentionGeometry& g = plan().geometry(p);
   const int d = g.head_dim, t = g.tokens, t16 = round_up(t, kColumns);
   const int d32 = round_up(d, kDepthAlign);
-  const int64_t in_stride = value(step.in).stride, stride = p.in_place ? in_stride : d32;
   const int32_t* index = g.index.data() + int64_t{head.window} * t;
-  const uint8_t *k = part(step, head, 1), *v = part(step, head, 2);
-  if (!p.in_place) gather(k, in_stride, index, t, d, s.rows, stride);
-  kernels_.pack_rows(p.in_place ? k : s.rows, stride, t, d, p.k.bits, s.k_panels, s.k_sum);
-  if (!p.in_place) gather(v, in_stride, index, t, d, s.rows, stride);
-  kernels_.pack_columns(p.in_place ? v : s.rows, stride, t, d, p.v.bits, s.v_panels, s.v_sum);
+  // The head's columns of k or v, in the order of the window, and their stride.
+  const auto operand = [&](int v, int column) -> std::pair<const uint8_t*, int64_t> {
+    const int64_t first = value(v).constant ? 0 : int64_t{head.image} * value(v).rows;
+    const uint8_t* x = codes(v, first) + column + head.head * d;
+    if (p.in_place) return {x, value(v).stride};
+    gather(x, value(v).stride, index, t, d, s.rows, d32);
+    return {s.rows, d32};
+  };
+  const auto [k, k_stride] = operand(step.in[1], p.k_column);
+  kernels_.pack_rows(k, k_stride, t, d, p.k.bits, s.k_panels, s.k_sum);
+  const auto [v, v_stride] = operand(step.in[2], p.v_column);
+  kernels_.pack_columns(v, v_stride, t, d, p.v.bits, s.v_panels, s.v_sum);
   const UniformRange of_q = p.q.of_head(head.head), of_k = p.k.of_head(head.head);
   const int32_t k_zero = of_k.zero - (1 << (p.k.bits - 1));
   std::fill_n(s.scale, t16, of_q.scale * of_k.scale * g.scale);
@@ -124,31 +123,34 @@ void Engine::pack_head(const Step& step, const Head& head, HeadScratch& s) {
 
 // Queries first .. first + queries of a packed head, the result into its columns of the output.
 void Engine::block(const Step& step, const Head& head, int first, int queries, HeadScratch& s) {
-  const PlannedAttention& p = plan_.attentions[static_cast<size_t>(step.attention)];
-  const AttentionGeometry& g = *p.geometry;
-  const Value &in = value(step.in), &out = value(step.out);
+  const PlannedAttention& p = at(plan().attentions, step.attention);
+  const AttentionGeometry& g = plan().geometry(p);
+  const Value &in = value(step.in[0]), &out = value(step.out);
   const int d = g.head_dim, d32 = round_up(d, kDepthAlign);
-  const int32_t* index = g.index.data() + int64_t{head.window} * g.tokens + first;
   uint8_t* const y = codes(step.out, int64_t{head.image} * out.rows) + head.head * d;
-  const uint8_t* q = part(step, head, 0);
+  const uint8_t* q = codes(step.in[0], in.constant ? 0 : int64_t{head.image} * in.rows) +
+                     p.q_column + head.head * d;
   if (p.in_place) {
     attend(p, head, first, queries, q + first * in.stride, in.stride, s);
   } else {
-    gather(q, in.stride, index, queries, d, s.rows, d32);
+    for (int i = 0; i < queries; i++) {
+      const int32_t row = g.query_row(head.window, first + i);
+      gather(q, in.stride, &row, 1, d, s.rows + int64_t{i} * d32, d32);
+    }
     attend(p, head, first, queries, s.rows, d32, s);
   }
   if (trace_) trace_softmax(step, head, first, queries, s);
   if (p.in_place) return mix(step, head, queries, y + first * out.stride, out.stride, s);
   mix(step, head, queries, s.rows, d32, s);
   for (int i = 0; i < queries; i++)
-    if (index[i] < out.rows)  // not padding
-      std::copy_n(s.rows + int64_t{i} * d32, d, y + index[i] * out.stride);
+    if (const int32_t row = g.query_row(head.window, first + i); row < out.rows)  // not padding
+      std::copy_n(s.rows + int64_t{i} * d32, d, y + row * out.stride);
 }
 
 // Q K^T in integers, scale, bias, mask, softmax, log codes as two planes.
 void Engine::attend(const PlannedAttention& p, const Head& head, int first, int queries,
                     const uint8_t* q, int64_t q_stride, HeadScratch& s) {
-  const AttentionGeometry& g = *p.geometry;
+  const AttentionGeometry& g = plan().geometry(p);
   const int t = g.tokens, t16 = round_up(t, kColumns);
   kernels_.sum_rows(q, q_stride, queries, g.head_dim, s.q_sum);
   GemmArgs a{};
@@ -176,7 +178,8 @@ void Engine::attend(const PlannedAttention& p, const Head& head, int first, int 
   m.n = t;
   m.scores = s.scores;
   m.score_stride = t16;
-  m.bias = p.bias.empty() ? nullptr : p.bias.data() + (int64_t{head.head} * t + first) * t;
+  const int64_t of_head = p.bias_by_head ? int64_t{head.head} * g.queries : 0;
+  m.bias = p.bias.empty() ? nullptr : p.bias.data() + (of_head + first) * t;
   m.bias_stride = t;
   m.region = g.region.empty() ? nullptr : g.region.data() + int64_t{head.window} * t;
   m.row_region = m.region ? m.region + first : nullptr;
@@ -196,8 +199,8 @@ void Engine::attend(const PlannedAttention& p, const Head& head, int first, int 
 // attn V: one product of both planes with V's panels, put together in float and quantized.
 void Engine::mix(const Step& step, const Head& head, int queries, uint8_t* y, int64_t y_stride,
                  HeadScratch& s) {
-  const PlannedAttention& p = plan_.attentions[static_cast<size_t>(step.attention)];
-  const AttentionGeometry& g = *p.geometry;
+  const PlannedAttention& p = at(plan().attentions, step.attention);
+  const AttentionGeometry& g = plan().geometry(p);
   const int d16 = round_up(g.head_dim, kColumns);
   const UniformRange of_v = p.v.of_head(head.head);
   GemmArgs a{};
@@ -216,19 +219,19 @@ void Engine::mix(const Step& step, const Head& head, int queries, uint8_t* y, in
   kernels_.combine_planes(s.raw, s.raw + int64_t{queries} * d16, d16, s.hi_sum, s.lo_sum,
                           of_v.zero - (1 << (p.v.bits - 1)),
                           of_v.scale * fixed_point_unit(p.probability), queries, g.head_dim,
-                          step.site.quantizer(), y, y_stride);
+                          step.params.quantizer(), y, y_stride);
 }
 
 void Engine::trace_softmax(const Step& step, const Head& head, int first, int queries,
                            const HeadScratch& s) {
-  const PlannedAttention& p = plan_.attentions[static_cast<size_t>(step.attention)];
-  const AttentionGeometry& g = *p.geometry;
+  const PlannedAttention& p = at(plan().attentions, step.attention);
+  const AttentionGeometry& g = plan().geometry(p);
   const int64_t t = g.tokens, groups = int64_t{g.windows} * g.heads;
   const int64_t t32 = round_up(g.tokens, kDepthAlign);
-  if (softmax_trace_.data.empty()) softmax_trace_ = Tensor({batch_, groups * t, t});
+  if (softmax_trace_.data.empty()) softmax_trace_ = Tensor({batch_, groups * g.queries, t});
   const int64_t group = head.image * groups + head.window * g.heads + head.head;
   const float unit = fixed_point_unit(p.probability);
-  float* to = softmax_trace_.data.data() + (group * t + first) * t;
+  float* to = softmax_trace_.data.data() + (group * g.queries + first) * t;
   for (int64_t i = 0; i < queries; i++)
     for (int64_t j = 0; j < t; j++) {
       const int64_t at = i * t32 + j;

@@ -1,0 +1,108 @@
+// Quantizers of activations: what a Quantize node does, and where a float graph needs one.
+#pragma once
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "models/graph/shapes.h"
+
+namespace vitrun {
+
+// The 8-bit codes from `first` up to the next run's first are replaced by `level`.
+struct LevelRun {
+  uint8_t first, level;
+};
+
+// A uniform quantizer's scale and zero point (method.md section 2), evaluated as kernels.h does.
+struct UniformRange {
+  float scale = 1;
+  int zero = 0;
+
+  bool operator==(const UniformRange&) const = default;
+};
+
+// What a Quantize node rounds to. A softmax output has no zero point, but log codes, `rate` of them
+// an octave, or evenly spaced ones: steps of `scale` alone (twin 0), or half of the codes in such
+// steps and half in steps finer by 2^twin. Where there are levels, scale and zero point are those
+// of 8-bit codes, which take only the values of the levels: a code of `bits` bits says which. Each
+// of the heads that lie side by side in the columns may have a scale and zero point of its own.
+struct CodeParams {
+  static constexpr int kLogCodes = -1;
+
+  int bits = 8;
+  float scale = 1;
+  int zero = 0;
+  float rate = 2;
+  int twin = kLogCodes;
+  std::vector<LevelRun> levels = {};     // from code 0, ascending in both; empty: all codes
+  std::vector<UniformRange> heads = {};  // empty: all columns have `scale` and `zero`
+
+  int code_bits() const { return levels.empty() ? bits : 8; }
+  Quantizer quantizer() const { return {1 / scale, zero, (1 << code_bits()) - 1}; }
+  UniformRange of_head(int head) const {
+    return heads.empty() ? UniformRange{scale, zero} : at(heads, head);
+  }
+  bool same_as(const CodeParams& other) const;
+};
+
+// The number of evenly spaced softmax codes' steps, and what one unit of their or of the log codes'
+// 16-bit fixed-point values is worth.
+StepCodes step_codes(const CodeParams& params);
+float fixed_point_unit(const CodeParams& params);
+// The largest `twin` whose fine steps are whole units.
+constexpr int most_twin(int bits) {
+  return 17 - bits;
+}
+
+// The value of a log code in 1/65535ths of the scale, `rate` codes an octave: round(65535 *
+// 2^(-code / rate)). A code of 2^bits or above stands for 0.
+inline int log_code_value(int code, float rate) {
+  return static_cast<int>(std::lround(65535 * std::exp2(-code / static_cast<double>(rate))));
+}
+
+// The level of each of the 256 codes.
+std::vector<uint8_t> level_table(const std::vector<LevelRun>& levels);
+
+// A Quantize node's parameters: scalars are its attributes; `weight` [runs, 2] holds the levels
+// (first code, level), `bias` [2, heads] the heads' scales and zero points. Checks all of them.
+CodeParams code_params(const Node& quantize, const Weights& weights);
+// The inverse: sets the attributes and adds the tensors, named after the node, to both.
+void set_code_params(Graph& graph, int quantize, const CodeParams& params, Weights& weights);
+
+// Whether a value is a softmax output, whose codes are those of probabilities.
+bool is_softmax(const Graph& graph, int node);
+
+// Whether a value is the neighbourhoods of an image, which are pixels.
+bool is_image(const Graph& graph, const Shapes& shapes, int node);
+
+// An activation operand of a matrix product: where a float graph gets a Quantize node.
+struct Site {
+  std::string name;  // the unit, with the operand for products of two activations:
+                     // "blocks.0.attn.matmul1.q"
+  // The scored unit whose bits apply: "blocks.0.attn.matmul1"; empty: none, and the bits are 8.
+  std::string unit;
+  bool softmax = false;
+  int node = -1;           // whose value it is
+  int consumer = -1;       // the Linear, Scores or Mix that takes it, through a Window of a map
+  int operand = 0;         // which of the consumer's inputs
+  int begin = 0, end = 0;  // columns of that value
+};
+
+// The columns of one of the heads of q, k or v.
+inline Site head_of(Site site, int head, int heads) {
+  const int cols = (site.end - site.begin) / heads;
+  site.begin += head * cols;
+  site.end = site.begin + cols;
+  return site;
+}
+
+// In node order of the consumer: a Linear has one site, Scores has q and k, Mix has the softmax
+// code and v. The input of a convolution is quantized before its Window, an image after it.
+std::vector<Site> activation_sites(const Graph& graph);
+
+// The units in node order: every Linear and attention's matmul1, attn and matmul2.
+std::vector<std::string> unit_names(const Graph& graph);
+
+}  // namespace vitrun

@@ -1,0 +1,69 @@
+// Which tokens of a map attend to each other in Swin's windows (method.md section 1).
+#include <algorithm>
+
+#include "models/graph/shapes.h"
+
+namespace vitrun {
+namespace {
+
+// Windows along one side of the map. A window never exceeds the map, and a map of one window is not
+// shifted.
+struct Axis {
+  int length, window, shift, padded;
+
+  Axis(int map, int nominal_window, int nominal_shift)
+      : length(map),
+        window(std::min(map, nominal_window)),
+        shift(map > window ? nominal_shift : 0),
+        padded((map + window - 1) / window * window) {}
+
+  // Position on the map of position i after the cyclic shift; -1: padding, which comes after it.
+  int source(int i) const { return i < length ? (i + shift) % length : -1; }
+
+  // Tokens that the roll brought together from opposite ends are in different regions.
+  int region(int i) const {
+    if (shift == 0) return 0;
+    return i < padded - window ? 0 : i < padded - shift ? 1 : 2;
+  }
+};
+
+// Fills index and region for window (wy, wx).
+void add_window(AttentionGeometry& g, const Axis& y, const Axis& x, int wy, int wx) {
+  const int pad_row = y.length * x.length;
+  for (int i = wy * y.window; i < (wy + 1) * y.window; i++)
+    for (int j = wx * x.window; j < (wx + 1) * x.window; j++) {
+      const int row = y.source(i), col = x.source(j);
+      g.index.push_back(row < 0 || col < 0 ? pad_row : row * x.length + col);
+      if (y.shift || x.shift)
+        g.region.push_back(static_cast<uint8_t>(3 * y.region(i) + x.region(j)));
+    }
+}
+
+// Row of the table of relative positions for each pair of tokens of a window, by their offset.
+std::vector<int32_t> bias_rows(int height, int width) {
+  std::vector<int32_t> rows;
+  for (int a = 0; a < height * width; a++)
+    for (int b = 0; b < height * width; b++) {
+      const int dy = a / width - b / width + height - 1;
+      const int dx = a % width - b % width + width - 1;
+      rows.push_back(dy * (2 * width - 1) + dx);
+    }
+  return rows;
+}
+
+}  // namespace
+
+AttentionGeometry window_attention(int height, int width, int window, int shift) {
+  const Axis y(height, window, shift), x(width, window, shift);
+  AttentionGeometry g;
+  g.windows = (y.padded / y.window) * (x.padded / x.window);
+  g.height = y.window;
+  g.width = x.window;
+  g.queries = g.tokens = y.window * x.window;
+  g.bias_index = bias_rows(y.window, x.window);
+  for (int wy = 0; wy < y.padded / y.window; wy++)
+    for (int wx = 0; wx < x.padded / x.window; wx++) add_window(g, y, x, wy, wx);
+  return g;
+}
+
+}  // namespace vitrun

@@ -1,0 +1,22 @@
+// A float graph with the Quantize nodes that its matrix products need.
+#pragma once
+
+#include "models/graph/quantizers.h"
+
+namespace vitrun {
+
+struct QuantizedGraph {
+  Graph graph;
+  Weights quantizers;         // the parameters of its Quantize nodes
+  std::vector<int> original;  // by node: that of the float graph; -1: a Quantize or its Window
+};
+
+// Puts a Quantize with params[i] before the operand that sites[i] names. Operands of one value,
+// columns and parameters share one. Nodes that no output needs any more are left out.
+QuantizedGraph insert_quantizers(const Graph& graph, const std::vector<Site>& sites,
+                                 const std::vector<CodeParams>& params);
+
+// The name of the operand that a Quantize is of: Site::name.
+std::string operand_name(const Node& quantize);
+
+}  // namespace vitrun

@@ -1,0 +1,60 @@
+// Reads the sections of a .qbin's head, one entry after another.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "models/base/error.h"
+
+namespace vitrun {
+
+// Walks one section of the head; what would pass its end fails. `item` ("metadata key 3") is what
+// messages call the entry being read.
+class Cursor {
+ public:
+  Cursor(std::span<const uint8_t> bytes, const std::string& where) : bytes_(bytes), where_(where) {}
+
+  template <class... Parts>
+  void begin_item(const Parts&... parts) {
+    item_ = cat(parts...);
+  }
+
+  template <class... Parts>
+  [[noreturn]] void fail_item(const Parts&... parts) const {
+    fail(where_, ": ", item_, ": ", parts...);
+  }
+
+  std::span<const uint8_t> left() const { return bytes_; }
+
+  template <class T>
+  T number() {
+    T value;
+    std::memcpy(&value, take(sizeof value).data(), sizeof value);
+    return value;
+  }
+
+  // UTF-8 without control characters but the allowed ones, since names reach terminals.
+  std::string text(size_t length, const char* what, std::string_view allowed_controls);
+  std::string name();
+
+ private:
+  static constexpr size_t kMaxName = 256;
+
+  std::span<const uint8_t> take(size_t count) {
+    if (count > bytes_.size()) {
+      fail_item("expected ", count, " more bytes, but its section ends after ", bytes_.size());
+    }
+    const std::span<const uint8_t> taken = bytes_.first(count);
+    bytes_ = bytes_.subspan(count);
+    return taken;
+  }
+
+  std::span<const uint8_t> bytes_;
+  const std::string& where_;
+  std::string item_;
+};
+
+}  // namespace vitrun

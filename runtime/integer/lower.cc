@@ -1,0 +1,522 @@
+// Nodes to steps and values.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "models/base/error.h"
+#include "runtime/integer/plain.h"
+#include "runtime/integer/plan.h"
+
+namespace vitrun {
+namespace {
+
+constexpr int64_t kConstantAlign = 64;
+constexpr float kMasked = -1e4f;  // leaves a probability of 0 in float
+
+// Where the codes of a Quantize stand: a value, and the column of its first.
+struct Codes {
+  int value = -1, column = 0;
+};
+
+class Lowering {
+ public:
+  Lowering(const QuantGraph& model, const std::vector<Fusion>& fusions,
+           const std::vector<int>& need, const PlanRequest& request, Plan& plan)
+      : model_(model),
+        graph_(model.graph),
+        shapes_(*plan.shapes),
+        fusions_(fusions),
+        need_(need),
+        request_(request),
+        readers_(graph_.readers()),
+        floats_(graph_.nodes.size(), -1),
+        codes_(graph_.nodes.size()),
+        done_(graph_.nodes.size(), false),
+        plan_(plan) {}
+
+  void run() {
+    for (int i = 0; i < graph_.size(); i++)
+      if (need(i) > 0 && !at(done_, i)) lower(i);
+    const std::vector<std::string> names = request_.outputs.empty()
+                                               ? std::vector<std::string>{graph_.outputs[0].name}
+                                               : request_.outputs;
+    for (const std::string& name : names) {
+      const int node = graph_.output(name);
+      plan_.outputs.push_back({name, floats(node), shapes_[node].rows, shapes_[node].cols});
+    }
+  }
+
+ private:
+  int need(int i) const { return at(need_, i); }
+  const Fusion& fusion(int i) const { return at(fusions_, i); }
+  const CodeParams& quantizer(int i) const { return model_.quantizer(i); }
+
+  [[noreturn]] void refuse(int i) const {
+    fail(name_of(graph_[i].kind), " '", graph_[i].name, "' has no integer form in this place");
+  }
+
+  // The value of a node in float: constants when they are first asked for.
+  int floats(int i) {
+    int& value = at(floats_, i);
+    if (value < 0 && graph_.is(i, NodeKind::kConst)) {
+      const Shape& s = shapes_[i];
+      value =
+          new_constant(model_.params().at(graph_[i].weight).data.data(), s.groups * s.rows, s.cols);
+    }
+    if (value < 0) refuse(i);
+    return value;
+  }
+  const Codes& codes(int i) const {
+    if (at(codes_, i).value < 0) refuse(i);
+    return at(codes_, i);
+  }
+
+  int add_value(bool as_codes, int rows, int cols) {
+    Value v;
+    v.codes = as_codes;
+    v.rows = rows;
+    v.cols = cols;
+    v.stride = round_up(cols, as_codes ? kDepthAlign : kColumns);
+    plan_.values.push_back(v);
+    return count_of(plan_.values) - 1;
+  }
+  int new_floats(int i) { return at(floats_, i) = add_value(false, need(i), shapes_[i].cols); }
+  int new_codes(int quantize) {
+    const int value = add_value(true, need(quantize), shapes_[quantize].cols);
+    at(codes_, quantize) = {value, 0};
+    return value;
+  }
+
+  // A constant of `rows` rows filled from row-major elements: codes or floats.
+  template <class T>
+  int new_constant(const T* data, int rows, int cols) {
+    const int index = add_value(sizeof(T) == 1, rows, cols);
+    Value& v = at(plan_.values, index);
+    v.constant = true;
+    const auto size = static_cast<int64_t>(sizeof(T));
+    const auto used = static_cast<int64_t>(plan_.constants.size());
+    v.offset = (used + kConstantAlign - 1) / kConstantAlign * kConstantAlign;
+    plan_.constants.resize(static_cast<size_t>(v.offset + rows * v.stride * size));
+    for (int r = 0; r < rows; r++)
+      std::memcpy(plan_.constants.data() + v.offset + r * v.stride * size, data + int64_t{r} * cols,
+                  static_cast<size_t>(cols) * sizeof(T));
+    return index;
+  }
+
+  // Appends a step that computes `rows` rows per image.
+  Step& emit(Op op, int node, std::vector<int> in, int out, int rows) {
+    Step s;
+    s.op = op;
+    s.node = s.result = node;
+    s.in = std::move(in);
+    s.out = out;
+    s.rows = rows;
+    plan_.steps.push_back(std::move(s));
+    return plan_.steps.back();
+  }
+
+  void lower(int i);
+  void lower_input(int i);
+  void lower_plain(int i);
+  void lower_patches(int i);
+  void lower_norm_codes(int i);
+  void lower_quantize(int i);
+  void lower_linear(int i);
+  void lower_attention(int i);
+
+  // The step that writes the codes of `quantize`.
+  Step& emit_codes(Op op, int node, std::vector<int> in, int quantize) {
+    const int out = new_codes(quantize);
+    Step& s = emit(op, node, std::move(in), out, need(quantize));
+    s.params = quantizer(quantize);
+    s.result = quantize;
+    return s;
+  }
+  // Codes that a step wrote: to their levels, and sums where the step gave none.
+  void finish_codes(int quantize, bool has_sums) {
+    const CodeParams& params = quantizer(quantize);
+    if (has_sums && params.levels.empty()) return;
+    Step& s = emit(Op::kFinish, quantize, {}, codes(quantize).value, need(quantize));
+    s.params = params;
+    if (!params.levels.empty()) s.levels = level_table(params.levels);
+  }
+
+  int plan_linear(int i, int quantize);
+  Step& gemm(int i, int out, int linear, int rows, int column_begin, int column_end);
+  void linear_operands(int i, int linear);
+  void linear_gelu(int i, int linear);
+  void linear_embed(int i, int linear);
+  void linear_add(int i, int linear);
+  bool may_overwrite(int other, int linear, int add) const;
+  void plan_column_quantizers(PlannedLinear& p);
+  void pad_row(int i, int value, int linear);
+  void constant_rows(int node, int out, int first, int constant, int linear = -1) {
+    Step& s = emit(Op::kConstantRows, node, {constant}, out, at(plan_.values, constant).rows);
+    s.out_first = first;
+    s.linear = linear;
+  }
+  // The Quantize that a Linear reads, through the Window of a convolution.
+  int quantize_of(int linear) const {
+    int in = graph_[linear].in[0];
+    if (fusion(in).kind == Fusion::Kind::kGather) in = graph_[in].in[0];
+    if (!graph_.is(in, NodeKind::kQuantize)) refuse(linear);
+    return in;
+  }
+  std::vector<float> expand_bias(int softmax) const;
+
+  const QuantGraph& model_;
+  const Graph& graph_;
+  const Shapes& shapes_;
+  const std::vector<Fusion>& fusions_;
+  const std::vector<int>& need_;
+  const PlanRequest& request_;
+  std::vector<std::vector<int>> readers_;
+  std::vector<int> floats_;   // per node: its value as floats; -1 none
+  std::vector<Codes> codes_;  // per Quantize
+  std::vector<bool> done_;    // lowered, maybe as part of another node's step
+  Plan& plan_;
+};
+
+void Lowering::lower(int i) {
+  const Fusion& f = fusion(i);
+  switch (graph_[i].kind) {
+    case NodeKind::kInput:
+      lower_input(i);
+      break;
+    case NodeKind::kConst:   // constants come into being where they are read
+    case NodeKind::kScores:  // part of the step of Mix
+    case NodeKind::kSoftmax:
+      break;
+    case NodeKind::kLinear:
+      lower_linear(i);
+      break;
+    case NodeKind::kMix:
+      lower_attention(i);
+      break;
+    case NodeKind::kQuantize:
+      lower_quantize(i);
+      break;
+    default:
+      if (f.kind == Fusion::Kind::kPatches)
+        lower_patches(i);
+      else if (f.kind == Fusion::Kind::kNormCodes)
+        lower_norm_codes(i);
+      else if (f.kind != Fusion::Kind::kGather)
+        lower_plain(i);
+  }
+  at(done_, i) = true;
+  if (f.last >= 0) at(done_, f.last) = true;
+}
+
+// An image is read by the steps of its Windows as it was given.
+void Lowering::lower_input(int i) {
+  if (shapes_[i].planar) return;
+  emit(Op::kLoad, i, {}, new_floats(i), need(i));
+}
+
+void Lowering::lower_plain(int i) {
+  const Node& n = graph_[i];
+  std::vector<int> in;
+  for (int k : n.in) {
+    if (shapes_[k].planar) refuse(i);
+    in.push_back(floats(k));
+  }
+  Step& s = emit(Op::kPlain, i, std::move(in), new_floats(i), need(i));
+  s.across = !plain_by_rows(n.kind);
+  for (int k : n.in) s.across |= shapes_[k].rows != shapes_[i].rows && shapes_[k].rows != 1;
+  const auto param = [&](const std::string& name) {
+    return name.empty() ? nullptr : model_.params().at(name).data.data();
+  };
+  s.gamma = param(n.weight);
+  s.beta = param(n.bias);
+}
+
+void Lowering::lower_patches(int i) {
+  const int quantize = fusion(i).last;
+  emit_codes(Op::kPatches, i, {}, quantize);
+  finish_codes(quantize, true);
+}
+
+void Lowering::lower_norm_codes(int i) {
+  const int quantize = fusion(i).last;
+  const int in = floats(graph_[i].in[0]);
+  Step& s = emit_codes(Op::kNormCodes, i, {in}, quantize);
+  s.gamma = model_.params().at(graph_[i].weight).data.data();
+  s.beta = model_.params().at(graph_[i].bias).data.data();
+  finish_codes(quantize, true);
+}
+
+void Lowering::lower_quantize(int i) {
+  const int x = graph_[i].in[0];
+  if (graph_.is(x, NodeKind::kSoftmax)) return;  // part of the step of Mix
+  if (shapes_[x].planar || !quantizer(i).heads.empty() || shapes_[i].cols != shapes_[x].cols)
+    refuse(i);
+  const int in = floats(x);
+  emit_codes(Op::kQuantize, i, {in}, i);
+  finish_codes(i, true);
+}
+
+// --- Linear ---
+
+int Lowering::plan_linear(int i, int quantize) {
+  const QuantLinear& w = model_.linear(i);
+  const CodeParams& a = quantizer(quantize);
+  if (!a.heads.empty()) refuse(i);
+  PlannedLinear p;
+  p.weight = &w;
+  p.a_bits = a.code_bits();
+  p.outside = static_cast<uint8_t>(std::clamp(a.zero, 0, 255));
+  p.scale.resize(w.scale.size());
+  p.offset.resize(w.scale.size());
+  for (size_t c = 0; c < w.scale.size(); c++) {
+    p.scale[c] = a.scale * w.scale[c];
+    p.offset[c] = a.zero * (w.k * w.zero[c] - w.sum[c]);
+  }
+  plan_.linears.push_back(std::move(p));
+  return count_of(plan_.linears) - 1;
+}
+
+Step& Lowering::gemm(int i, int out, int linear, int rows, int column_begin, int column_end) {
+  const int x = graph_[i].in[0];
+  Step& s = emit(Op::kGemm, i, {codes(quantize_of(i)).value}, out, rows);
+  s.linear = linear;
+  s.column_begin = column_begin;
+  s.column_end = column_end;
+  s.by_columns = rows <= kFewRows;
+  if (fusion(x).kind == Fusion::Kind::kGather) {
+    s.window = x;
+    s.across = true;
+    s.by_columns = false;
+  }
+  return s;
+}
+
+void Lowering::lower_linear(int i) {
+  const int quantize = quantize_of(i);
+  if (fusion(graph_[i].in[0]).kind == Fusion::Kind::kGather &&
+      (quantizer(quantize).zero < 0 || quantizer(quantize).zero > 255))
+    fail("linear '", graph_[i].name, "': 0 has no code, which elements outside of the map need");
+  const int linear = plan_linear(i, quantize);
+  switch (fusion(i).kind) {
+    case Fusion::Kind::kCodes:
+      return linear_operands(i, linear);
+    case Fusion::Kind::kGeluCodes:
+      return linear_gelu(i, linear);
+    case Fusion::Kind::kEmbed:
+      return linear_embed(i, linear);
+    case Fusion::Kind::kAdd:
+      return linear_add(i, linear);
+    default:
+      if (shapes_[i].pad_row) refuse(i);
+      gemm(i, new_floats(i), linear, need(i), 0, shapes_[i].cols);
+  }
+}
+
+// q, k and v as codes: q for the rows whose output is needed, k and v for all.
+void Lowering::linear_operands(int i, int linear) {
+  PlannedLinear& p = at(plan_.linears, linear);
+  struct Part {
+    int begin, end, rows;
+  };
+  std::vector<Part> parts;
+  const int value = add_value(true, need(i), shapes_[i].cols);
+  const int tokens = shapes_[i].tokens();
+  for (int q : at(readers_, i)) {
+    if (need(q) == 0) continue;
+    const int begin = graph_[q].whole(Attribute::kBegin), end = begin + shapes_[q].cols;
+    p.parts.push_back({begin, end, quantizer(q)});
+    at(codes_, q) = {value, begin};
+    at(done_, q) = true;
+    // Only from a multiple of kColumns on may a product start.
+    const bool own = begin % kColumns == 0 && (end % kColumns == 0 || end == shapes_[i].cols);
+    parts.push_back({begin, end, own ? std::min(need(q), tokens) : -1});
+  }
+  const auto begin = [](const auto& part) { return part.begin; };
+  std::ranges::sort(p.parts, {}, begin);
+  std::ranges::sort(parts, {}, begin);
+  plan_column_quantizers(p);
+  const int most = std::min(need(i), tokens);
+  if (std::ranges::any_of(parts, [](const Part& part) { return part.rows < 0; }))
+    parts = {{0, shapes_[i].cols, most}};
+  std::vector<Part> products;  // neighbours of equal rows at once
+  for (const Part& part : parts) {
+    if (!products.empty() && products.back().end == part.begin && products.back().rows == part.rows)
+      products.back().end = part.end;
+    else
+      products.push_back(part);
+  }
+  std::ranges::stable_sort(products, std::ranges::greater(), &Part::rows);
+  for (const Part& part : products)
+    gemm(i, value, linear, part.rows, part.begin, part.end).epilogue = Epilogue::kCodes;
+  if (shapes_[i].pad_row) pad_row(i, value, linear);
+}
+
+void Lowering::plan_column_quantizers(PlannedLinear& p) {
+  const size_t padded = p.scale.size();
+  p.inv_scale.assign(padded, 0);
+  p.low.assign(padded, 0);
+  p.high.assign(padded, 0);
+  p.code_zero.assign(padded, 0);
+  for (const ColumnCodes& part : p.parts)
+    for (int c = part.begin; c < part.end; c++) {
+      const UniformRange of = part.at_column(c);
+      at(p.inv_scale, c) = 1 / of.scale;
+      at(p.low, c) = static_cast<float>(-of.zero);
+      at(p.high, c) = static_cast<float>((1 << part.params.bits) - 1 - of.zero);
+      at(p.code_zero, c) = of.zero;
+    }
+}
+
+// The output for a row of zeros, the bias, in the quantizer's own arithmetic (kernels.h).
+void Lowering::pad_row(int i, int value, int linear) {
+  const PlannedLinear& p = at(plan_.linears, linear);
+  std::vector<uint8_t> row;
+  for (int c = 0; c < shapes_[i].cols; c++) {
+    const float x = at(model_.linear(i).bias, c) * at(p.inv_scale, c);
+    const float rounded = std::nearbyint(std::min(std::max(x, at(p.low, c)), at(p.high, c)));
+    row.push_back(static_cast<uint8_t>(static_cast<int>(rounded) + at(p.code_zero, c)));
+  }
+  constant_rows(i, value, shapes_[i].tokens(), new_constant(row.data(), 1, shapes_[i].cols),
+                linear);
+}
+
+void Lowering::linear_gelu(int i, int linear) {
+  const int quantize = fusion(i).last;
+  at(done_, graph_[quantize].in[0]) = true;
+  Step& s = gemm(i, new_codes(quantize), linear, need(i), 0, shapes_[i].cols);
+  s.epilogue = Epilogue::kGeluCodes;
+  s.result = quantize;
+  s.params = quantizer(quantize);
+  // Where threads share columns, each knows the sums of its own only.
+  finish_codes(quantize, !s.by_columns);
+}
+
+// The patch embedding: adds the position embedding and puts the patches behind the prefix rows.
+void Lowering::linear_embed(int i, int linear) {
+  const Fusion& f = fusion(i);
+  const int cols = shapes_[i].cols, rows = shapes_[i].rows;
+  for (int node : {graph_[f.last].in[0], graph_[f.last].in.back()})
+    if (!graph_.is(node, NodeKind::kConst)) at(done_, node) = true;
+  std::vector<float> prefix;
+  for (int p : f.prefix) {
+    const std::vector<float>& x = model_.params().at(graph_[p].weight).data;
+    prefix.insert(prefix.end(), x.begin(), x.end());
+  }
+  const int before = static_cast<int>(prefix.size()) / cols;
+  const std::vector<float>& pos = model_.params().at(graph_[f.other].weight).data;
+  const bool of_prefix = shapes_[f.other].rows > rows;
+  const int first = of_prefix ? before : 0;
+  const int out = at(floats_, f.last) = add_value(false, need(f.last), cols);
+  Step& s = gemm(i, out, linear, rows, 0, cols);
+  s.epilogue = Epilogue::kAdd;
+  s.out_first = before;
+  s.result = f.last;
+  const int residual = new_constant(pos.data() + int64_t{first} * cols, rows, cols);
+  plan_.steps.back().residual = residual;
+  if (before == 0) return;
+  if (of_prefix) std::ranges::transform(prefix, pos, prefix.begin(), std::plus<>());
+  constant_rows(f.last, out, 0, new_constant(prefix.data(), before, cols));
+}
+
+// Whether the sum may take the other operand's memory: nobody reads it after the step of `linear`.
+bool Lowering::may_overwrite(int other, int linear, int add) const {
+  for (const Output& o : graph_.outputs)
+    if (o.node == other) return false;
+  const Value& v = at(plan_.values, at(floats_, other));
+  return !v.constant && v.rows == need(add) &&
+         std::ranges::all_of(at(readers_, other), [&](int r) { return r == add || r < linear; });
+}
+
+void Lowering::linear_add(int i, int linear) {
+  const int add = fusion(i).last, other = fusion(i).other;
+  const int residual = floats(other);
+  const int out =
+      may_overwrite(other, i, add) ? residual : add_value(false, need(add), shapes_[i].cols);
+  at(floats_, add) = out;
+  Step& s = gemm(i, out, linear, need(add), 0, shapes_[i].cols);
+  s.epilogue = Epilogue::kAdd;
+  s.residual = residual;
+  s.result = add;
+}
+
+// --- attention ---
+
+// So many queries that their scores take about 32 KB: a multiple of 16, or all of them.
+int query_block(int queries, int tokens) {
+  return std::min(queries, std::max(8192 / round_up(tokens, kColumns) / 16, 1) * 16);
+}
+
+// What is added to the scores [heads or 1, queries, tokens], masked positions included; empty:
+// nothing.
+std::vector<float> Lowering::expand_bias(int softmax) const {
+  const Node& n = graph_[softmax];
+  const AttentionGeometry& g = shapes_.geometry(softmax);
+  const size_t t = static_cast<size_t>(g.tokens), heads = static_cast<size_t>(g.heads);
+  std::vector<float> bias;
+  if (n.in.size() == 2) bias = model_.params().at(graph_[n.in[1]].weight).data;
+  if (!n.weight.empty()) {
+    const std::vector<float>& table = model_.params().at(n.weight).data;
+    bias.resize(heads * t * t);
+    for (size_t h = 0; h < heads; h++)
+      for (size_t i = 0; i < t * t; i++)
+        bias[h * t * t + i] = table[static_cast<size_t>(at(g.bias_index, i)) * heads + h];
+  }
+  if (!g.causal) return bias;
+  if (bias.empty()) bias.resize(t * t);
+  for (size_t i = 0; i < bias.size(); i++)
+    if (i % t > i / t % t) bias[i] = kMasked;
+  return bias;
+}
+
+void Lowering::lower_attention(int i) {
+  const Node& n = graph_[i];
+  const int rounded = n.in[0];
+  if (!graph_.is(rounded, NodeKind::kQuantize)) refuse(i);
+  const int softmax = graph_[rounded].in[0], scores = graph_[softmax].in[0];
+  const int q = graph_[scores].in[0], k = graph_[scores].in[1], v = n.in[1];
+  const AttentionGeometry& g = shapes_.geometry(i);
+  PlannedAttention p;
+  p.geometry = at(shapes_.attention_of, i);
+  p.q = quantizer(q);
+  p.k = quantizer(k);
+  p.v = quantizer(v);
+  p.probability = quantizer(rounded);
+  p.q_column = codes(q).column + g.query_begin;
+  p.k_column = codes(k).column + g.key_begin;
+  p.v_column = codes(v).column + n.whole(Attribute::kValueBegin);
+  p.queries = need(scores);
+  p.in_place = g.windows == 1 && g.head_dim % kDepthAlign == 0;
+  for (int t = 0; t < g.tokens; t++) p.in_place &= at(g.index, t) == t;
+  for (int c = 0; c < 1 << p.probability.bits; c++)
+    p.table.push_back(static_cast<uint16_t>(log_code_value(c, p.probability.rate)));
+  p.table.push_back(0);
+  if (p.probability.twin != CodeParams::kLogCodes) p.steps = step_codes(p.probability);
+  p.bias = expand_bias(softmax);
+  p.bias_by_head = p.bias.size() > static_cast<size_t>(g.queries) * static_cast<size_t>(g.tokens);
+  p.block = query_block(p.queries, g.tokens);
+  plan_.attentions.push_back(std::move(p));
+
+  std::vector<int> quantizers;
+  for (int r : at(readers_, i))
+    if (need(r) > 0) quantizers.push_back(r);
+  const bool is_output = std::ranges::any_of(
+      request_.outputs, [&](const std::string& name) { return graph_.output(name) == i; });
+  if (quantizers.size() != 1 || is_output || !graph_.is(quantizers[0], NodeKind::kQuantize) ||
+      !quantizer(quantizers[0]).heads.empty() || shapes_[quantizers[0]].cols != shapes_[i].cols)
+    refuse(i);
+  const std::vector<int> in = {codes(q).value, codes(k).value, codes(v).value};
+  Step& s = emit_codes(Op::kAttention, i, in, quantizers[0]);
+  s.attention = count_of(plan_.attentions) - 1;
+  s.across = true;
+  at(done_, quantizers[0]) = true;
+  finish_codes(quantizers[0], false);
+}
+
+}  // namespace
+
+void lower(const QuantGraph& model, const std::vector<Fusion>& fusions,
+           const std::vector<int>& need, const PlanRequest& request, Plan& plan) {
+  Lowering(model, fusions, need, request, plan).run();
+}
+
+}  // namespace vitrun

@@ -1,0 +1,16 @@
+#include "runtime/integer/plain.h"
+
+namespace vitrun {
+
+void run_plain(const PlainCall& call) {
+  switch (call.node.kind) {
+#define VITRUN_PLAIN(kind, function) \
+  case NodeKind::k##kind:            \
+    return run_##function(call);
+#include "models/graph/kinds.def"
+    default:
+      break;
+  }
+}
+
+}  // namespace vitrun

@@ -1,0 +1,37 @@
+#include "runtime/integer/plan.h"
+
+#include "models/base/error.h"
+
+namespace vitrun {
+namespace {
+
+std::vector<int> output_nodes(const Graph& graph, const std::vector<std::string>& names) {
+  std::vector<int> nodes;
+  for (const std::string& name : names) {
+    nodes.push_back(graph.output(name));
+    if (nodes.back() < 0) fail("the model has no output '", name, "'");
+  }
+  if (!nodes.empty()) return nodes;
+  if (graph.outputs.empty()) fail("the graph has no output");
+  return {graph.outputs[0].node};
+}
+
+}  // namespace
+
+Plan make_plan(const QuantGraph& model, const PlanRequest& request) {
+  const Graph& graph = model.graph;
+  Plan plan;
+  plan.shapes = request.sizes.empty() || request.sizes == default_sizes(graph)
+                    ? model.shapes
+                    : std::make_shared<const Shapes>(infer_shapes(graph, request.sizes));
+  const std::vector<int> outputs = output_nodes(graph, request.outputs);
+  std::vector<int> need = rows_needed(graph, *plan.shapes, outputs);
+  for (int i = 0; request.all_rows && i < graph.size(); i++)
+    if (at(need, i) > 0) at(need, i) = (*plan.shapes)[i].rows;
+  lower(model, fuse(model, *plan.shapes, need, outputs), need, request, plan);
+  schedule(plan);
+  place_values(request.batch, plan);
+  return plan;
+}
+
+}  // namespace vitrun
