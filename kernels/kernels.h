@@ -13,7 +13,8 @@
 // padding 0. Float and int32 rows need none: nothing beyond column n is read or written.
 // No pointer needs more than its element's natural alignment, but panels are 64-byte aligned.
 //
-// Stack. A GEMM unpacks weights into up to 700 KB of stack, of which it touches what k needs.
+// Stack. A GEMM unpacks weights into a buffer of up to 700 KB on the stack and touches only the
+// pages that its k needs.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +23,10 @@ namespace vitrun {
 
 constexpr int kColumns = 16;     // output columns of a panel
 constexpr int kDepthAlign = 32;  // depth of a panel block; see pack.h for the layout
-// Limits of k and of an activation's zero point, so that |sum (q_a - z_a)(q_w - z_w)| < 2^31.
-constexpr int kMaxDepth = 8192;
+// Limits of k and of an activation's zero point. With 8-bit codes |q_a - z_a| <= 511 and
+// |q_w - z_w| <= 255, so |sum_k (q_a - z_a)(q_w - z_w)| <= 16384 * 511 * 255 = 2,134,917,120 <
+// 2^31: the true sum of every legal product fits int32.
+constexpr int kMaxDepth = 16384;
 constexpr int kMinZero = -256, kMaxZero = 511;
 
 // Always inlined, so that no copy built for one ISA is linked into code for another.

@@ -113,14 +113,19 @@ inline int weight_range(const GemmArgs& g) {
 
 template <class Tile>
 void gemm_tiles(const GemmArgs& g, int run) {
+  // A panel has room for kMaxDepth depths of one byte per column. A deeper one, which only
+  // kDepthBytes = 2 can make, takes the room of two and is multiplied alone.
+  constexpr int kRoom = kMaxDepth * kColumns;
+  static_assert(Tile::kDepthBytes <= Tile::kPanels);
+  alignas(64) int8_t scratch[Tile::kPanels * kRoom];
   const int depth = round_up(g.k, kDepthAlign);
-  alignas(64) int8_t scratch[Tile::kPanels][kMaxDepth * kColumns * Tile::kDepthBytes];
-  for (int column = 0; column < g.n; column += Tile::kPanels * kColumns) {
+  const int at_once = depth * Tile::kDepthBytes <= kMaxDepth ? Tile::kPanels : 1;
+  for (int column = 0; column < g.n; column += at_once * kColumns) {
     const int8_t* w[Tile::kPanels];
     int panels = 0;
-    for (; panels < Tile::kPanels && column + panels * kColumns < g.n; panels++) {
+    for (; panels < at_once && column + panels * kColumns < g.n; panels++) {
       const uint8_t* panel = g.panels + pack_bytes(column + panels * kColumns, g.k, g.bits);
-      w[panels] = Tile::unpack(panel, g.bits, depth, scratch[panels]);
+      w[panels] = Tile::unpack(panel, g.bits, depth, scratch + panels * kRoom);
     }
     gemm_columns<Tile>(g, run, column, panels, w);
   }

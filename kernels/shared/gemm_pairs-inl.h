@@ -45,6 +45,19 @@ inline void store_sums(int32_t* sums, const Words (&sum)[rows][kWords]) {
   }
 }
 
+// Adds what store_sums() stored before.
+template <int kPanels, int rows>
+inline void add_sums(const int32_t* sums, Words (&sum)[rows][kWords]) {
+#pragma GCC unroll 12
+  for (int i = 0; i < rows; i++) {
+#pragma GCC unroll 2
+    for (int h = 0; h < kWords; h++) {
+      const int32_t* before = sums + i * kPanels * kColumns + h * (kColumns / kWords);
+      sum[i][h] = add_words32(sum[i][h], load_words(before));
+    }
+  }
+}
+
 template <int rows>
 inline void clear(Words (&sum)[rows][kWords]) {
 #pragma GCC unroll 12
@@ -144,8 +157,11 @@ struct LongRunTile {
 struct WideTile {
   static constexpr int kRows = kWideRows, kPanels = 2, kDepthBytes = 2, kDepthStep = 4;
   static constexpr bool kSignedCodes = false, kFinishes = false;
-  // Bytes from row to row of split codes; the 64 spread them over the cache sets.
-  static constexpr int kSplitStride = 2 * kMaxDepth + 64;
+  // Codes are split this many depths at a time, so that their buffer does not grow with kMaxDepth;
+  // the sums of the parts add exactly in int32.
+  static constexpr int kSplitDepth = 8192;
+  // Bytes from row to row of split codes; the 64 spread the rows over the cache sets.
+  static constexpr int kSplitStride = 2 * kSplitDepth + 64;
 
   static const int8_t* unpack(const uint8_t* panel, int bits, int depth, int8_t* scratch) {
     // Narrow rows go into the upper half, which the wide ones overwrite only after they are read.
@@ -164,11 +180,15 @@ struct WideTile {
   template <int rows, int panels>
   static void multiply(const TileArgs& args) {
     alignas(64) uint8_t split[rows * kSplitStride];
-    for (int i = 0; i < rows; i++) {
-      split_codes(args.a + i * args.a_stride, args.depth, split + i * kSplitStride);
-    }
-    for (int p = 0; p < panels; p++) {
-      multiply_panel<rows>(split, args.w[p], args.depth / 2, args.sums + p * kColumns);
+    for (int start = 0; start < args.depth; start += kSplitDepth) {
+      const int depth = args.depth - start < kSplitDepth ? args.depth - start : kSplitDepth;
+      for (int i = 0; i < rows; i++) {
+        split_codes(args.a + i * args.a_stride + start, depth, split + i * kSplitStride);
+      }
+      for (int p = 0; p < panels; p++) {
+        const int8_t* w = args.w[p] + start * kColumns * kDepthBytes;
+        multiply_panel<rows>(split, w, depth / 2, start == 0, args.sums + p * kColumns);
+      }
     }
   }
 
@@ -187,7 +207,8 @@ struct WideTile {
   }
 
   template <int rows>
-  static void multiply_panel(const uint8_t* split, const int8_t* w, int lines, int32_t* sums) {
+  static void multiply_panel(const uint8_t* split, const int8_t* w, int lines, bool first,
+                             int32_t* sums) {
     Words sum[rows][kWords];
     clear(sum);
     for (int line = 0; line < lines; line++) {
@@ -203,6 +224,7 @@ struct WideTile {
         }
       }
     }
+    if (!first) add_sums<kPanels>(sums, sum);
     store_sums<kPanels>(sums, sum);
   }
 };
