@@ -1,12 +1,19 @@
-// The GEMM of every ISA: panels unpacked into a stack buffer that stays in cache, then register
-// tiles of rows x panels over the full depth, then the epilogue. An ISA gives
+// The GEMM of every ISA but scalar and AMX. It unpacks panels into a buffer on the stack, which
+// stays in cache; multiplies them by register tiles of rows x panels over the full depth; and runs
+// the epilogue on each tile. The ISA defines the tile:
 //
 //   struct Tile {
-//     static constexpr int kRows, kPanels;  // of the largest tile
-//     static constexpr int kDepthBytes;     // of a column of an unpacked panel, for each depth
-//     static constexpr int kDepthStep;      // depths are taken by so many; divides kDepthAlign
-//     static constexpr bool kSignedCodes;   // multiplies s8 x s8: 8-bit codes less 128
-//     static constexpr bool kFinishes;      // writes results itself if finishes_in_registers()
+//     // The size of the largest tile.
+//     static constexpr int kRows, kPanels;
+//     // Bytes that an unpacked panel holds per column and depth, 1 or 2.
+//     static constexpr int kDepthBytes;
+//     // multiply() takes this many depths at a time; it divides kDepthAlign.
+//     static constexpr int kDepthStep;
+//     // Whether multiply() multiplies s8 x s8, which makes it take 8-bit codes as code - 128.
+//     static constexpr bool kSignedCodes;
+//     // Whether multiply() writes the results itself where finishes_in_registers().
+//     static constexpr bool kFinishes;
+//     // Returns the unpacked panel, which is in scratch or is the packed panel itself.
 //     static const int8_t* unpack(const uint8_t* panel, int bits, int depth, int8_t* scratch);
 //     template <int rows, int panels>
 //     static void multiply(const TileArgs& args);
@@ -21,16 +28,18 @@
 namespace vitrun {
 namespace {
 
-// sums [rows][16 * Tile::kPanels] = codes times the unpacked panels w[0..panels).
+// What a tile computes: sums [rows, 16 * Tile::kPanels] = codes [rows, depth] times the unpacked
+// panels w[0], w[1], each [depth, 16].
 struct TileArgs {
   const uint8_t* a;
   int64_t a_stride;
   const int8_t* const* w;
   int depth;
-  int run;       // how many steps of 4 depths may be summed in int16; 0 where that plays no part
-  uint8_t flip;  // to xor into the codes: 128 makes them s8 less 128 (kSignedCodes)
+  int run;       // number of steps of 4 depths whose sum fits int16; unused by int8 dot products
+  uint8_t flip;  // kSignedCodes: xor with 128 turns 8-bit codes into s8 code - 128; else 0
   int32_t* sums;
-  const GemmArgs* g;  // for a tile that finishes its results itself (gemm_dot-inl.h)
+  // A tile with kFinishes writes its results to g from (row, column) on.
+  const GemmArgs* g;
   int row, column;
 };
 using Multiply = void (*)(const TileArgs& args);
@@ -50,7 +59,8 @@ inline Multiply choose_tile(int rows, int panels) {
   return choose_rows<Tile, 1>(rows, kAllRows);
 }
 
-// 128 times the sum of each column of an unpacked panel: what products with code - 128 lack.
+// correction [16] = 128 times the sum of each column of an unpacked panel. Added to the product
+// with code - 128, it gives the product with code.
 inline void flip_correction(const int8_t* w, int depth, int32_t* correction) {
   for (int c = 0; c < kColumns; c++) {
     int32_t sum = 0;
@@ -62,7 +72,7 @@ inline void flip_correction(const int8_t* w, int depth, int32_t* correction) {
   }
 }
 
-// 16 columns of a tile's sums.
+// Adds correction [16] to each row of 16 columns of a tile's sums.
 inline void add_correction(const int32_t* correction, int rows, int sum_stride, int32_t* sums) {
   const Ints term = load(correction, kLanes);
   for (int i = 0; i < rows; i++) {
@@ -71,8 +81,8 @@ inline void add_correction(const int32_t* correction, int rows, int sum_stride, 
   }
 }
 
-// The columns of some unpacked panels, in row tiles of nearly equal height: a last tile of one row
-// would cost nearly as much as a full one.
+// Multiplies all rows by some unpacked panels. The row tiles have nearly equal heights, because a
+// last tile of a single row would cost nearly as much as a full one.
 template <class Tile>
 inline void gemm_columns(const GemmArgs& g, int run, int column, int panels,
                          const int8_t* const* w) {
@@ -87,7 +97,7 @@ inline void gemm_columns(const GemmArgs& g, int run, int column, int panels,
   TileArgs args = {.a = g.a,
                    .a_stride = g.a_stride,
                    .w = w,
-                   .depth = round_up(g.k, Tile::kDepthStep),  // beyond, the codes are 0
+                   .depth = round_up(g.k, Tile::kDepthStep),  // codes beyond k are 0
                    .run = run,
                    .flip = static_cast<uint8_t>(flip ? 128 : 0),
                    .sums = sums,
@@ -106,15 +116,16 @@ inline void gemm_columns(const GemmArgs& g, int run, int column, int panels,
   }
 }
 
-// The width that bounds a weight code.
+// The smallest known width of the weight codes.
 inline int weight_range(const GemmArgs& g) {
   return g.range_bits ? g.range_bits : g.bits;
 }
 
+// `run` is passed on to the tiles (TileArgs).
 template <class Tile>
 void gemm_tiles(const GemmArgs& g, int run) {
-  // A panel has room for kMaxDepth depths of one byte per column. A deeper one, which only
-  // kDepthBytes = 2 can make, takes the room of two and is multiplied alone.
+  // Each panel has room for kMaxDepth depths of one byte per column. A panel of two bytes that is
+  // deeper than half of kMaxDepth takes the room of two panels and is multiplied alone.
   constexpr int kRoom = kMaxDepth * kColumns;
   static_assert(Tile::kDepthBytes <= Tile::kPanels);
   alignas(64) int8_t scratch[Tile::kPanels * kRoom];
