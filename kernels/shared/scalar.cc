@@ -9,7 +9,7 @@
 
 namespace vitrun {
 
-extern const Kernels kScalar;  // declared for isa.def
+extern const Kernels kScalar;  // isa.def lists it
 
 namespace {
 

@@ -1,4 +1,4 @@
-// The 16-lane vector in AVX-512 F, BW, DQ and VL; vec_scalar-inl.h says what each function means.
+// The 16-lane vector in AVX-512 F, BW, DQ and VL. vec_scalar-inl.h defines what each function does.
 #pragma once
 
 #include <immintrin.h>
@@ -11,7 +11,7 @@
 #error "compile this file with the flags that kernels/flags.cmake gives it"
 #endif
 
-#define VITRUN_FAMILY avx512_rows  // see family-inl.h
+#define VITRUN_FAMILY avx512_rows  // family-inl.h explains it
 
 namespace vitrun {
 namespace {
@@ -25,6 +25,7 @@ struct Ints {
   __m512i v;
 };
 
+// The lanes below `count`.
 inline __mmask16 first_mask(int count) {
   return static_cast<__mmask16>((1u << count) - 1);
 }
@@ -76,7 +77,7 @@ inline int32_t sum_bytes(const uint8_t* p, int count) {
   return _mm_cvtsi128_si32(half) + _mm_extract_epi32(half, 2);
 }
 
-// Sixteen tables of 16 bytes, each in all quarters.
+// Sixteen parts of 16 bytes, each in all four quarters of its register.
 struct ByteTable {
   __m512i part[16];
 };
@@ -205,7 +206,8 @@ inline Table64 load_table(const uint16_t* entries) {
 }
 inline void store_lookup(const Table64& table, Ints index, uint8_t* hi, uint8_t* lo) {
   const __m512i words = _mm512_permutex2var_epi16(table.low, index.v, table.high);
-  // Of each quarter the four high bytes, then the four low ones; then all high ones, all low ones.
+  // `split` has in each quarter the four high bytes, then the four low ones; `planes` has all high
+  // bytes, then all low ones.
   const __m512i split = _mm512_shuffle_epi8(words, _mm512_set4_epi32(0, 0, 0x0C080400, 0x0D090501));
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
   const __m512i planes = _mm512_permutexvar_epi32(order, split);
@@ -213,7 +215,7 @@ inline void store_lookup(const Table64& table, Ints index, uint8_t* hi, uint8_t*
   _mm_storeu_si128(reinterpret_cast<__m128i*>(lo), _mm512_extracti32x4_epi32(planes, 1));
 }
 
-// One 64-byte line of packed weights at a time (unpack-inl.h).
+// A 64-byte line of packed weights (unpack-inl.h).
 constexpr int kByteLanes = 64;
 struct Bytes {
   __m512i v;
