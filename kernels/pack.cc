@@ -1,6 +1,7 @@
 #include "kernels/pack.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace vitrun {
 namespace {
@@ -82,7 +83,7 @@ void store_block(const uint8_t* values, int bits, uint8_t* block) {
 
 void load_block(const uint8_t* block, int bits, uint8_t* values) {
   if (bits == 8) return flip_sign(block, values);
-  std::fill_n(values, kBlockValues, uint8_t{0});
+  std::memset(values, 0, kBlockValues);
   visit_planes(bits, [&](int shift, int width, int offset) {
     load_plane(block + offset, shift, width, values);
   });
@@ -92,11 +93,11 @@ void load_block(const uint8_t* block, int bits, uint8_t* values) {
 
 void pack_codes(const uint8_t* codes, int n, int k, int bits, uint8_t* panels) {
   const Codes<const uint8_t> matrix{codes, n, k};
-  const uint8_t signed_zero = static_cast<uint8_t>(1 << (bits - 1));
+  const int signed_zero = 1 << (bits - 1);
   uint8_t values[kBlockValues];
   for (int column = 0; column < n; column += kColumns) {
     for (int depth = 0; depth < k; depth += kDepthAlign) {
-      std::fill_n(values, kBlockValues, signed_zero);
+      std::memset(values, signed_zero, sizeof values);
       visit_block(matrix, column, depth, [&](uint8_t code, int at) { values[at] = code; });
       store_block(values, bits, panels);
       panels += kRow * bits;

@@ -99,7 +99,7 @@ inline void store_bytes(uint8_t* p, Ints x) {
 inline int32_t sum_bytes(const uint8_t* p, int count) {
   uint32x4_t sum = vdupq_n_u32(0);
   for (int i = 0; i < count; i += 16) sum = vpadalq_u16(sum, vpaddlq_u8(vld1q_u8(p + i)));
-  return static_cast<int32_t>(vaddvq_u32(sum));
+  return vaddvq_s32(vreinterpretq_s32_u32(sum));
 }
 
 // Four parts of 64 bytes.
@@ -113,11 +113,12 @@ inline ByteTable load_byte_table(const uint8_t* table) {
 inline void map_bytes(const ByteTable& table, uint8_t* p, int count) {
   for (int i = 0; i < count; i += 16) {
     // For an index beyond 63, vqtbl gives 0 and vqtbx keeps the byte that was there.
-    const uint8x16_t code = vld1q_u8(p + i);
-    uint8x16_t mapped = vqtbl4q_u8(table.part[0], code);
-    for (int part = 1; part < 4; part++)
-      mapped = vqtbx4q_u8(mapped, table.part[part],
-                          vsubq_u8(code, vdupq_n_u8(static_cast<uint8_t>(64 * part))));
+    uint8x16_t index = vld1q_u8(p + i);
+    uint8x16_t mapped = vqtbl4q_u8(table.part[0], index);
+    for (int part = 1; part < 4; part++) {
+      index = vsubq_u8(index, vdupq_n_u8(64));
+      mapped = vqtbx4q_u8(mapped, table.part[part], index);
+    }
     vst1q_u8(p + i, mapped);
   }
 }
@@ -250,11 +251,11 @@ constexpr int kByteLanes = 16;
 struct Bytes {
   uint8x16_t v;
 };
-inline Bytes load_line(const void* p) {
-  return {vld1q_u8(static_cast<const uint8_t*>(p))};
+inline Bytes load_line(const uint8_t* p) {
+  return {vld1q_u8(p)};
 }
-inline void store_line(void* p, Bytes x) {
-  vst1q_u8(static_cast<uint8_t*>(p), x.v);
+inline void store_line(int8_t* p, Bytes x) {
+  vst1q_s8(p, vreinterpretq_s8_u8(x.v));
 }
 inline Bytes operator|(Bytes a, Bytes b) {
   return {vorrq_u8(a.v, b.v)};
@@ -267,7 +268,8 @@ inline Bytes move_bits(Bytes a) {
   uint8x16_t x = a.v;
   if constexpr (kFrom > kTo) x = vshrq_n_u8(x, kFrom - kTo);
   if constexpr (kFrom < kTo) x = vshlq_n_u8(x, kTo - kFrom);
-  return {vandq_u8(x, vdupq_n_u8(static_cast<uint8_t>(((1 << kWidth) - 1) << kTo)))};
+  constexpr uint8_t kMask = ((1 << kWidth) - 1) << kTo;
+  return {vandq_u8(x, vdupq_n_u8(kMask))};
 }
 
 }  // namespace

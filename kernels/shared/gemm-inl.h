@@ -87,7 +87,7 @@ template <class Tile>
 inline void gemm_columns(const GemmArgs& g, int run, int column, int panels,
                          const int8_t* const* w) {
   constexpr int kStride = Tile::kPanels * kColumns;
-  const bool flip = Tile::kSignedCodes && g.a_bits == 8;
+  const uint8_t flip = Tile::kSignedCodes && g.a_bits == 8 ? 128 : 0;
   const bool finished = Tile::kFinishes && finishes_in_registers(g, column + panels * kColumns);
   const int tiles = (g.m + Tile::kRows - 1) / Tile::kRows;
   alignas(64) int32_t sums[Tile::kRows * kStride], correction[kStride];
@@ -99,7 +99,7 @@ inline void gemm_columns(const GemmArgs& g, int run, int column, int panels,
                    .w = w,
                    .depth = round_up(g.k, Tile::kDepthStep),  // codes beyond k are 0
                    .run = run,
-                   .flip = static_cast<uint8_t>(flip ? 128 : 0),
+                   .flip = flip,
                    .sums = sums,
                    .g = &g,
                    .row = 0,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/kernels.h"
+#include "kernels/shared/tail-inl.h"
 #include "kernels/shared/vecmath-inl.h"
 
 namespace vitrun {
@@ -19,12 +20,16 @@ inline void for_lanes(int n, F f) {
 // Begins such an f as a lambda that is always inlined.
 #define VITRUN_LANES(j, count) [&](int j, int count) __attribute__((always_inline))
 
+inline Floats splat_float(int32_t x) {
+  return to_float(splat(x));
+}
+
 // Writes the low bytes of the first `count` lanes and nothing beyond.
 inline void store_bytes(uint8_t* p, Ints x, int count) {
   if (count == kLanes) return store_bytes(p, x);
   uint8_t bytes[kLanes];
   store_bytes(bytes, x);
-  std::memcpy(p, bytes, static_cast<size_t>(count));
+  copy_tail(p, bytes, count);
 }
 
 // A Quantizer in lanes; kernels.h has the formula. NaN gives code 0, because max(NaN, low) is low.
@@ -34,8 +39,8 @@ struct LaneQuantizer {
 
   explicit LaneQuantizer(Quantizer q)
       : inv_scale(splat(q.inv_scale)),
-        low(splat(static_cast<float>(-q.zero))),
-        high(splat(static_cast<float>(q.max_code - q.zero))),
+        low(splat_float(-q.zero)),
+        high(splat_float(q.max_code - q.zero)),
         zero(splat(q.zero)) {}
   // The quantizers of the 16 columns from `column` on.
   LaneQuantizer(const ColumnQuantizers& q, int column)

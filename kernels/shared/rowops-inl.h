@@ -51,11 +51,16 @@ struct RowMoments {
   float mean, inv_deviation;
 };
 
+// The sum over the lanes, divided by the c elements of the row.
+static inline float lane_mean(Floats sum, int c) {
+  return sum_lanes(sum) / static_cast<float>(c);
+}
+
 static inline float row_mean(const float* x, int c) {
   Floats sum = splat(0.0f);
   for_lanes(
       c, VITRUN_LANES(j, count) { sum = sum + load(x + j, count); });
-  return sum_lanes(sum) / static_cast<float>(c);
+  return lane_mean(sum, c);
 }
 
 static inline float row_variance(const float* x, int c, float mean) {
@@ -65,7 +70,7 @@ static inline float row_variance(const float* x, int c, float mean) {
         const Floats d = first_lanes(load(x + j, count) - splat(mean), count, splat(0.0f));
         squares = fma(d, d, squares);
       });
-  return sum_lanes(squares) / static_cast<float>(c);
+  return lane_mean(squares, c);
 }
 
 // moments [rows], of the rows from `first` on.
@@ -155,7 +160,7 @@ static inline void store_log_planes(const SoftmaxArgs& args, const Table64& tabl
   // Entry 63 of `table` is 0 at every width, as is the value of all codes beyond, so that codes can
   // be clamped to 63.
   const Floats step = splat(args.rate * 0x1.715476p0f);  // rate log2 e
-  const Floats limit = splat(args.bits < 6 ? static_cast<float>(1 << args.bits) : 63.0f);
+  const Floats limit = splat_float(args.bits < 6 ? 1 << args.bits : 63);
   uint8_t* hi = args.hi + i * args.plane_stride;
   uint8_t* lo = args.lo + i * args.plane_stride;
   for_lanes(
@@ -172,8 +177,8 @@ static inline void store_log_planes(const SoftmaxArgs& args, const Table64& tabl
 static inline void store_step_planes(const SoftmaxArgs& args, const StepCodes& steps, int64_t i,
                                      float highest, float sum) {
   const float inverse = 1 / sum;
-  const Floats fine_codes = splat(static_cast<float>(steps.fine_codes));
-  const Floats coarse_top = splat(static_cast<float>(steps.coarse_top));
+  const Floats fine_codes = splat_float(steps.fine_codes);
+  const Floats coarse_top = splat_float(steps.coarse_top);
   uint8_t* hi = args.hi + i * args.plane_stride;
   uint8_t* lo = args.lo + i * args.plane_stride;
   for_lanes(
@@ -182,8 +187,8 @@ static inline void store_step_planes(const SoftmaxArgs& args, const StepCodes& s
         const Floats p = exp_nonpositive(distance) * splat(inverse);
         const Ints fine = round_to_int(min(p * splat(steps.fine_inverse), fine_codes));
         const Ints coarse = round_to_int(min(p * splat(steps.coarse_inverse), coarse_top));
-        const Floats above = max(to_float(coarse * splat(steps.coarse_value)),
-                                 splat(static_cast<float>(steps.fine_top)));
+        const Floats above =
+            max(to_float(coarse * splat(steps.coarse_value)), splat_float(steps.fine_top));
         const Ints value = round_to_int(select_equal(fine, splat(steps.fine_codes), above,
                                                      to_float(fine * splat(steps.fine_value))));
         store_bytes(hi + j, first_lanes(shift_right<8>(value), count, splat(0)));
@@ -239,7 +244,7 @@ void map_code_rows(const uint8_t* table, int32_t m, int32_t k, uint8_t* codes, i
   for (int32_t i = 0; i < m; i++) {
     uint8_t* row = codes + i * stride;
     map_bytes(bytes, row, padded);
-    std::memset(row + k, 0, static_cast<size_t>(padded - k));
+    for (int32_t j = k; j < padded; j++) row[j] = 0;
     sum[i] = sum_bytes(row, padded);
   }
 }

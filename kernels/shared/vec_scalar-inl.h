@@ -49,10 +49,10 @@ inline Ints load_bytes(const uint8_t* p, int count) {
 
 // Writes `count` (1..16) elements and nothing beyond.
 inline void store(float* p, Floats x, int count) {
-  std::memcpy(p, x.v, sizeof(float) * static_cast<size_t>(count));
+  for (int i = 0; i < count; i++) p[i] = x.v[i];
 }
 inline void store(int32_t* p, Ints x, int count) {
-  std::memcpy(p, x.v, sizeof(int32_t) * static_cast<size_t>(count));
+  for (int i = 0; i < count; i++) p[i] = x.v[i];
 }
 // Writes the low bytes of all 16 lanes.
 inline void store_bytes(uint8_t* p, Ints x) {

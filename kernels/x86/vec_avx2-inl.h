@@ -128,7 +128,7 @@ inline void map_bytes(const ByteTable& table, uint8_t* p, int count) {
       mapped = _mm256_or_si256(mapped, _mm256_shuffle_epi8(table.part[part], low));
       index = _mm256_sub_epi8(index, _mm256_set1_epi8(16));
     }
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + i), mapped);
+    store_ints(p + i, mapped);
   }
 }
 
@@ -266,10 +266,10 @@ constexpr int kByteLanes = 32;
 struct Bytes {
   __m256i v;
 };
-inline Bytes load_line(const void* p) {
+inline Bytes load_line(const uint8_t* p) {
   return {load_ints(p)};
 }
-inline void store_line(void* p, Bytes x) {
+inline void store_line(int8_t* p, Bytes x) {
   store_ints(p, x.v);
 }
 inline Bytes operator|(Bytes a, Bytes b) {
@@ -280,11 +280,11 @@ inline Bytes minus(Bytes a, int8_t b) {
 }
 template <int kFrom, int kWidth, int kTo>
 inline Bytes move_bits(Bytes a) {
-  const __m256i mask = _mm256_set1_epi8(static_cast<int8_t>(((1 << kWidth) - 1) << kTo));
+  constexpr int8_t kMask = ((1 << kWidth) - 1) << kTo;
   __m256i x = a.v;
   if constexpr (kFrom > kTo) x = _mm256_srli_epi16(x, kFrom - kTo);
   if constexpr (kFrom < kTo) x = _mm256_slli_epi16(x, kTo - kFrom);
-  return {_mm256_and_si256(x, mask)};
+  return {_mm256_and_si256(x, _mm256_set1_epi8(kMask))};
 }
 
 }  // namespace

@@ -27,7 +27,7 @@ struct Ints {
 
 // The lanes below `count`.
 inline __mmask16 first_mask(int count) {
-  return static_cast<__mmask16>((1u << count) - 1);
+  return _cvtu32_mask16((1u << count) - 1);
 }
 
 inline Floats splat(float x) {
@@ -89,7 +89,7 @@ inline ByteTable load_byte_table(const uint8_t* table) {
   return out;
 }
 inline __m512i map_vector(const ByteTable& table, __m512i code) {
-  const __m512i high = _mm512_and_si512(code, _mm512_set1_epi8(static_cast<char>(0xf0)));
+  const __m512i high = _mm512_and_si512(code, _mm512_set1_epi8('\xf0'));
   const __m512i low = _mm512_and_si512(code, _mm512_set1_epi8(0x0f));
   __m512i mapped = _mm512_shuffle_epi8(table.part[0], low);
   for (int part = 1; part < 16; part++) {
@@ -220,10 +220,10 @@ constexpr int kByteLanes = 64;
 struct Bytes {
   __m512i v;
 };
-inline Bytes load_line(const void* p) {
+inline Bytes load_line(const uint8_t* p) {
   return {_mm512_loadu_si512(p)};
 }
-inline void store_line(void* p, Bytes x) {
+inline void store_line(int8_t* p, Bytes x) {
   _mm512_storeu_si512(p, x.v);
 }
 inline Bytes operator|(Bytes a, Bytes b) {
@@ -234,11 +234,11 @@ inline Bytes minus(Bytes a, int8_t b) {
 }
 template <int kFrom, int kWidth, int kTo>
 inline Bytes move_bits(Bytes a) {
-  const __m512i mask = _mm512_set1_epi8(static_cast<int8_t>(((1 << kWidth) - 1) << kTo));
+  constexpr int8_t kMask = ((1 << kWidth) - 1) << kTo;
   __m512i x = a.v;
   if constexpr (kFrom > kTo) x = _mm512_srli_epi16(x, kFrom - kTo);
   if constexpr (kFrom < kTo) x = _mm512_slli_epi16(x, kTo - kFrom);
-  return {_mm512_and_si512(x, mask)};
+  return {_mm512_and_si512(x, _mm512_set1_epi8(kMask))};
 }
 
 }  // namespace
