@@ -1,5 +1,4 @@
-// A Linear at the limits of the kernels: deep, its codes and zero points at the ends of their
-// ranges.
+// A Linear at the limits of what kernels.h allows.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -12,12 +11,13 @@
 
 namespace vitrun {
 
-// A deep Linear with codes and zero points at the ends of their ranges, and what it gives in int64.
-// Rows of activations and columns of weights are in turn all highest, all lowest, and either at
-// random.
+// A quantized Linear whose codes and zero points are at the ends of their ranges, with its results
+// in int64 as the reference. The codes of a row of activations, or of a column of weights, are in
+// turn all the highest, all the lowest, or one of both at random.
 class DeepLinear {
  public:
-  static constexpr int kRows = 5, kOutputs = 33;  // rows of an uneven tile; two panels and a column
+  // Five rows are no whole number of tiles; 33 columns are two panels and a column.
+  static constexpr int kRows = 5, kOutputs = 33;
 
   DeepLinear(int k, int bits, int a_bits, int a_zero)
       : k_(k),
@@ -49,11 +49,11 @@ class DeepLinear {
     args_.bias = bias_.data();
   }
 
-  // sum_k (a - a_zero)(w - w_zero), with unsigned w.
+  // sum_k (a - a_zero)(w - w_zero) of row i and column j, with unsigned codes w.
   int64_t value(size_t i, size_t j) const {
     return sum(i, j, [&](int a, int w) { return (a - a_zero_) * (w - w_zero_[j]); });
   }
-  // sum_k a w', with signed w'.
+  // sum_k a w' of row i and column j, with signed codes w'.
   int64_t raw(size_t i, size_t j) const {
     return sum(i, j, [&](int a, int w) { return a * (w - middle_); });
   }
@@ -97,7 +97,8 @@ class DeepLinear {
     }
   }
 
-  // offset = K z_a z_w' - z_a sum_k w' and zero = z_w', as kernels.h has them; scale 1, bias 0.
+  // Sets offset = K z_a z_w' - z_a sum_k w' and zero = z_w', as GemmArgs defines them, scale = 1
+  // and bias = 0.
   void set_terms() {
     for (size_t i = 0; i < kRows; i++) {
       for (size_t d = 0; d < depth(); d++) row_sum_[i] += a_[i * stride() + d];

@@ -1,4 +1,4 @@
-// A quantized product in guarded buffers, and random inputs, for the tests of every ISA.
+// A quantized product in guarded buffers, and random inputs, for tests that compare ISAs.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -16,6 +16,7 @@
 
 namespace vitrun {
 
+// Every table that this machine runs, except the scalar one.
 inline std::vector<const Kernels*> isas_under_test() {
   std::vector<const Kernels*> isas;
   for (const Kernels* k : compiled_kernels()) {
@@ -32,7 +33,7 @@ inline size_t area(int64_t rows, int64_t stride) {
   return static_cast<size_t>(rows * stride);
 }
 
-// The last row needs only its own `used` elements.
+// The elements of `rows` rows, of which the last ends after `used` elements.
 inline size_t rows_of(int64_t rows, int64_t stride, int64_t used) {
   return area(rows - 1, stride) + static_cast<size_t>(used);
 }
@@ -40,7 +41,7 @@ inline size_t rows_of(int64_t rows, int64_t stride, int64_t used) {
 inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   if (a.size() != b.size()) return false;
   for (size_t i = 0; i < a.size(); i++) {
-    if (std::isnan(a[i]) && std::isnan(b[i])) continue;  // a NaN's payload is nobody's business
+    if (std::isnan(a[i]) && std::isnan(b[i])) continue;  // payloads of NaN may differ
     if (std::memcmp(&a[i], &b[i], sizeof(float)) != 0) return false;
   }
   return true;
@@ -53,7 +54,8 @@ inline std::vector<float> random_floats(std::mt19937& random, size_t count, floa
   return values;
 }
 
-// Ordinary values with infinities, NaN, zeros and huge and tiny numbers strewn in.
+// Normally distributed values, of which every eighth is replaced by an infinity, NaN, a zero, or a
+// huge or tiny number.
 inline std::vector<float> wild_floats(std::mt19937& random, size_t count) {
   const float inf = std::numeric_limits<float>::infinity();
   const float wild[] = {
@@ -68,7 +70,8 @@ inline std::vector<float> wild_floats(std::mt19937& random, size_t count) {
 
 enum class CodeChoice { kRandom, kHighest, kLowest };
 
-// One product in guarded buffers, with every epilogue.
+// One product whose inputs and outputs are in guarded buffers. Each member function runs it with
+// one epilogue and returns what the kernel wrote.
 class GuardedProduct {
  public:
   GuardedProduct(int m, int n, int k, int bits, int a_bits, CodeChoice kind, unsigned seed)
@@ -114,7 +117,8 @@ class GuardedProduct {
     args_.bias = bias_.data();
   }
 
-  // Bytes of -2^(range - 1) and 2^(range - 1) - 1 for weights, as pack_rows() gives for few bits.
+  // Replaces the weights by 8-bit codes -2^(range - 1) and 2^(range - 1) - 1, as pack_rows() writes
+  // them for codes of `range` bits.
   void narrow(int range) {
     for (size_t i = 0; i < static_cast<size_t>(pack_bytes(n_, args_.k, 8)); i++) {
       const int code = i % 5 ? -(1 << (range - 1)) : (1 << (range - 1)) - 1;
@@ -127,7 +131,8 @@ class GuardedProduct {
     Guarded<int32_t> out(area(m_, n_), 12345);
     GemmArgs args = args_;
     args.epilogue = Epilogue::kInt32;
-    args.scale = args.bias = nullptr;  // not to be read
+    // kInt32 does not read these.
+    args.scale = args.bias = nullptr;
     args.offset = args.zero = args.row_sum = nullptr;
     args.raw = out.data();
     args.raw_stride = n_;
@@ -148,7 +153,7 @@ class GuardedProduct {
     return out.values();
   }
 
-  // Codes by a quantizer for each column; a row ends where the next begins.
+  // kCodes with a different quantizer for each column. Rows have no space between them.
   std::vector<uint8_t> codes(const Kernels& kernels) {
     Guarded<float> inv_scale(columns()), low(columns()), high(columns());
     Guarded<int32_t> zero(columns());
@@ -169,7 +174,7 @@ class GuardedProduct {
     return out.values();
   }
 
-  // The codes, then their row sums.
+  // The codes, followed by their row sums.
   std::vector<int> gelu_codes(const Kernels& kernels) {
     const int64_t stride = round_up(n_, kDepthAlign);
     Guarded<uint8_t> out(area(m_, stride), 77);
@@ -191,7 +196,8 @@ class GuardedProduct {
  private:
   size_t columns() const { return static_cast<size_t>(round_up(n_, kColumns)); }
 
-  // Highest: products of the largest magnitude and the same sign, where int16 sums would overflow.
+  // kHighest and kLowest give products of large magnitude and equal sign, whose sum in int16 would
+  // overflow.
   uint8_t pick(CodeChoice kind, int bits, bool weight) {
     const int top = (1 << bits) - 1;
     if (kind == CodeChoice::kRandom) return static_cast<uint8_t>(static_cast<int>(random_()) & top);

@@ -1,5 +1,5 @@
-// Every ISA this CPU runs against the scalar table, bit for bit, in buffers that end at unmapped
-// pages.
+// Compares every ISA that this CPU runs with the scalar table, bit for bit, in buffers that end at
+// unmapped pages.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -56,7 +56,7 @@ TEST_CASE("a narrower range of the weights than their storage") {
       product.narrow(range);
       const std::vector<int32_t> raw = product.raw(scalar());
       for (const Kernels* isa : isas_under_test()) {
-        CAPTURE(isa->name);
+        CAPTURE(std::string(isa->name));
         CAPTURE(range);
         CHECK(product.raw(*isa) == raw);
       }
@@ -71,7 +71,8 @@ TEST_CASE("the shapes of real layers") {
 }
 
 TEST_CASE("deep products are exact at the extreme codes and zero points") {
-  for (int k : {12544, kMaxDepth}) {  // 12544: the first box layer of Mask R-CNN
+  // 12544 = 256 * 7 * 7 is the depth of the first box layer of Mask R-CNN.
+  for (int k : {12544, kMaxDepth}) {
     for (int bits = kMinBits; bits <= kMaxBits; bits++) {
       for (int a_bits : {4, 8}) {
         for (int a_zero : {kMinZero, kMaxZero}) {
@@ -81,7 +82,7 @@ TEST_CASE("deep products are exact at the extreme codes and zero points") {
           for (int64_t value : values) floats.push_back(static_cast<float>(value));
           for (const Kernels* isa : compiled_kernels()) {
             if (!is_supported(*isa)) continue;
-            CAPTURE(isa->name);
+            CAPTURE(std::string(isa->name));
             CAPTURE(k);
             CAPTURE(bits);
             CAPTURE(a_bits);
@@ -97,7 +98,7 @@ TEST_CASE("deep products are exact at the extreme codes and zero points") {
 TEST_CASE("the extremes of the deepest product reach, and stay inside, what kernels.h states") {
   constexpr int64_t kLargest = int64_t{kMaxDepth} * (kMaxZero - 0) * 255;
   static_assert(kLargest == 2'134'917'120 && kLargest < int64_t{1} << 31);
-  // Row 0 and column 0 hold the highest codes, row 1 and column 1 the lowest; z_w is 255 for both.
+  // Row 0 holds the highest codes; row 1 and column 1 hold the lowest; z_w of column 1 is 255.
   CHECK(DeepLinear(kMaxDepth, 8, 8, kMinZero).value(0, 1) == -kLargest);
   CHECK(DeepLinear(kMaxDepth, 8, 8, kMaxZero).value(1, 1) == kLargest);
 }
@@ -107,7 +108,7 @@ TEST_CASE("every epilogue with row and column tails") {
     for (int m : {1, 6, 9, 17, 35}) {
       GuardedProduct product(m, n, 72, 6, 8, CodeChoice::kRandom, static_cast<unsigned>(n));
       for (const Kernels* isa : isas_under_test()) {
-        CAPTURE(isa->name);
+        CAPTURE(std::string(isa->name));
         CAPTURE(m);
         CAPTURE(n);
         for (Epilogue e : {Epilogue::kFloat, Epilogue::kAdd}) {
@@ -120,7 +121,7 @@ TEST_CASE("every epilogue with row and column tails") {
   }
 }
 
-// Codes and sums of a row-wise kernel as one vector.
+// The codes that a row-wise kernel writes, followed by their row sums.
 template <class Run>
 std::vector<int> codes_of(int m, int n, Run run) {
   const int64_t stride = round_up(n, kDepthAlign) + 32;
@@ -161,7 +162,7 @@ TEST_CASE("quantize, layernorm and layernorm_codes at every tail") {
       return y.values();
     };
     for (const Kernels* isa : isas_under_test()) {
-      CAPTURE(isa->name);
+      CAPTURE(std::string(isa->name));
       CAPTURE(c);
       CHECK(quantize(*isa) == quantize(scalar()));
       CHECK(norm_codes(*isa, x.data()) == norm_codes(scalar(), x.data()));
@@ -171,7 +172,7 @@ TEST_CASE("quantize, layernorm and layernorm_codes at every tail") {
   }
 }
 
-// Both planes and their sums.
+// The planes hi and lo, followed by their row sums.
 std::vector<int> softmax(const Kernels& k, SoftmaxArgs args) {
   const int64_t stride = round_up(args.n, kDepthAlign);
   Guarded<uint8_t> hi(area(args.m, stride), 77), lo(area(args.m, stride), 77);
@@ -228,7 +229,7 @@ TEST_CASE("softmax codes at every tail and bit width, with bias, mask and wild s
     SoftmaxArgs stepped = masked, odd_steps = odd;
     stepped.steps = odd_steps.steps = &steps;
     for (const Kernels* isa : isas_under_test()) {
-      CAPTURE(isa->name);
+      CAPTURE(std::string(isa->name));
       CAPTURE(n);
       for (const SoftmaxArgs& a : {args, masked, odd, stepped, odd_steps})
         CHECK(softmax(*isa, a) == softmax(scalar(), a));
@@ -290,7 +291,7 @@ TEST_CASE("pack_rows, pack_columns, combine_planes, sum_rows and map_rows at eve
         return all;
       };
       for (const Kernels* isa : isas_under_test()) {
-        CAPTURE(isa->name);
+        CAPTURE(std::string(isa->name));
         CHECK(mapped(*isa) == mapped(scalar()));
         CHECK(pack(*isa, true) == pack(scalar(), true));
         CHECK(pack(*isa, false) == pack(scalar(), false));
@@ -305,7 +306,7 @@ TEST_CASE("exp and gelu return the same bits everywhere") {
   std::mt19937 random(10);
   const Guarded<float> x(wild_floats(random, 100003));
   for (const Kernels* isa : isas_under_test()) {
-    CAPTURE(isa->name);
+    CAPTURE(std::string(isa->name));
     for (auto function : {&Kernels::exp, &Kernels::gelu}) {
       const auto apply = [&](const Kernels& k) {
         Guarded<float> y(100003);
