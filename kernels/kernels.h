@@ -14,9 +14,10 @@
 //
 // Padding. Rows of codes are at least round_up(k, kDepthAlign) bytes apart, and the bytes between
 // the k codes and that length hold 0; a kernel that writes codes writes those zeros too, unless its
-// comment says that it does not. Per-column arrays hold round_up(n, kColumns) entries, 0 beyond
-// entry n. Rows of floats and of int32 have no padding: nothing beyond column n is read or written.
-// A pointer needs only its element's natural alignment, except that panels are 64-byte aligned.
+// comment says that it does not. Per-column arrays hold round_up(n, kColumns) entries, which are
+// 0 from n on. Rows of floats and of int32 have no padding: nothing beyond column n is read or
+// written. A pointer needs only its element's natural alignment, except that panels are 64-byte
+// aligned.
 //
 // Stack. A GEMM unpacks weights into a buffer of up to 800 KB on the stack and touches only the
 // pages that its k needs.
@@ -82,9 +83,9 @@ enum class Epilogue : int32_t {
 struct GemmArgs {
   // m >= 1, n >= 1, 1 <= k <= kMaxDepth. Codes are read up to depth round_up(k, kDepthAlign).
   int32_t m, n, k;
-  const uint8_t* a;        // [m] rows of codes, a[m, k] < 2^a_bits
+  const uint8_t* a;        // [m, k] codes below 2^a_bits
   int64_t a_stride;        // bytes between rows
-  const int32_t* row_sum;  // [m] sum of each row's codes
+  const int32_t* row_sum;  // [m], the sum of each row's codes
   const uint8_t* panels;   // packed weights (pack.h)
   int32_t bits;            // width of a packed weight code, 3..8
   int32_t a_bits;          // 1..8

@@ -388,8 +388,7 @@ TEST_CASE("pack_rows and pack_columns equal pack_codes") {
       std::vector<uint8_t> rows(index(tokens, width, 0)), columns(rows.size());
       for (int i = 0; i < tokens; i++) {
         for (int j = 0; j < width; j++) {
-          // 8-bit panels hold the signed code - 2^(bits-1); pack_codes() takes it unsigned, 128
-          // more.
+          // 8-bit panels hold the signed code - 2^(bits-1). pack_codes() takes it plus 128.
           const int code = x[index(i, stride, j)] - (1 << (bits - 1)) + 128;
           rows[index(i, width, j)] = columns[index(j, tokens, i)] = static_cast<uint8_t>(code);
         }
@@ -476,8 +475,8 @@ TEST_CASE("gemm: codes by a quantizer for each column") {
       const auto c = static_cast<size_t>(j);
       const Quantizer q = {inv_scale[c], zero[c], j < 16 ? 255 : 63};
       const int code = codes[index(i, 40, j)];
-      CHECK(std::abs(code - expected_code(linear.value(i, j), q)) <=
-            1);  // a float may round differently
+      // The kernel's float may round to another code than the double.
+      CHECK(std::abs(code - expected_code(linear.value(i, j), q)) <= 1);
       clamped += code == 0 || code == q.max_code;
     }
     for (int j = 35; j < 40; j++) CHECK(codes[index(i, 40, j)] == 77);
