@@ -19,7 +19,7 @@
 // written. A pointer needs only its element's natural alignment, except that panels are 64-byte
 // aligned.
 //
-// Stack. A GEMM unpacks weights into a buffer of up to 800 KB on the stack and touches only the
+// Stack. A GEMM unpacks weights into a buffer of up to 700 KB on the stack and touches only the
 // pages that its k needs.
 #pragma once
 

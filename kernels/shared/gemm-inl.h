@@ -59,6 +59,33 @@ inline Multiply choose_tile(int rows, int panels) {
   return choose_rows<Tile, 1>(rows, kAllRows);
 }
 
+// The largest depth that multiply() takes. Codes of two bytes go through the depth in two parts.
+template <class Tile>
+constexpr int part_depth() {
+  return kMaxDepth / Tile::kDepthBytes;
+}
+
+// Adds the product over the depths from part_depth() to `depth` to the sums of a tile of one panel,
+// exactly in int32. args are those of the first part.
+template <class Tile>
+[[gnu::noinline]] void add_parts(const TileArgs& args, int rows, int depth) {
+  constexpr int kStride = Tile::kPanels * kColumns, kPart = part_depth<Tile>();
+  alignas(64) int32_t sums[Tile::kRows * kStride];
+  for (int start = kPart; start < depth; start += kPart) {
+    const int8_t* w = args.w[0] + start * kColumns * Tile::kDepthBytes;
+    TileArgs part = args;
+    part.a += start;
+    part.w = &w;
+    part.depth = depth - start < kPart ? depth - start : kPart;
+    part.sums = sums;
+    choose_tile<Tile>(rows, 1)(part);
+    for (int i = 0; i < rows; i++) {
+      int32_t* row = args.sums + i * kStride;
+      store(row, load(row, kLanes) + load(sums + i * kStride, kLanes), kLanes);
+    }
+  }
+}
+
 // correction [16] = 128 times the sum of each column of an unpacked panel. Added to the product
 // with code - 128, it gives the product with code.
 inline void flip_correction(const int8_t* w, int depth, int32_t* correction) {
@@ -94,10 +121,11 @@ inline void gemm_columns(const GemmArgs& g, int run, int column, int panels,
   for (int p = 0; flip && p < panels; p++) {
     flip_correction(w[p], round_up(g.k, kDepthAlign), correction + p * kColumns);
   }
+  const int depth = round_up(g.k, Tile::kDepthStep);  // codes beyond k are 0
   TileArgs args = {.a = g.a,
                    .a_stride = g.a_stride,
                    .w = w,
-                   .depth = round_up(g.k, Tile::kDepthStep),  // codes beyond k are 0
+                   .depth = depth < part_depth<Tile>() ? depth : part_depth<Tile>(),
                    .run = run,
                    .flip = flip,
                    .sums = sums,
@@ -107,6 +135,9 @@ inline void gemm_columns(const GemmArgs& g, int run, int column, int panels,
   for (int t = 0, row = 0; t < tiles; t++) {
     const int rows = (g.m - row) / (tiles - t);
     choose_tile<Tile>(rows, panels)(args);
+    if constexpr (part_depth<Tile>() < kMaxDepth) {
+      if (depth > args.depth) add_parts<Tile>(args, rows, depth);
+    }
     for (int p = 0; !finished && p < panels; p++) {
       if (flip) add_correction(correction + p * kColumns, rows, kStride, sums + p * kColumns);
       finish_panel(g, row, rows, column + p * kColumns, sums + p * kColumns, kStride);
@@ -124,13 +155,13 @@ inline int weight_range(const GemmArgs& g) {
 // `run` is passed on to the tiles (TileArgs).
 template <class Tile>
 void gemm_tiles(const GemmArgs& g, int run) {
-  // Each panel has room for kMaxDepth depths of one byte per column. A panel of two bytes that is
-  // deeper than half of kMaxDepth takes the room of two panels and is multiplied alone.
+  // Each panel has room for part_depth(). A deeper one takes the room of two and is multiplied
+  // alone.
   constexpr int kRoom = kMaxDepth * kColumns;
   static_assert(Tile::kDepthBytes <= Tile::kPanels);
   alignas(64) int8_t scratch[Tile::kPanels * kRoom];
   const int depth = round_up(g.k, kDepthAlign);
-  const int at_once = depth * Tile::kDepthBytes <= kMaxDepth ? Tile::kPanels : 1;
+  const int at_once = depth <= part_depth<Tile>() ? Tile::kPanels : 1;
   for (int column = 0; column < g.n; column += at_once * kColumns) {
     const int8_t* w[Tile::kPanels];
     int panels = 0;

@@ -153,8 +153,9 @@ struct LongRunTile {
 struct WideTile {
   static constexpr int kRows = kWideRows, kPanels = 2, kDepthBytes = 2, kDepthStep = 4;
   static constexpr bool kSignedCodes = false, kFinishes = false;
-  // Bytes from row to row of split codes; the 64 spread the rows over the cache sets.
-  static constexpr int kSplitStride = 2 * kMaxDepth + 64;
+  // Bytes from row to row of split codes: room for part_depth() codes of two bytes, and 64 bytes
+  // that spread the rows over the cache sets.
+  static constexpr int kSplitStride = kMaxDepth + 64;
 
   static const int8_t* unpack(const uint8_t* panel, int bits, int depth, int8_t* scratch) {
     // Bytes are unpacked into the upper half; int16 lines overwrite them only after they are read.
