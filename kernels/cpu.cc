@@ -19,7 +19,7 @@ bool has_all(uint64_t value, uint64_t mask) {
   return (value & mask) == mask;
 }
 
-constexpr int kAmxTileBit = 24, kAmxInt8Bit = 25;  // of leaf 7's EDX
+constexpr int kAmxTileBit = 24, kAmxInt8Bit = 25;  // bits of EDX in leaf 7
 
 #if defined(__x86_64__)
 uint64_t read_xcr0() {
@@ -28,8 +28,8 @@ uint64_t read_xcr0() {
   return uint64_t{high} << 32 | low;
 }
 
-// Tile registers must be asked for once per process (Linux 5.16,
-// Documentation/arch/x86/xstate.rst); other systems have no such call, and their answer is no.
+// A process must ask Linux once for the tile registers (Documentation/arch/x86/xstate.rst, since
+// 5.16). Other systems have no such call, and there the answer is no.
 bool request_tiles() {
 #if defined(__linux__)
   constexpr long kRequestPermission = 0x1023, kTileData = 18;
@@ -44,7 +44,7 @@ X86Raw read_raw() {
   uint32_t eax, ebx, ecx, edx;
   if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx)) return raw;
   raw.leaf1_ecx = ecx;
-  if (has_bit(ecx, 27)) raw.xcr0 = read_xcr0();  // OSXSAVE: XGETBV exists
+  if (has_bit(ecx, 27)) raw.xcr0 = read_xcr0();  // OSXSAVE says that XGETBV exists
   if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return raw;
   raw.leaf7_ebx = ebx;
   raw.leaf7_ecx = ecx;
@@ -67,9 +67,9 @@ uint32_t detect() {
 
 }  // namespace
 
-// Bit numbers: Intel SDM volume 2A, CPUID; volume 1, section 13.3 for XCR0.
+// The bit numbers are from the Intel SDM: volume 2A for CPUID, volume 1, section 13.3 for XCR0.
 uint32_t x86_features(const X86Raw& raw) {
-  // XCR0: XMM, YMM; opmask, ZMM0-15, ZMM16-31; tile configuration and data.
+  // State bits of XCR0: XMM and YMM; opmask, ZMM0-15 and ZMM16-31; tile configuration and data.
   constexpr uint64_t kXmmYmm = 0x06, kZmm = 0xE0, kTiles = 0x60000;
   const bool os_avx = has_bit(raw.leaf1_ecx, 27) && has_all(raw.xcr0, kXmmYmm);
   const bool avx_fma = has_bit(raw.leaf1_ecx, 28) && has_bit(raw.leaf1_ecx, 12);
@@ -85,7 +85,8 @@ uint32_t x86_features(const X86Raw& raw) {
   return features;
 }
 
-// Bit numbers: Linux arch/arm64/include/uapi/asm/hwcap.h (ASIMD 1, ASIMDDP 20; I8MM 13 of HWCAP2).
+// The bit numbers are from Linux's arch/arm64/include/uapi/asm/hwcap.h: ASIMD is 1 and ASIMDDP 20
+// of HWCAP, I8MM 13 of HWCAP2.
 uint32_t arm_features(uint64_t hwcap, uint64_t hwcap2) {
   if (!has_bit(hwcap, 1)) return 0;
   uint32_t features = kCpuNeon;

@@ -79,7 +79,7 @@ def fit_exp():
     half = mp.log(2) / 2 * mp.mpf("1.0001")
     f = lambda r: (mp.exp(r) - 1 - r) / r**2 if abs(r) > 1e-9 else mp.mpf(1) / 2 + r / 6
     poly = remez(f, lambda r: r * r / mp.exp(r) + mp.mpf("1e-9"), 4, -half, half)
-    # 15 bits, so that n * high is exact for every |n| < 2^9.
+    # `high` has 15 bits, so that n * high is exact for every |n| < 2^9.
     high = np.float32(math.floor(math.log(2) * 2**15) / 2**15)
     low = np.float32(float(mp.log(2) - mp.mpf(float(high))))
     x = np.linspace(-87, 88, 4000001).astype(np.float32)
@@ -92,9 +92,9 @@ def fit_exp():
 
 
 def fit_gelu():
-    """Phi(-t) = (c + P(t))^2 on [0, 5.6]: the root halves the range of exponents, so that Horner
-    stays accurate. c = 0.70703125 has an exact square and leaves P small near 0, where the rounding
-    of the root would count most. Weighted for the absolute error of Phi."""
+    """Phi(-t) = (c + P(t))^2 on [0, 5.6]. Taking the root halves the range of exponents, which keeps
+    Horner's rule accurate. c = 0.70703125 has an exact square and leaves P small near 0, where the
+    rounding of the root would count most. The weight is that of the absolute error of Phi."""
     c = np.float32(0.70703125)
     root = lambda t: mp.sqrt(mp.erfc(t / mp.sqrt(2)) / 2)
     poly = remez(lambda t: root(t) - mp.mpf(float(c)), lambda t: root(t) + mp.mpf("0.001"), 12, 0,
@@ -111,7 +111,8 @@ def fit_gelu():
 
 
 def fit_log2():
-    """log2(m) = z P(z^2), z = (m - 1) / (m + 1), on [sqrt 1/2, sqrt 2], in double: one a row."""
+    """log2(m) = z P(z^2), z = (m - 1) / (m + 1), on [sqrt 1/2, sqrt 2]. The kernel evaluates it in
+    double, since a row needs it only once."""
     f = lambda u: 2 * mp.atanh(mp.sqrt(u)) / mp.sqrt(u) / mp.log(2) if u > 0 else 2 / mp.log(2)
     poly = remez(f, lambda u: 1 / f(u), 3, 0, "0.02945", np.float64)
     m = np.linspace(math.sqrt(0.5), math.sqrt(2), 1000001).astype(np.float32).astype(np.float64)

@@ -1,5 +1,5 @@
-# Each ISA file is compiled for its ISA and nothing else is: common code runs on any CPU of the
-# family. A file of another architecture compiles to nothing.
+# Each ISA file is compiled for its ISA; all other code is compiled for any CPU of the family. A file
+# of another architecture compiles to nothing.
 set(kernel_common_flags -fno-math-errno -fno-stack-protector)
 file(GLOB kernel_files ${CMAKE_SOURCE_DIR}/kernels/*.cc ${CMAKE_SOURCE_DIR}/kernels/*/*.cc)
 set_source_files_properties(${kernel_files} PROPERTIES COMPILE_OPTIONS "${kernel_common_flags}")
@@ -9,14 +9,15 @@ function(vitrun_isa file)
     COMPILE_OPTIONS "${kernel_common_flags};${ARGN}")
 endfunction()
 
-vitrun_isa(shared/scalar.cc -O2)  # the specification; unrolled it is thrice the size
-vitrun_isa(pack.cc -Os)  # these two run once a model
+# The scalar table is the specification and need not be fast: -O3 would only unroll it.
+vitrun_isa(shared/scalar.cc -O2)
+# These two run once per model.
+vitrun_isa(pack.cc -Os)
 vitrun_isa(registry.cc -Os)
 set(tile_flags -O3)
 set(avx512_flags -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-  # These two passes reorder a tile's multiply-adds until its sums no longer fit the registers: W4 on
-  # AVX2 is 1.7 times as fast without them.
+  # These two passes reorder a tile's multiply-adds until its sums no longer fit the registers.
   list(APPEND tile_flags -fno-tree-pre -fno-tree-reassoc)
   # GCC 12 warns about its own undefined-value intrinsics (bug 105593).
   list(APPEND avx512_flags -Wno-uninitialized -Wno-maybe-uninitialized)
@@ -28,8 +29,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   vitrun_isa(x86/avx512.cc ${tile_flags} ${avx512_flags})
   vitrun_isa(x86/avx2.cc ${tile_flags} -mavx2 -mfma)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
-  # GCC would load all weights of a step first and spill sums for them: bench/arm-estimate sees 69 % of the sdot limit
-  # instead of 94. The in-order a55 wants neon.cc scheduled.
+  # GCC's scheduler loads all weights of a step first and spills sums for them (bench/arm-estimate
+  # shows it). neon.cc is scheduled nevertheless, for in-order cores such as the Cortex-A55.
   set(dot_flags ${tile_flags})
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     list(APPEND dot_flags -fno-schedule-insns)

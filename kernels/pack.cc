@@ -1,23 +1,24 @@
 #include "kernels/pack.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace vitrun {
 namespace {
 
-constexpr int kRow = kColumns * 4;          // values of a "row": 16 columns x 4 depths
+constexpr int kRow = kColumns * 4;          // values of a row: 16 columns x 4 depths
 constexpr int kRows = kDepthAlign / 4;      // rows of a block
-constexpr int kBlockValues = kRow * kRows;  // one block, unpacked
+constexpr int kBlockValues = kRow * kRows;  // values of a block
 
-// A view of a code matrix [n, k]; Byte is uint8_t or const uint8_t.
+// A view of a code matrix [n, k], row-major. Byte is uint8_t or const uint8_t.
 template <class Byte>
 struct Codes {
   Byte* data;
   int n, k;
 };
 
-// Calls visit(code, value) for each code of the block at (column, depth) that is no padding,
-// `value` being its place in the unpacked block.
+// Calls visit(code, at) for each code of the block at (column, depth) except padding; `at` is its
+// place in the unpacked block.
 template <class Byte, class Visit>
 void visit_block(const Codes<Byte>& codes, int column, int depth, Visit visit) {
   const int columns = std::min(kColumns, codes.n - column);
@@ -28,7 +29,7 @@ void visit_block(const Codes<Byte>& codes, int column, int depth, Visit visit) {
   }
 }
 
-// Writes bits shift .. shift + width - 1 of the block's codes as a plane of `width` lines.
+// Writes bits shift .. shift + width - 1 of a block's values as a plane of `width` lines.
 void store_plane(const uint8_t* values, int shift, int width, uint8_t* plane) {
   const int per_byte = 8 / width, mask = (1 << width) - 1;
   for (int line = 0; line < width; line++) {
@@ -43,7 +44,7 @@ void store_plane(const uint8_t* values, int shift, int width, uint8_t* plane) {
   }
 }
 
-// The inverse: ORs the plane into the values.
+// Inverts store_plane() for values whose bits from `shift` on are still 0.
 void load_plane(const uint8_t* plane, int shift, int width, uint8_t* values) {
   const int per_byte = 8 / width, mask = (1 << width) - 1;
   for (int row = 0; row < kRows; row++) {
@@ -56,8 +57,8 @@ void load_plane(const uint8_t* plane, int shift, int width, uint8_t* values) {
   }
 }
 
-// Calls visit(shift, width, offset of the plane in the block) for each plane of a b-bit code, b
-// < 8. The widths 4, 2, 1 in use are the binary digits of b.
+// Calls visit(shift, width, offset) for each plane of a block of codes of bits < 8; the plane lies
+// `offset` bytes into the block. The widths in use are the binary digits of `bits`.
 template <class Visit>
 void visit_planes(int bits, Visit visit) {
   int shift = 0;
@@ -68,7 +69,7 @@ void visit_planes(int bits, Visit visit) {
   }
 }
 
-// 8-bit codes are stored signed: q' = u - 128 flips the top bit.
+// Turns u into q' = u - 128, or back, by flipping the top bit of each byte.
 void flip_sign(const uint8_t* from, uint8_t* to) {
   for (int x = 0; x < kBlockValues; x++) to[x] = static_cast<uint8_t>(from[x] ^ 0x80);
 }
@@ -82,7 +83,7 @@ void store_block(const uint8_t* values, int bits, uint8_t* block) {
 
 void load_block(const uint8_t* block, int bits, uint8_t* values) {
   if (bits == 8) return flip_sign(block, values);
-  std::fill_n(values, kBlockValues, uint8_t{0});
+  std::memset(values, 0, kBlockValues);
   visit_planes(bits, [&](int shift, int width, int offset) {
     load_plane(block + offset, shift, width, values);
   });
@@ -92,11 +93,11 @@ void load_block(const uint8_t* block, int bits, uint8_t* values) {
 
 void pack_codes(const uint8_t* codes, int n, int k, int bits, uint8_t* panels) {
   const Codes<const uint8_t> matrix{codes, n, k};
-  const uint8_t signed_zero = static_cast<uint8_t>(1 << (bits - 1));
+  const int signed_zero = 1 << (bits - 1);
   uint8_t values[kBlockValues];
   for (int column = 0; column < n; column += kColumns) {
     for (int depth = 0; depth < k; depth += kDepthAlign) {
-      std::fill_n(values, kBlockValues, signed_zero);
+      std::memset(values, signed_zero, sizeof values);
       visit_block(matrix, column, depth, [&](uint8_t code, int at) { values[at] = code; });
       store_block(values, bits, panels);
       panels += kRow * bits;

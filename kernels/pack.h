@@ -1,22 +1,26 @@
-// The one weight layout, the same in a .qbin, in memory and for every ISA.
+// The layout of packed weights. It is the same in a .qbin, in memory and for every ISA.
 //
-// A weight [N, K] of b-bit codes u = q_w in 0..2^b-1 (signed code q' = u - 2^(b-1)) is cut into
-// panels of 16 output columns, a panel into blocks of 32 deep. N is padded to 16 and K to 32 with
-// u = 2^(b-1), the signed 0. Panels follow one another, blocks within a panel too. A block is
-// 64 * b bytes:
+// A weight is [N, K] codes u of b bits, 0 <= u < 2^b; the signed code is q' = u - 2^(b-1). N is
+// padded to a multiple of 16 and K to a multiple of 32 with u = 2^(b-1), which is the signed 0. The
+// weight is cut into panels of 16 output columns, and a panel into blocks of 32 depths. Panels lie
+// one after another, and so do the blocks of a panel. A block is 64 * b bytes.
 //
-//   "row" r (r = 0..7) of a block: 64 values, 16 columns x 4 depths; value 4 * c + i is column c,
-//   depth 4 r + i.
+// A block has eight rows. Row r holds 64 values, 16 columns x 4 depths: value 4 c + i is that of
+// column c at depth 4 r + i.
 //
-//   b = 8: eight 64-byte rows of signed bytes q'.
-//   b < 8: u is split into bit planes, 4 = the 4 low bits, then 2, then 1 above those already taken
-//     (b = 3: 2+1, 4: 4, 5: 4+1, 6: 4+2, 7: 4+2+1), stored in this order:
+//   b = 8: the block is eight 64-byte rows of signed bytes q'.
 //
-//     4-bit plane: four 64-byte lines; line j, byte x = row 2j in the low nibble, 2j+1 in the high.
+//   b < 8: u is split into planes of 4, 2 and 1 bits, as the binary digits of b say: 3 = 2 + 1,
+//     4 = 4, 5 = 4 + 1, 6 = 4 + 2, 7 = 4 + 2 + 1. The first plane has the lowest bits of u, the
+//     next those above. The planes are stored in this order:
 //
-//     2-bit plane: two 64-byte lines; line j, byte x = rows 4j .. 4j+3 from the low bits up.
+//     4-bit plane: four 64-byte lines; byte x of line j holds value x of row 2j in its low nibble
+//       and value x of row 2j+1 in its high nibble.
 //
-//     1-bit plane: one 64-byte line; byte x, bit r = row r.
+//     2-bit plane: two 64-byte lines; byte x of line j holds value x of rows 4j .. 4j+3, from the
+//       low bits up.
+//
+//     1-bit plane: one 64-byte line; bit r of byte x is value x of row r.
 #pragma once
 
 #include <cstdint>
@@ -27,18 +31,18 @@ namespace vitrun {
 
 constexpr int kMinBits = 3, kMaxBits = 8;
 
-// Bytes of a packed [n, k] weight.
+// The size of a packed [n, k] weight in bytes.
 constexpr int64_t pack_bytes(int n, int k, int bits) {
   return int64_t{round_up(n, kColumns)} * round_up(k, kDepthAlign) * bits / 8;
 }
 
-// codes: [n, k] row-major, each u < 2^bits. panels: pack_bytes(n, k, bits) bytes.
+// Packs codes u [n, k], row-major, into pack_bytes(n, k, bits) bytes of panels.
 void pack_codes(const uint8_t* codes, int n, int k, int bits, uint8_t* panels);
 
-// The inverse: codes [n, k], padding dropped.
+// Inverts pack_codes(): writes codes u [n, k] without the padding.
 void unpack_codes(const uint8_t* panels, int n, int k, int bits, uint8_t* codes);
 
-// column_sum[n] = sum over k of the signed codes, for the n real columns.
+// column_sum[n] = the sum over k of the signed codes q', from codes u [n, k].
 void sum_columns(const uint8_t* codes, int n, int k, int bits, int32_t* column_sum);
 
 }  // namespace vitrun

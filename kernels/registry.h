@@ -1,4 +1,4 @@
-// Which kernels run. isa.def lists the ISAs, best first, one line each.
+// The choice of the kernels that run. isa.def lists the ISAs, best first.
 #pragma once
 
 #include <span>
@@ -7,15 +7,15 @@
 
 namespace vitrun {
 
-// Tables compiled into this binary, best first, whether or not this CPU can run them.
+// All tables in this binary, best first, whether or not this CPU can run them.
 std::span<const Kernels* const> compiled_kernels();
-// True if this CPU and operating system can run the table.
+// Whether this CPU and operating system can run the table.
 bool is_supported(const Kernels& kernels);
-// The table called `name`; the best supported one for a null or empty name after VITRUN_ISA from
-// the environment has been asked. Null if the name is unknown or not supported here: say so with
-// isa_names().
+// Returns the table called `name`. If name is null or empty, the environment variable VITRUN_ISA
+// names it; if that is empty too, the best supported table is returned. An unknown name, or one
+// that this machine does not support, gives null; isa_names() lists the valid ones for the message.
 const Kernels* find_kernels(const char* name);
-// "avx512vnni avx2 scalar": the names supported here, for messages. Static storage.
+// The names that this machine supports, such as "avx512vnni avx2 scalar", in static storage.
 const char* isa_names();
 
 }  // namespace vitrun

@@ -1,5 +1,5 @@
-// vitbench chain: the 48 Linears of DeiT-S with their epilogues, every ISA x bit width, beside
-// other libraries with --peers; all interleaved, on one thread.
+// vitbench chain times the 48 Linears of DeiT-S with their epilogues, at every ISA and bit width
+// and, with --peers, in other libraries. All of them take turns on one thread.
 #include <algorithm>
 #include <cstdio>
 #include <memory>
@@ -36,7 +36,7 @@ class Weights {
   std::vector<std::vector<uint8_t>> panels_;
 };
 
-// What the Linears read and write; the inputs stay the same whatever was written.
+// The buffers of the Linears. A Linear does not read what another one wrote.
 struct Activations {
   std::vector<uint8_t> a, codes;
   std::vector<int32_t> terms, code_sum;

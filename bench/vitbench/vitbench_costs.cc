@@ -1,5 +1,5 @@
-// vitbench costs: what a multiply-add costs on this machine at every pair of widths, as vitquant
-// --target reads it (quant/bits/cost_table.h).
+// vitbench costs measures the time of a multiply-add on this machine at every pair of widths and
+// prints the table that vitquant --target reads (quant/bits/cost_table.h).
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -29,11 +29,12 @@ constexpr TimedShape kLinears[] = {
     {{"DeiT-S fc1", 197, 384, 1536}, Epilogue::kFloat},
     {{"DeiT-S fc2", 197, 1536, 384}, Epilogue::kFloat},
 };
-// Of a head; attn V is one product of two planes (runtime/integer/engine_attention.cc).
+// The products of one head. attn V is a single product of both planes of attn
+// (runtime/integer/engine_attention.cc).
 constexpr TimedShape kAttention[] = {{{"Q K^T", 197, 64, 197}, Epilogue::kFloat},
                                      {{"attn V", 394, 197, 64}, Epilogue::kInt32}};
 
-// By [weight bits][activation bits] from kMinBits on.
+// A cost for each [weight bits - kMinBits][activation bits - kMinBits], called a cell.
 using Grid = std::vector<std::vector<double>>;
 
 Widths widths_of(int cell, bool attention) {
@@ -41,8 +42,9 @@ Widths widths_of(int cell, bool attention) {
   return attention ? Widths{kMaxBits, activation, weight} : Widths{weight, activation};
 }
 
-// Medians by cell of one shape on one ISA. The widths take turns, each time beside a sample of the
-// clock: `peaks` gets them, and seconds are those at 1 operation a second of it.
+// The median cost of an operation in each cell, for one shape on one ISA. The cells take turns.
+// Each time is multiplied by the ISA's peak rate, sampled just before, so that the clock cancels
+// out; the samples are appended to `peaks`.
 std::vector<double> time_shape(const TimedShape& s, bool attention, const Kernels& isa,
                                int repetitions, std::vector<double>& peaks) {
   std::vector<std::unique_ptr<Product>> products;
@@ -51,7 +53,7 @@ std::vector<double> time_shape(const TimedShape& s, bool attention, const Kernel
   std::vector<std::vector<double>> seconds(products.size());
   for (int r = 0; r < repetitions; r++)
     for (size_t cell = 0; cell < products.size(); cell++) {
-      products[cell]->seconds(isa);  // warm: the caches hold this product
+      products[cell]->seconds(isa);  // brings the product into the caches
       const double peak = sample_peak(isa.name, PeakKind::kShort);
       peaks.push_back(peak > 0 ? peak : 1);
       seconds[cell].push_back(products[cell]->seconds(isa) * peaks.back());
@@ -62,13 +64,13 @@ std::vector<double> time_shape(const TimedShape& s, bool attention, const Kernel
   return per_operation;
 }
 
-// The median over the shapes: of an even number of them the mean of the middle two.
+// The median. For an even number of values it is the mean of the middle two.
 double middle(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
 }
 
-// In seconds at 1 operation a second of the clock.
+// The median over the shapes of time_shape(), for each cell.
 template <size_t n>
 Grid time_grid(const TimedShape (&shapes)[n], bool attention, const Kernels& isa, int repetitions,
                std::vector<double>& peaks) {
@@ -83,7 +85,8 @@ Grid time_grid(const TimedShape (&shapes)[n], bool attention, const Kernels& isa
   return grid;
 }
 
-// To picoseconds, of two decimals, at a clock.
+// Divides by the peak rate `clock`, in operations per second, which gives picoseconds; rounds to
+// two decimals.
 void scale(Grid& grid, double clock) {
   for (std::vector<double>& row : grid)
     for (double& value : row) value = std::round(1e14 * value / clock) / 100;

@@ -1,4 +1,5 @@
-// vitbench gemm: time of each ISA x weight bits x activation bits on the products of real models.
+// vitbench gemm times the matrix products of real models at each ISA, weight width and activation
+// width.
 #include <algorithm>
 #include <cstdio>
 #include <memory>
@@ -19,18 +20,18 @@ constexpr Shape kShapes[] = {
 
 constexpr struct { int weight, activation; } kBits[] = {{8, 8}, {6, 8}, {4, 8}, {6, 6}, {4, 4}};
 
-// The loop that bounds a product of these widths (kernels/shared/gemm_pairs-inl.h).
+// The instructions that a product of these widths is made of (kernels/shared/gemm_pairs-inl.h).
 PeakKind peak_kind(int bits, int a_bits) {
   if (bits == 8 && a_bits == 8) return PeakKind::kWide;
   return bits + a_bits == 15 ? PeakKind::kExact : PeakKind::kShort;
 }
 
-// Repetitions of one product on one ISA, each beside a sample of the peak.
+// The repetitions of one product on one ISA, each with a sample of the peak rate just before it.
 struct Samples {
-  std::vector<double> seconds, peak, share;  // share of the peak sampled in the same moment
+  std::vector<double> seconds, peak, share;  // share: of the peak that was sampled with it
 
   void take(Product& product, const Kernels& isa, PeakKind kind) {
-    product.seconds(isa);  // warm: the caches hold this product
+    product.seconds(isa);  // brings the product into the caches
     peak.push_back(sample_peak(isa.name, kind));
     seconds.push_back(product.seconds(isa));
     share.push_back(peak.back() > 0 ? product.operations() / seconds.back() / peak.back() : 0);
@@ -57,7 +58,7 @@ void print_row(const BenchOptions& options, const Shape& s, const Kernels& kerne
   }
 }
 
-// All ISAs and bit widths of one shape, their repetitions interleaved.
+// Times one shape at all ISAs and bit widths, which take turns.
 bool bench_shape(const BenchOptions& options, const Shape& shape,
                  const std::vector<const Kernels*>& isas) {
   const Kernels& scalar = *find_kernels("scalar");

@@ -60,7 +60,7 @@ BenchOptions read_options(const cxxopts::ParseResult& parsed) {
   return options;
 }
 
-// Each subcommand, in the order `all` runs them.
+// The subcommands, in the order in which `all` runs them.
 constexpr struct {
   const char* name;
   int (*run)(const BenchOptions& options);

@@ -1,5 +1,5 @@
-// Whole models: latency over threads and bit widths side by side, start-up, memory, and where the
-// time goes.
+// vitbench model measures whole models: the latency at each thread count and bit width, the time of
+// a fresh process, its memory, and the time of each kind of step.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -23,8 +23,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Weights of the size training gives, so that activations stay in range; the time depends neither
-// on them nor on how they are quantized.
+// A model with random weights. They are about as large as trained ones, so that activations stay in
+// range; the time depends neither on them nor on how they are quantized.
 FloatModel random_model(const std::string& arch) {
   FloatModel m;
   const ModelConfig config = config_from_arch(arch);
@@ -53,14 +53,14 @@ Tensor random_images(const ModelInfo& c, int64_t count) {
 struct Width {
   const char* name;
   int weight_bits, activation_bits;  // 0: float
-  bool mixed;                        // weights one bit more in two blocks, one less in two others
+  bool mixed;  // two blocks have weights of one bit more, two others of one bit less
 };
 
 constexpr Width kWidths[] = {{"f32", 0, 0, false},   {"W8/A8", 8, 8, false},
                              {"W6/A8", 6, 8, false}, {"W4/A8", 4, 8, false},
                              {"MP4/A8", 4, 8, true}, {"W4/A4", 4, 4, false}};
 
-// One model at one width and thread count.
+// A model at one width and thread count, with its measurements.
 struct Candidate {
   std::string name;
   int threads;
@@ -110,7 +110,7 @@ void quantize_to(const FloatModel& model, const Width& width, const std::string&
   export_model(model, weights, ranges, {}).write(path);
 }
 
-// A folder that goes with the object.
+// A temporary folder, which the destructor removes.
 class Folder {
  public:
   Folder() {
@@ -201,11 +201,11 @@ void report(const Candidate& c, const std::string& arch, bool json) {
   std::printf("\n");
 }
 
-// Times all candidates, interleaved, and prints them.
+// Times all candidates, which take turns, and prints them.
 void compare(const BenchOptions& options, const std::string& arch, const Tensor& images,
              int classes, std::vector<Candidate>& candidates) {
   std::vector<float> logits(static_cast<size_t>(options.batch * classes));
-  for (Candidate& c : candidates) c.run(images, logits);  // warm
+  for (Candidate& c : candidates) c.run(images, logits);  // warms up
   for (Candidate& c : candidates) c.milliseconds.clear();
   for (int i = 0; i < options.repetitions; i++)
     for (Candidate& c : candidates) {
@@ -215,7 +215,7 @@ void compare(const BenchOptions& options, const std::string& arch, const Tensor&
   for (const Candidate& c : candidates) report(c, arch, options.json);
 }
 
-// The .qbin files of one architecture at all thread counts.
+// Appends candidates that run one .qbin file, one for each thread count.
 void add_engines(const BenchOptions& options, const std::string& name, const std::string& path,
                  const QuantModel& model, const std::string& images, std::vector<Candidate>& out) {
   for (int threads : options.threads) {

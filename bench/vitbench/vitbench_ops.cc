@@ -1,5 +1,5 @@
-// vitbench ops: the row-wise kernels at DeiT-S sizes, and what they cost an image of 12 blocks and
-// 6 heads.
+// vitbench ops times the row-wise kernels at the sizes of DeiT-S and prints their share of an
+// image, which has 12 blocks of 6 heads.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -15,7 +15,7 @@ namespace {
 
 constexpr int kTokens = 197, kWidth = 384, kHidden = 1536, kHeadDim = 64;
 constexpr int kBlocks = 12, kHeads = 6;
-constexpr int kStride = 224;  // of rows of kTokens codes
+constexpr int kStride = 224;  // bytes from row to row of kTokens codes
 
 // Buffers large enough for every op, filled with ordinary values.
 struct Buffers {
@@ -52,7 +52,7 @@ struct Buffers {
 
 struct Op {
   const char* name;
-  int calls;  // an image of DeiT-S
+  int calls;  // per image of DeiT-S
   std::function<void(const Kernels&, Buffers&)> run;
 };
 
@@ -75,7 +75,7 @@ void run_softmax(const Kernels& k, Buffers& b) {
   k.softmax_codes(args);
 }
 
-// Codes [m, k] times packed columns [n, k] into int32: QK^T and the products of attention with V.
+// int32 [m, n] = codes [m, k] times packed columns [n, k], as QK^T and attention times V are.
 void run_product(const Kernels& kernels, Buffers& b, int n, int k) {
   GemmArgs g{};
   g.m = kTokens;
@@ -107,7 +107,7 @@ const Op kOps[] = {
      [](const Kernels& k, Buffers& b) {
        k.sum_rows(b.codes.data(), 3 * kWidth, kTokens, kHeadDim, b.sums.data());
      }},
-    {"map_rows 197x1536 (levels)", 0,  // of activations of fewer than 8 bits
+    {"map_rows 197x1536 (levels)", 0,  // runs for activations of fewer than 8 bits
      [](const Kernels& k, Buffers& b) {
        k.map_rows(b.lo.data(), kTokens, kHidden, b.codes.data(), kHidden, b.sums.data());
      }},

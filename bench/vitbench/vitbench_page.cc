@@ -1,4 +1,4 @@
-// One page about a machine: what it is, and how fast whole models run on it.
+// vitbench page prints one page about a machine: its hardware, and how fast whole models run on it.
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -15,7 +15,7 @@
 namespace vitrun {
 namespace {
 
-// What follows the colon of the first line of a file that begins with `key`; empty: none does.
+// The text after the colon in the first line of a file that begins with `key`, or "" if none does.
 std::string field(const char* path, const std::string& key) {
   std::ifstream in(path);
   for (std::string line; std::getline(in, line);) {
@@ -31,10 +31,10 @@ std::string first_line(const char* path) {
   std::ifstream in(path);
   std::string line;
   std::getline(in, line);
-  return line.substr(0, line.find('\0'));  // device-tree strings end with one
+  return line.substr(0, line.find('\0'));  // device-tree strings end with '\0'
 }
 
-// In MHz; 0: the system does not tell.
+// The highest frequency of CPU 0 in MHz, or 0 if the system does not tell.
 double frequency() {
   if (const std::string khz = first_line("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq");
       !khz.empty())

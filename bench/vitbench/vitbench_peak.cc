@@ -1,4 +1,5 @@
-// What the arithmetic units can do with no memory at all: the denominator of "% of peak".
+// The peak rate of an ISA, measured with loops that do not touch memory. It is the denominator of
+// "% of peak".
 #include <algorithm>
 #include <chrono>
 
@@ -13,7 +14,8 @@ double now_seconds() {
 namespace {
 
 #if defined(__x86_64__)
-// Twelve independent accumulators hide the latency. Assembly, so that no flag leaks into this file.
+// Twelve independent accumulators hide the latency. The loops are assembly, so that this file needs
+// no flags of an ISA.
 #define TWELVE(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
 #define CLOBBERS                                                                           \
   "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
@@ -53,7 +55,7 @@ PEAK_LOOP(wide_zmm, WIDE_ZMM)
   "tdpbusd %tmm6,%tmm4,%tmm0\n tdpbusd %tmm7,%tmm4,%tmm1\n" \
   "tdpbusd %tmm6,%tmm5,%tmm2\n tdpbusd %tmm7,%tmm5,%tmm3\n"
 
-// 24 products of whole tiles a step.
+// A step of the loop makes 24 products of whole tiles.
 void tiles(long n) {
   alignas(64) static const struct {
     uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -68,7 +70,7 @@ void tiles(long n) {
 
 struct Loop {
   void (*run)(long) = nullptr;
-  double operations = 0;  // of an instruction, of which a step has 24
+  double operations = 0;  // per instruction; a step has 24 instructions
 };
 
 Loop peak_loop([[maybe_unused]] const std::string& isa, [[maybe_unused]] PeakKind kind) {
@@ -93,7 +95,7 @@ Loop peak_loop([[maybe_unused]] const std::string& isa, [[maybe_unused]] PeakKin
 double sample_peak(const std::string& isa, PeakKind kind) {
   const Loop loop = peak_loop(isa, kind);
   if (!loop.run) return 0;
-  // About 100 us on a 3 GHz core.
+  // This takes about 100 us on a 3 GHz core.
   const long steps = isa == "amx" ? 800 : 10000;
   const double start = now_seconds();
   loop.run(steps);

@@ -1,4 +1,5 @@
-// The chain in other libraries. Built with VITRUN_PEERS where oneDNN is found.
+// Runs the chain of vitbench_chain.cc in other libraries. VITRUN_PEERS is defined if oneDNN was
+// found.
 #include "bench/vitbench/chain.h"
 #include "models/base/error.h"
 
@@ -19,7 +20,8 @@ namespace {
 using dnnl::memory;
 using Type = memory::data_type;
 
-// One Linear: activations, weights in the layout the library likes best, bias, output.
+// One Linear in oneDNN: its activations, its weights in the layout that oneDNN prefers, bias and
+// output.
 class DnnlLinear {
  public:
   DnnlLinear(const dnnl::engine& engine, const ChainLinear& shape, Type source, Type weight) {
@@ -41,7 +43,7 @@ class DnnlLinear {
   void run(dnnl::stream& stream) { product_.execute(stream, arguments_); }
 
  private:
-  // Some ordinary bytes: small positive codes, or floats near 1.5.
+  // Fills a tensor with small positive codes, or with floats near 1.5.
   static memory filled(const memory::desc& desc, const dnnl::engine& engine) {
     memory result(desc, engine);
     auto* bytes = static_cast<uint8_t*>(result.get_data_handle());

@@ -1,4 +1,4 @@
-// What lies outside our loops: where the two cores are, and what a fresh process costs.
+// Measures two costs outside the kernels: a round trip between two cores, and a fresh process.
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -32,7 +32,7 @@ double round_trip_ns() {
     });
     double start = 0;
     for (int i = 0; i < kTurns; i++) {
-      if (i == kTurns / 2) start = now_seconds();  // the other thread runs by now
+      if (i == kTurns / 2) start = now_seconds();  // the other thread is running by now
       turn.store(2 * i + 1, std::memory_order_release);
       while (turn.load(std::memory_order_acquire) != 2 * i + 2) {
       }
@@ -67,7 +67,8 @@ FirstAnswer first_answer(const std::string& qbin, const std::string& images, int
       fail(program, " failed on ", qbin);
     const double milliseconds = (now_seconds() - start) * 1e3;
     if (i == 0 || milliseconds < best.milliseconds) best.milliseconds = milliseconds;
-    // From the process itself: what wait4() tells includes our own memory, from before its exec.
+    // The process reports its own peak. That of wait4() would include vitbench's memory, which the
+    // child has until its exec.
     std::ifstream in(answer);
     best.peak_mb =
         std::max(best.peak_mb, nlohmann::json::parse(in).at("peak_memory_mb").get<double>());

@@ -1,26 +1,27 @@
-// NEON without dot product (ARMv8.0): smull and smlal multiply s8 x s8 into int16 lanes, 8 products
-// an instruction. A lane holds products of one column; while products_run() of them stay in int16
-// they are added there, so that few bits are faster than eight. The tiles follow gemm_pairs-inl.h.
+// NEON without dot product (ARMv8.0). smull and smlal make 8 products, s8 x s8 into int16 lanes. A
+// lane holds products of one column. Up to products_run() of them are summed in int16 before the
+// sum is widened to int32, so that few bits are faster than eight. The tiles are the short and the
+// long run of gemm_pairs-inl.h.
 #if defined(__aarch64__)
 
 #include "kernels/arm/vec_neon-inl.h"
-// The vector comes first: the shared algorithms are written over it.
+// The vector comes first, because the shared algorithms are written over it.
 #include "kernels/shared/gemm-inl.h"
 #include "kernels/shared/rowops-inl.h"
 
 namespace vitrun {
 namespace {
 
-constexpr int kShorts = 8;  // registers of int16 for 16 columns x 4 depths: 2 columns each
+constexpr int kShorts = 8;  // registers of int16 lanes for 16 columns x 4 depths, 2 columns each
 
-// Depths d .. d+3 of row i, twice.
+// The codes of row i at depths d .. d+3, twice.
 inline int8x8_t broadcast_codes(const TileArgs& args, int i, int d) {
   uint32_t four;
   std::memcpy(&four, args.a + i * args.a_stride + d, 4);
   return vreinterpret_s8_u8(veor_u8(vreinterpret_u8_u32(vdup_n_u32(four)), vdup_n_u8(args.flip)));
 }
 
-// Int32 sums in registers, widened from int16 at every kRun steps.
+// Keeps int32 sums in registers and sums kRun steps, 1 or 2, in int16 before each widening.
 template <int kRun>
 struct ShortRunTile {
   static constexpr int kRows = 2, kPanels = 1, kDepthBytes = 1, kDepthStep = 4 * kRun;
@@ -29,7 +30,8 @@ struct ShortRunTile {
 
   template <int rows, int panels>
   static void multiply(const TileArgs& args) {
-    int32x4_t sum[rows][kShorts];  // of two columns each: depths 0 and 1, then 2 and 3
+    // Each register holds two columns: of either, the sums over depths 0 and 1 and over 2 and 3.
+    int32x4_t sum[rows][kShorts];
 #pragma GCC unroll 2
     for (int i = 0; i < rows; i++) {
 #pragma GCC unroll 8
@@ -63,7 +65,7 @@ struct ShortRunTile {
   }
 };
 
-// Int16 sums in registers for args.run steps, then widened into the int32 sums in memory.
+// Keeps int16 sums in registers for args.run steps, then adds them to the int32 sums in memory.
 struct LongRunTile {
   static constexpr int kRows = 2, kPanels = 1, kDepthBytes = 1, kDepthStep = 4;
   static constexpr bool kSignedCodes = true, kFinishes = false;
@@ -110,8 +112,9 @@ struct LongRunTile {
   }
 };
 
-// How many products of one lane stay in int16: run * max|code| * 2^(bits - 1) <= 32767, where codes
-// of 8 bits are taken as code - 128. At least 1: 128 * 128.
+// The largest number of products whose sum fits int16: run * max |code| * 2^(bits - 1) <= 32767.
+// Codes of 8 bits are multiplied as code - 128, so that max |code| is 128 and the run is at
+// least 1.
 inline int products_run(int bits, int a_bits) {
   const int largest = a_bits == 8 ? 128 : (1 << a_bits) - 1;
   return 32767 / (largest << (bits - 1));
@@ -130,7 +133,7 @@ void gemm(const GemmArgs& g) {
 
 }  // namespace
 
-extern const Kernels kNeon;  // listed in isa.def
+extern const Kernels kNeon;  // isa.def lists it
 const Kernels kNeon = make_kernels("neon", gemm);
 
 }  // namespace vitrun

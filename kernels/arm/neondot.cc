@@ -1,9 +1,9 @@
-// NEON dot product (ARMv8.2): sdot adds four s8 x s8 products to each int32 lane, 16 products an
-// instruction. 6 rows x 16 columns keep 24 of the 32 registers as sums.
+// NEON dot product (ARMv8.2). sdot makes 16 products, s8 x s8, and adds four to each int32 lane. A
+// tile of 6 rows x 16 columns keeps its sums in 24 of the 32 registers.
 #if defined(__aarch64__)
 
 #include "kernels/arm/vec_neon-inl.h"
-// The vector comes first: the shared algorithms are written over it.
+// The vector comes first, because the shared algorithms are written over it.
 #include "kernels/shared/gemm-inl.h"
 
 #if !defined(__ARM_FEATURE_DOTPROD)
@@ -48,7 +48,7 @@ struct SdotTile {
   }
 
  private:
-  // The 4 depths that stand in lane `step` of the codes.
+  // Adds the products of the 4 depths in lane `step` of the codes.
   template <int step, int rows>
   static inline void add_step(const int8_t* w, const int8x16_t (&codes)[rows],
                               int32x4_t (&sum)[rows][4]) {
@@ -69,7 +69,7 @@ void gemm(const GemmArgs& g) {
 
 }  // namespace
 
-extern const Kernels kNeonDot;  // listed in isa.def
+extern const Kernels kNeonDot;  // isa.def lists it
 const Kernels kNeonDot = make_kernels("neondot", gemm);
 
 }  // namespace vitrun

@@ -1,10 +1,10 @@
-// NEON i8mm (ARMv8.6): usmmla multiplies 2 rows x 8 depths of u8 by 8 depths x 2 columns of s8 into
-// 2 x 2 int32, 32 products an instruction. 3 pairs of rows x 8 pairs of columns keep 24 of the 32
-// registers as sums.
+// NEON i8mm (ARMv8.6). usmmla makes 32 products: it multiplies 2 rows x 8 depths of u8 by 8 depths
+// x 2 columns of s8 and adds them to 2 x 2 int32. A tile of 3 pairs of rows x 8 pairs of columns
+// keeps its sums in 24 of the 32 registers.
 #if defined(__aarch64__)
 
 #include "kernels/arm/vec_neon-inl.h"
-// The vector comes first: the shared algorithms are written over it.
+// The vector comes first, because the shared algorithms are written over it.
 #include "kernels/shared/gemm-inl.h"
 
 #if !defined(__ARM_FEATURE_MATMUL_INT8)
@@ -18,7 +18,8 @@ struct MatrixTile {
   static constexpr int kRows = 6, kPanels = 1, kDepthBytes = 1, kDepthStep = 8;
   static constexpr bool kSignedCodes = false, kFinishes = false;
 
-  // Two rows of a panel, depths 4r.. and 4r+4.., become the 8 depths of one column after another.
+  // Merges every two rows of a panel, depths 4r .. 4r+3 and 4r+4 .. 4r+7, so that the 8 depths of a
+  // column are side by side.
   static const int8_t* unpack(const uint8_t* panel, int bits, int depth, int8_t* scratch) {
     const int8_t* narrow = unpack_panel(panel, bits, depth, scratch);
     for (int d = 0; d < depth; d += 8, narrow += 128, scratch += 128) {
@@ -62,7 +63,8 @@ struct MatrixTile {
   }
 
  private:
-  // 8 depths of rows 2i and 2i+1; an odd last row stands in for its missing partner.
+  // The codes of rows 2i and 2i+1 at depths d .. d+7. If row 2i+1 does not exist, row 2i is taken
+  // twice.
   template <int rows>
   static inline uint8x16_t load_pair(const TileArgs& args, int i, int d) {
     const uint8_t* row = args.a + 2 * i * args.a_stride + d;
@@ -89,7 +91,7 @@ void gemm(const GemmArgs& g) {
 
 }  // namespace
 
-extern const Kernels kNeonI8mm;  // listed in isa.def
+extern const Kernels kNeonI8mm;  // isa.def lists it
 const Kernels kNeonI8mm = make_kernels("neoni8mm", gemm);
 
 }  // namespace vitrun

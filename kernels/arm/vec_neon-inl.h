@@ -1,5 +1,5 @@
-// The 16-lane vector as four NEON registers (aarch64); vec_scalar-inl.h says what each function
-// means.
+// The 16-lane vector as four NEON registers (aarch64). vec_scalar-inl.h defines what each function
+// does.
 #pragma once
 
 #include <arm_neon.h>
@@ -9,7 +9,7 @@
 
 #include "kernels/shared/tail-inl.h"
 
-#define VITRUN_FAMILY neon_rows  // see family-inl.h
+#define VITRUN_FAMILY neon_rows  // family-inl.h explains it
 
 namespace vitrun {
 namespace {
@@ -24,7 +24,7 @@ struct Ints {
   int32x4_t v[kParts];
 };
 
-// Applies `op` to each part index.
+// The vector whose part i is op(i).
 template <class Vector, class Op>
 inline Vector each_part(Op op) {
   return {op(0), op(1), op(2), op(3)};
@@ -55,7 +55,7 @@ inline Ints load(const int32_t* p, int count) {
   }
   return each_part<Ints>([=](int i) { return vld1q_s32(p + 4 * i); });
 }
-// Sixteen bytes, zero-extended.
+// Sixteen bytes, zero-extended to int32 lanes.
 inline Ints widen_bytes(uint8x16_t x) {
   const uint16x8_t lo = vmovl_u8(vget_low_u8(x)), hi = vmovl_u8(vget_high_u8(x));
   return {vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(lo))),
@@ -99,10 +99,10 @@ inline void store_bytes(uint8_t* p, Ints x) {
 inline int32_t sum_bytes(const uint8_t* p, int count) {
   uint32x4_t sum = vdupq_n_u32(0);
   for (int i = 0; i < count; i += 16) sum = vpadalq_u16(sum, vpaddlq_u8(vld1q_u8(p + i)));
-  return static_cast<int32_t>(vaddvq_u32(sum));
+  return vaddvq_s32(vreinterpretq_s32_u32(sum));
 }
 
-// Four tables of 64 bytes.
+// Four parts of 64 bytes.
 struct ByteTable {
   uint8x16x4_t part[4];
 };
@@ -112,17 +112,18 @@ inline ByteTable load_byte_table(const uint8_t* table) {
 }
 inline void map_bytes(const ByteTable& table, uint8_t* p, int count) {
   for (int i = 0; i < count; i += 16) {
-    // Beyond 63, vqtbl gives 0 and vqtbx what there was.
-    const uint8x16_t code = vld1q_u8(p + i);
-    uint8x16_t mapped = vqtbl4q_u8(table.part[0], code);
-    for (int part = 1; part < 4; part++)
-      mapped = vqtbx4q_u8(mapped, table.part[part],
-                          vsubq_u8(code, vdupq_n_u8(static_cast<uint8_t>(64 * part))));
+    // For an index beyond 63, vqtbl gives 0 and vqtbx keeps the byte that was there.
+    uint8x16_t index = vld1q_u8(p + i);
+    uint8x16_t mapped = vqtbl4q_u8(table.part[0], index);
+    for (int part = 1; part < 4; part++) {
+      index = vsubq_u8(index, vdupq_n_u8(64));
+      mapped = vqtbx4q_u8(mapped, table.part[part], index);
+    }
     vst1q_u8(p + i, mapped);
   }
 }
 
-// All ones in the lanes of part i below `count`.
+// All bits set in the lanes of part i that are below `count`, none in the others.
 inline uint32x4_t first_mask(int i, int count) {
   constexpr int32_t kIndex[] = {0, 1, 2, 3};
   return vcltq_s32(vld1q_s32(kIndex), vdupq_n_s32(count - 4 * i));
@@ -152,7 +153,7 @@ inline Floats fma(Floats a, Floats b, Floats c) {
 inline Floats fnma(Floats a, Floats b, Floats c) {
   return each_part<Floats>([&](int i) { return vfmsq_f32(c.v[i], a.v[i], b.v[i]); });
 }
-// Not fmax and fmin, which treat NaN and signed zeros another way.
+// vmaxq and vminq are not used, because they treat NaN and signed zeros differently.
 inline float32x4_t part_max(float32x4_t a, float32x4_t b) {
   return vbslq_f32(vcgtq_f32(a, b), a, b);
 }
@@ -226,7 +227,7 @@ inline float max_lanes(Floats x) {
   return a > b ? a : b;
 }
 
-// The high and low bytes of the 64 entries.
+// The high and the low bytes of the 64 entries.
 struct Table64 {
   uint8x16x4_t hi, lo;
 };
@@ -245,16 +246,16 @@ inline void store_lookup(const Table64& table, Ints index, uint8_t* hi, uint8_t*
   vst1q_u8(lo, vqtbl4q_u8(table.lo, i));
 }
 
-// A quarter of a 64-byte line of packed weights at a time (unpack-inl.h).
+// A quarter of a 64-byte line of packed weights (unpack-inl.h).
 constexpr int kByteLanes = 16;
 struct Bytes {
   uint8x16_t v;
 };
-inline Bytes load_line(const void* p) {
-  return {vld1q_u8(static_cast<const uint8_t*>(p))};
+inline Bytes load_line(const uint8_t* p) {
+  return {vld1q_u8(p)};
 }
-inline void store_line(void* p, Bytes x) {
-  vst1q_u8(static_cast<uint8_t*>(p), x.v);
+inline void store_line(int8_t* p, Bytes x) {
+  vst1q_s8(p, vreinterpretq_s8_u8(x.v));
 }
 inline Bytes operator|(Bytes a, Bytes b) {
   return {vorrq_u8(a.v, b.v)};
@@ -267,7 +268,8 @@ inline Bytes move_bits(Bytes a) {
   uint8x16_t x = a.v;
   if constexpr (kFrom > kTo) x = vshrq_n_u8(x, kFrom - kTo);
   if constexpr (kFrom < kTo) x = vshlq_n_u8(x, kTo - kFrom);
-  return {vandq_u8(x, vdupq_n_u8(static_cast<uint8_t>(((1 << kWidth) - 1) << kTo)))};
+  constexpr uint8_t kMask = ((1 << kWidth) - 1) << kTo;
+  return {vandq_u8(x, vdupq_n_u8(kMask))};
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// From the exact int32 sums of a GEMM tile to what GemmArgs::epilogue asks for; shared by every
-// GEMM.
+// The epilogue of every GEMM: turns the exact int32 sums of a tile into what GemmArgs::epilogue
+// asks for.
 #pragma once
 
 #include "kernels/shared/family-inl.h"
@@ -8,7 +8,7 @@
 namespace vitrun {
 namespace {
 
-// What the epilogue needs of 16 columns.
+// The per-column terms of 16 columns.
 struct ColumnTerms {
   Floats scale, bias;
   Ints offset, zero;
@@ -19,13 +19,15 @@ struct ColumnTerms {
         offset(load(g.offset + column, kLanes)),
         zero(load(g.zero + column, kLanes)) {}
 
+  // GemmArgs' value of the 16 columns of one row.
   Floats value(Ints sum, int32_t row_sum) const {
     return fma(scale, to_float(sum + offset - zero * splat(row_sum)), bias);
   }
 };
 
-// The codes of rows row .. row + rows of a panel of which `count` columns are real.
-template <class Value>  // value(i): the 16 columns of row `row` + i
+// Writes the codes of rows row .. row + rows of a panel, of which the first `count` columns are not
+// padding. value(i) returns the 16 columns of row `row` + i.
+template <class Value>
 inline void finish_codes_panel(const GemmArgs& g, int row, int rows, int column, int count,
                                Value value) {
   const int64_t stride = g.code_stride;
@@ -42,8 +44,8 @@ inline void finish_codes_panel(const GemmArgs& g, int row, int rows, int column,
   }
 }
 
-// Finishes rows `row` .. `row + rows` of the 16 columns from `column`, the sums of row i at
-// sums + i * sum_stride.
+// Writes rows row .. row + rows of the 16 columns from `column` on. The sums of row `row` + i are
+// at sums + i * sum_stride.
 inline void finish_panel(const GemmArgs& g, int row, int rows, int column, const int32_t* sums,
                          int sum_stride) {
   const int count = g.n - column < kColumns ? g.n - column : kColumns;
@@ -55,7 +57,8 @@ inline void finish_panel(const GemmArgs& g, int row, int rows, int column, const
     return;
   }
   const ColumnTerms terms(g, column);
-  const int32_t* row_sum = g.row_sum + row;  // a local: stores of codes may alias g
+  // A local, because the compiler must assume that a store of codes changes g.
+  const int32_t* row_sum = g.row_sum + row;
   const auto value = [&](int i) {
     return terms.value(load(sums + i * sum_stride, kLanes), row_sum[i]);
   };
@@ -75,13 +78,14 @@ inline void finish_panel(const GemmArgs& g, int row, int rows, int column, const
   }
 }
 
-// Whether a tile may write its results straight from its registers: anything but codes, whose
-// constants need them, and all columns up to `end` real.
+// Whether a tile may write its results straight from its registers. It may not write codes, because
+// the constants of quantizing need those registers, nor columns of which some before `end` are
+// padding.
 inline bool finishes_in_registers(const GemmArgs& g, int end) {
   return g.epilogue != Epilogue::kCodes && g.epilogue != Epilogue::kGeluCodes && end <= g.n;
 }
 
-// After all columns of the rows are finished: kGeluCodes' padding and row sums.
+// Writes the padding and the row sums of kGeluCodes, once all columns of the rows are written.
 inline void finish_codes(const GemmArgs& g, int row, int rows) {
   if (g.epilogue != Epilogue::kGeluCodes) return;
   for (int i = row; i < row + rows; i++) {

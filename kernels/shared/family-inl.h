@@ -1,5 +1,6 @@
-// The table of an ISA: its own GEMM, and the row kernels of its vector's family, VITRUN_FAMILY
-// (vec_*-inl.h): one copy, which the family's first ISA compiles (rowops-inl.h).
+// The table of an ISA. It joins the ISA's own GEMM with the row kernels of its family. A family is
+// the ISAs that share a vector header (vec_*-inl.h), which names it in VITRUN_FAMILY. Its row
+// kernels exist once: the family's first ISA compiles them by including rowops-inl.h.
 #pragma once
 
 #include <type_traits>
@@ -8,6 +9,7 @@
 
 namespace vitrun {
 
+// The function type behind a pointer of the table.
 template <class Pointer>
 using Called = std::remove_pointer_t<Pointer>;
 

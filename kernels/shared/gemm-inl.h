@@ -1,12 +1,19 @@
-// The GEMM of every ISA: panels unpacked into a stack buffer that stays in cache, then register
-// tiles of rows x panels over the full depth, then the epilogue. An ISA gives
+// The GEMM of every ISA but scalar and AMX. It unpacks panels into a buffer on the stack, which
+// stays in cache; multiplies them by register tiles of rows x panels over the full depth; and runs
+// the epilogue on each tile. The ISA defines the tile:
 //
 //   struct Tile {
-//     static constexpr int kRows, kPanels;  // of the largest tile
-//     static constexpr int kDepthBytes;     // of a column of an unpacked panel, for each depth
-//     static constexpr int kDepthStep;      // depths are taken by so many; divides kDepthAlign
-//     static constexpr bool kSignedCodes;   // multiplies s8 x s8: 8-bit codes less 128
-//     static constexpr bool kFinishes;      // writes results itself if finishes_in_registers()
+//     // The size of the largest tile.
+//     static constexpr int kRows, kPanels;
+//     // Bytes that an unpacked panel holds per column and depth, 1 or 2.
+//     static constexpr int kDepthBytes;
+//     // multiply() takes this many depths at a time; it divides kDepthAlign.
+//     static constexpr int kDepthStep;
+//     // Whether multiply() multiplies s8 x s8, which makes it take 8-bit codes as code - 128.
+//     static constexpr bool kSignedCodes;
+//     // Whether multiply() writes the results itself where finishes_in_registers().
+//     static constexpr bool kFinishes;
+//     // Returns the unpacked panel, which is in scratch or is the packed panel itself.
 //     static const int8_t* unpack(const uint8_t* panel, int bits, int depth, int8_t* scratch);
 //     template <int rows, int panels>
 //     static void multiply(const TileArgs& args);
@@ -21,16 +28,18 @@
 namespace vitrun {
 namespace {
 
-// sums [rows][16 * Tile::kPanels] = codes times the unpacked panels w[0..panels).
+// What a tile computes: sums [rows, 16 * Tile::kPanels] = codes [rows, depth] times the unpacked
+// panels w[0], w[1], each [depth, 16].
 struct TileArgs {
   const uint8_t* a;
   int64_t a_stride;
   const int8_t* const* w;
   int depth;
-  int run;       // how many steps of 4 depths may be summed in int16; 0 where that plays no part
-  uint8_t flip;  // to xor into the codes: 128 makes them s8 less 128 (kSignedCodes)
+  int run;       // number of steps of 4 depths whose sum fits int16; unused by int8 dot products
+  uint8_t flip;  // kSignedCodes: xor with 128 turns 8-bit codes into s8 code - 128; else 0
   int32_t* sums;
-  const GemmArgs* g;  // for a tile that finishes its results itself (gemm_dot-inl.h)
+  // A tile with kFinishes writes its results to g from (row, column) on.
+  const GemmArgs* g;
   int row, column;
 };
 using Multiply = void (*)(const TileArgs& args);
@@ -50,7 +59,35 @@ inline Multiply choose_tile(int rows, int panels) {
   return choose_rows<Tile, 1>(rows, kAllRows);
 }
 
-// 128 times the sum of each column of an unpacked panel: what products with code - 128 lack.
+// The largest depth that multiply() takes. Codes of two bytes go through the depth in two parts.
+template <class Tile>
+constexpr int part_depth() {
+  return kMaxDepth / Tile::kDepthBytes;
+}
+
+// Adds the product over the depths from part_depth() to `depth` to the sums of a tile of one panel,
+// exactly in int32. args are those of the first part.
+template <class Tile>
+[[gnu::noinline]] void add_parts(const TileArgs& args, int rows, int depth) {
+  constexpr int kStride = Tile::kPanels * kColumns, kPart = part_depth<Tile>();
+  alignas(64) int32_t sums[Tile::kRows * kStride];
+  for (int start = kPart; start < depth; start += kPart) {
+    const int8_t* w = args.w[0] + start * kColumns * Tile::kDepthBytes;
+    TileArgs part = args;
+    part.a += start;
+    part.w = &w;
+    part.depth = depth - start < kPart ? depth - start : kPart;
+    part.sums = sums;
+    choose_tile<Tile>(rows, 1)(part);
+    for (int i = 0; i < rows; i++) {
+      int32_t* row = args.sums + i * kStride;
+      store(row, load(row, kLanes) + load(sums + i * kStride, kLanes), kLanes);
+    }
+  }
+}
+
+// correction [16] = 128 times the sum of each column of an unpacked panel. Added to the product
+// with code - 128, it gives the product with code.
 inline void flip_correction(const int8_t* w, int depth, int32_t* correction) {
   for (int c = 0; c < kColumns; c++) {
     int32_t sum = 0;
@@ -62,7 +99,7 @@ inline void flip_correction(const int8_t* w, int depth, int32_t* correction) {
   }
 }
 
-// 16 columns of a tile's sums.
+// Adds correction [16] to each row of 16 columns of a tile's sums.
 inline void add_correction(const int32_t* correction, int rows, int sum_stride, int32_t* sums) {
   const Ints term = load(correction, kLanes);
   for (int i = 0; i < rows; i++) {
@@ -71,25 +108,26 @@ inline void add_correction(const int32_t* correction, int rows, int sum_stride, 
   }
 }
 
-// The columns of some unpacked panels, in row tiles of nearly equal height: a last tile of one row
-// would cost nearly as much as a full one.
+// Multiplies all rows by some unpacked panels. The row tiles have nearly equal heights, because a
+// last tile of a single row would cost nearly as much as a full one.
 template <class Tile>
 inline void gemm_columns(const GemmArgs& g, int run, int column, int panels,
                          const int8_t* const* w) {
   constexpr int kStride = Tile::kPanels * kColumns;
-  const bool flip = Tile::kSignedCodes && g.a_bits == 8;
+  const uint8_t flip = Tile::kSignedCodes && g.a_bits == 8 ? 128 : 0;
   const bool finished = Tile::kFinishes && finishes_in_registers(g, column + panels * kColumns);
   const int tiles = (g.m + Tile::kRows - 1) / Tile::kRows;
   alignas(64) int32_t sums[Tile::kRows * kStride], correction[kStride];
   for (int p = 0; flip && p < panels; p++) {
     flip_correction(w[p], round_up(g.k, kDepthAlign), correction + p * kColumns);
   }
+  const int depth = round_up(g.k, Tile::kDepthStep);  // codes beyond k are 0
   TileArgs args = {.a = g.a,
                    .a_stride = g.a_stride,
                    .w = w,
-                   .depth = round_up(g.k, Tile::kDepthStep),  // beyond, the codes are 0
+                   .depth = depth < part_depth<Tile>() ? depth : part_depth<Tile>(),
                    .run = run,
-                   .flip = static_cast<uint8_t>(flip ? 128 : 0),
+                   .flip = flip,
                    .sums = sums,
                    .g = &g,
                    .row = 0,
@@ -97,6 +135,9 @@ inline void gemm_columns(const GemmArgs& g, int run, int column, int panels,
   for (int t = 0, row = 0; t < tiles; t++) {
     const int rows = (g.m - row) / (tiles - t);
     choose_tile<Tile>(rows, panels)(args);
+    if constexpr (part_depth<Tile>() < kMaxDepth) {
+      if (depth > args.depth) add_parts<Tile>(args, rows, depth);
+    }
     for (int p = 0; !finished && p < panels; p++) {
       if (flip) add_correction(correction + p * kColumns, rows, kStride, sums + p * kColumns);
       finish_panel(g, row, rows, column + p * kColumns, sums + p * kColumns, kStride);
@@ -106,21 +147,27 @@ inline void gemm_columns(const GemmArgs& g, int run, int column, int panels,
   }
 }
 
-// The width that bounds a weight code.
+// The smallest known width of the weight codes.
 inline int weight_range(const GemmArgs& g) {
   return g.range_bits ? g.range_bits : g.bits;
 }
 
+// `run` is passed on to the tiles (TileArgs).
 template <class Tile>
 void gemm_tiles(const GemmArgs& g, int run) {
+  // Each panel has room for part_depth(). A deeper one takes the room of two and is multiplied
+  // alone.
+  constexpr int kRoom = kMaxDepth * kColumns;
+  static_assert(Tile::kDepthBytes <= Tile::kPanels);
+  alignas(64) int8_t scratch[Tile::kPanels * kRoom];
   const int depth = round_up(g.k, kDepthAlign);
-  alignas(64) int8_t scratch[Tile::kPanels][kMaxDepth * kColumns * Tile::kDepthBytes];
-  for (int column = 0; column < g.n; column += Tile::kPanels * kColumns) {
+  const int at_once = depth <= part_depth<Tile>() ? Tile::kPanels : 1;
+  for (int column = 0; column < g.n; column += at_once * kColumns) {
     const int8_t* w[Tile::kPanels];
     int panels = 0;
-    for (; panels < Tile::kPanels && column + panels * kColumns < g.n; panels++) {
+    for (; panels < at_once && column + panels * kColumns < g.n; panels++) {
       const uint8_t* panel = g.panels + pack_bytes(column + panels * kColumns, g.k, g.bits);
-      w[panels] = Tile::unpack(panel, g.bits, depth, scratch[panels]);
+      w[panels] = Tile::unpack(panel, g.bits, depth, scratch + panels * kRoom);
     }
     gemm_columns<Tile>(g, run, column, panels, w);
   }

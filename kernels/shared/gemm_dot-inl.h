@@ -1,5 +1,6 @@
 // The register tile of x86 ISAs with vpdpbusd, which adds four u8 x s8 products to each int32 lane
-// without saturating: dot_codes(sum, u8, s8) of the ISA file. Words as in gemm_pairs-inl.h.
+// without saturating. The ISA file defines that instruction as dot_codes(sum, u8, s8), over the
+// Words of words_*-inl.h.
 #pragma once
 
 #include "kernels/shared/gemm-inl.h"
@@ -11,7 +12,7 @@ template <int kTileRows, int kTilePanels>
 struct DotTile {
   static constexpr int kRows = kTileRows, kPanels = kTilePanels, kDepthBytes = 1, kDepthStep = 4;
   static constexpr bool kSignedCodes = false, kFinishes = true;
-  static constexpr int kWords = 64 / kWordBytes;  // of a panel
+  static constexpr int kWords = 64 / kWordBytes;  // number of Words in a step of a panel
   static constexpr auto unpack = unpack_panel;
 
   template <int rows, int panels>
@@ -53,12 +54,12 @@ struct DotTile {
     }
   }
 
-  // What finish_panel() does, without the way through memory.
+  // Does what finish_panel() does, for panel p of the tile, without storing the sums first.
   template <int rows, int vectors>
   static inline void finish(const TileArgs& args, int p, const Words (&sum)[rows][vectors]) {
     const GemmArgs& g = *args.g;
     const int column = args.column + p * kColumns;
-    // Locals: the compiler must assume that a vector stored may change g.
+    // Locals, because the compiler must assume that a store of a vector changes g.
     if (g.epilogue == Epilogue::kInt32) {
       const int64_t stride = g.raw_stride;
       int32_t* raw = g.raw + args.row * stride + column;

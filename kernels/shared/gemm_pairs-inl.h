@@ -1,17 +1,24 @@
-// Register tiles for ISAs that multiply u8 x s8 pairs into int16 lanes (vpmaddubsw), which
-// saturates: exact while pairs_run() steps are summed before widening, so the fewer the bits, the
-// fewer the widenings. Three tiles by that run:
+// Register tiles for ISAs that multiply u8 x s8 and add the products of each pair into int16 lanes
+// (vpmaddubsw). That instruction saturates. It is exact as long as at most pairs_run() steps of 4
+// depths are summed before the sums are widened to int32; the fewer the bits, the longer the run.
+// The run chooses one of three tiles:
 //
-//   0     8 x 8 bits: operands are widened to int16 first; vpmaddwd multiplies those exactly
-//   1..3  int32 sums in registers; the int16 sum of 1 or 2 steps is a temporary
-//   4..   int16 sums in registers, widened into int32 sums in memory once a run
+//   0         WideTile, for 8 x 8 bits: operands are widened to int16, which vpmaddwd multiplies
+//             exactly into int32
+//   1 .. 3    ShortRunTile: int32 sums stay in registers, and 1 or 2 steps are summed in int16
+//   4 and up  LongRunTile: int16 sums stay in registers and are added to int32 sums in memory once
+//             per run
 //
-// The ISA gives Words, a register of int16 or int32 lanes; kWords of them hold 16 columns of one
-// step:
+// The ISA defines Words, a register of int8, int16 or int32 lanes (words_*-inl.h). kWords of them
+// hold 16 columns of one step.
 //
-//   load_words(p), store_words(p, w), broadcast_four(p): the same 4 bytes in every int32 lane
-//   multiply_codes(u8, s8): pairs to int16, saturating;  multiply_words(a, b): int16 pairs to int32
-//   add_words16, add_words32;  even_bytes, odd_bytes: every other s8 as int16 lanes
+//   load_words(p), store_words(p, w)
+//   broadcast_four(p): the 4 bytes at p in every int32 lane
+//   splat_words(x): x in every int16 lane
+//   multiply_codes(u8, s8): sums of pairs of products in int16 lanes, saturating
+//   multiply_words(a, b): sums of pairs of int16 products in int32 lanes
+//   add_words16(a, b), add_words32(a, b)
+//   even_bytes(x), odd_bytes(x): the s8 at even or odd places, as int16 lanes
 #pragma once
 
 #include "kernels/shared/gemm-inl.h"
@@ -21,7 +28,8 @@ namespace {
 
 constexpr int kWords = 64 / kWordBytes;
 
-// The operands, copied out of TileArgs: the compiler must assume that storing Words changes those.
+// The operands of a tile. They are copied out of TileArgs, because the compiler must assume that a
+// store of Words changes TileArgs.
 struct Operands {
   const uint8_t* a;
   int64_t a_stride;
@@ -33,7 +41,7 @@ struct Operands {
   Words codes(int i, int d) const { return broadcast_four(a + i * a_stride + d); }
 };
 
-// To rows of 16 * kPanels int32.
+// sums [rows, 16 * kPanels] = sum, 16 columns of each row.
 template <int kPanels, int rows>
 inline void store_sums(int32_t* sums, const Words (&sum)[rows][kWords]) {
 #pragma GCC unroll 12
@@ -54,7 +62,7 @@ inline void clear(Words (&sum)[rows][kWords]) {
   }
 }
 
-// Int32 sums in registers; kRun steps share one widening.
+// Keeps int32 sums in registers and sums kRun steps, 1 or 2, in int16 before each widening.
 template <int kRun>
 struct ShortRunTile {
   static constexpr int kRows = kShortRunRows, kPanels = 1, kDepthBytes = 1, kDepthStep = 4 * kRun;
@@ -87,7 +95,7 @@ struct ShortRunTile {
   }
 };
 
-// Int16 sums in registers for args.run steps (at least 4; taken down to a multiple of 4).
+// Keeps int16 sums in registers for args.run steps, rounded down to a multiple of 4; args.run >= 4.
 struct LongRunTile {
   static constexpr int kRows = kLongRunRows, kPanels = 1, kDepthBytes = 1, kDepthStep = 4;
   static constexpr bool kSignedCodes = false, kFinishes = false;
@@ -139,16 +147,18 @@ struct LongRunTile {
   }
 };
 
-// 8 x 8 bits. A step's weights are kept as two lines of int16: depths 0 and 2 of every column, then
-// 1 and 3; the codes of a tile are split the same way, once for all its panels.
+// Multiplies 8 x 8 bits. An unpacked panel keeps the weights of a step as two lines of int16:
+// depths 0 and 2 of every column, then depths 1 and 3. The codes of a tile are split in the same
+// order, once for all its panels.
 struct WideTile {
   static constexpr int kRows = kWideRows, kPanels = 2, kDepthBytes = 2, kDepthStep = 4;
   static constexpr bool kSignedCodes = false, kFinishes = false;
-  // Bytes from row to row of split codes; the 64 spread them over the cache sets.
-  static constexpr int kSplitStride = 2 * kMaxDepth + 64;
+  // Bytes from row to row of split codes: room for part_depth() codes of two bytes, and 64 bytes
+  // that spread the rows over the cache sets.
+  static constexpr int kSplitStride = kMaxDepth + 64;
 
   static const int8_t* unpack(const uint8_t* panel, int bits, int depth, int8_t* scratch) {
-    // Narrow rows go into the upper half, which the wide ones overwrite only after they are read.
+    // Bytes are unpacked into the upper half; int16 lines overwrite them only after they are read.
     const int8_t* narrow = unpack_panel(panel, bits, depth, scratch + depth * kColumns);
     for (int step = 0; step < depth / 4; step++) {
       Words w[kWords];
@@ -173,7 +183,7 @@ struct WideTile {
   }
 
  private:
-  // Each 4 bytes become two pairs of 16-bit values: bytes 0 and 2, then 1 and 3.
+  // Turns each 4 codes into two pairs of 16-bit values: codes 0 and 2, then codes 1 and 3.
   static inline void split_codes(const uint8_t* a, int depth, uint8_t* split) {
     for (int d = 0; d < depth; d += 16) {
       const __m256i codes =
@@ -186,6 +196,7 @@ struct WideTile {
     }
   }
 
+  // 16 columns of sums [rows, 16 * kPanels] = the split codes times `lines` lines of w.
   template <int rows>
   static void multiply_panel(const uint8_t* split, const int8_t* w, int lines, int32_t* sums) {
     Words sum[rows][kWords];
@@ -207,8 +218,8 @@ struct WideTile {
   }
 };
 
-// The largest number of steps whose sums stay in int16, where a step adds a pair of products:
-// run * 2 * (2^a_bits - 1) * 2^(bits - 1) <= 32767. 0: not even one pair.
+// The largest number of steps whose sum fits int16. A step adds a pair of products to each lane, so
+// the condition is run * 2 * (2^a_bits - 1) * 2^(bits - 1) <= 32767. At 0 not even one pair fits.
 inline int pairs_run(int bits, int a_bits) {
   return 32767 / (((1 << a_bits) - 1) << bits);
 }

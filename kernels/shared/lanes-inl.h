@@ -1,40 +1,48 @@
-// Rows in 16 lanes at a time: what the row kernels and the GEMMs' epilogue share.
+// Loops and quantizers over rows of 16 lanes at a time, for the row kernels and the GEMMs'
+// epilogue.
 #pragma once
 
 #include "kernels/kernels.h"
+#include "kernels/shared/tail-inl.h"
 #include "kernels/shared/vecmath-inl.h"
 
 namespace vitrun {
 namespace {
 
-// Calls f(j, count) for the columns j .. j + count of a row of n: constant count 16, then the tail.
+// Calls f(j, count) for columns j .. j + count of a row of n columns. count is the constant 16 but
+// for the last call, which takes the rest.
 template <class F>
 inline void for_lanes(int n, F f) {
   int j = 0;
   for (; j + kLanes <= n; j += kLanes) f(j, kLanes);
   if (j < n) f(j, n - j);
 }
+// Begins such an f as a lambda that is always inlined.
 #define VITRUN_LANES(j, count) [&](int j, int count) __attribute__((always_inline))
 
-// Writes the low byte of the first `count` lanes, nothing beyond.
+inline Floats splat_float(int32_t x) {
+  return to_float(splat(x));
+}
+
+// Writes the low bytes of the first `count` lanes and nothing beyond.
 inline void store_bytes(uint8_t* p, Ints x, int count) {
   if (count == kLanes) return store_bytes(p, x);
   uint8_t bytes[kLanes];
   store_bytes(bytes, x);
-  std::memcpy(p, bytes, static_cast<size_t>(count));
+  copy_tail(p, bytes, count);
 }
 
-// A Quantizer in lanes; see kernels.h for what it computes and why NaN gives code 0.
+// A Quantizer in lanes; kernels.h has the formula. NaN gives code 0, because max(NaN, low) is low.
 struct LaneQuantizer {
   Floats inv_scale, low, high;
   Ints zero;
 
   explicit LaneQuantizer(Quantizer q)
       : inv_scale(splat(q.inv_scale)),
-        low(splat(static_cast<float>(-q.zero))),
-        high(splat(static_cast<float>(q.max_code - q.zero))),
+        low(splat_float(-q.zero)),
+        high(splat_float(q.max_code - q.zero)),
         zero(splat(q.zero)) {}
-  // Of 16 columns.
+  // The quantizers of the 16 columns from `column` on.
   LaneQuantizer(const ColumnQuantizers& q, int column)
       : inv_scale(load(q.inv_scale + column, kLanes)),
         low(load(q.low + column, kLanes)),
@@ -46,7 +54,7 @@ struct LaneQuantizer {
   }
 };
 
-// Clears the codes of a row between round_up(n, 16) and round_up(n, 32).
+// Clears the codes of a row from round_up(n, 16) to round_up(n, 32).
 inline void clear_padding(uint8_t* codes, int n) {
   const int written = round_up(n, kLanes);
   if (written < round_up(n, kDepthAlign)) store_bytes(codes + written, splat(0));

@@ -1,7 +1,7 @@
-// Every kernel but the GEMM, written once over an ISA's 16-lane vector (vec_*-inl.h). The contracts
-// are in kernels.h; the order of operations here is part of them. Only the first ISA of a vector's
-// family includes this, the others share what it compiles (family-inl.h); helpers are static, as
-// the types they take are its own.
+// Every kernel but the GEMM, written once over the 16-lane vector of an ISA (vec_*-inl.h). The
+// contracts are in kernels.h, and the order of float operations here is part of them. Only the
+// first ISA of a family includes this file; the others share what it compiles (family-inl.h).
+// Helpers are static, because the vector types that they take are local to that ISA's file.
 #pragma once
 
 #include "kernels/pack.h"
@@ -10,7 +10,8 @@
 
 namespace vitrun::VITRUN_FAMILY {
 
-// Quantizes the row whose columns j .. j + count are value(j, count); returns the sum of the codes.
+// Quantizes a row of n columns and returns the sum of its codes. value(j, count) returns columns
+// j .. j + count.
 template <class Value>
 static inline int32_t quantize_row(int n, const LaneQuantizer& quantizer, uint8_t* codes,
                                    Value value) {
@@ -36,11 +37,11 @@ void quantize_rows(const float* x, int64_t x_stride, int32_t m, int32_t c, Quant
   }
 }
 
-// Rows are worked on a few at a time, phase by phase: each phase ends in a chain of dependent
-// operations, which those of the other rows fill.
+// Rows are processed in blocks, one phase after another. Each phase of a row ends in a chain of
+// dependent operations; those of the other rows in the block overlap with it.
 constexpr int kRowBlock = 4;
 
-// Calls f(first, rows) for blocks of at most kRowBlock of m rows.
+// Calls f(first, rows) for each block of at most kRowBlock of m rows.
 template <class F>
 static inline void for_row_blocks(int32_t m, F f) {
   for (int32_t i = 0; i < m; i += kRowBlock) f(i, m - i < kRowBlock ? m - i : kRowBlock);
@@ -50,11 +51,16 @@ struct RowMoments {
   float mean, inv_deviation;
 };
 
+// The sum over the lanes, divided by the c elements of the row.
+static inline float lane_mean(Floats sum, int c) {
+  return sum_lanes(sum) / static_cast<float>(c);
+}
+
 static inline float row_mean(const float* x, int c) {
   Floats sum = splat(0.0f);
   for_lanes(
       c, VITRUN_LANES(j, count) { sum = sum + load(x + j, count); });
-  return sum_lanes(sum) / static_cast<float>(c);
+  return lane_mean(sum, c);
 }
 
 static inline float row_variance(const float* x, int c, float mean) {
@@ -64,9 +70,10 @@ static inline float row_variance(const float* x, int c, float mean) {
         const Floats d = first_lanes(load(x + j, count) - splat(mean), count, splat(0.0f));
         squares = fma(d, d, squares);
       });
-  return sum_lanes(squares) / static_cast<float>(c);
+  return lane_mean(squares, c);
 }
 
+// moments [rows], of the rows from `first` on.
 static inline void block_moments(const NormArgs& args, int32_t first, int rows,
                                  RowMoments* moments) {
   const float* x = args.x + first * args.x_stride;
@@ -77,6 +84,7 @@ static inline void block_moments(const NormArgs& args, int32_t first, int rows,
   }
 }
 
+// Columns j .. j + count of LayerNorm's y, from the row x.
 static inline Floats normalized(const NormArgs& args, const float* x, const RowMoments& moments,
                                 int j, int count) {
   const Floats unit = (load(x + j, count) - splat(moments.mean)) * splat(moments.inv_deviation);
@@ -114,7 +122,7 @@ void layernorm_codes_rows(const NormArgs& args, Quantizer q, uint8_t* codes, int
   });
 }
 
-// Row i of scores + bias + mask, columns j .. j + count.
+// Columns j .. j + count of row i of v = scores + bias + mask.
 static inline Floats masked_scores(const SoftmaxArgs& args, int64_t i, int j, int count) {
   Floats v = load(args.scores + i * args.score_stride + j, count);
   if (args.bias) v = v + load(args.bias + i * args.bias_stride + j, count);
@@ -145,13 +153,14 @@ static inline float sum_of_exponentials(const SoftmaxArgs& args, int64_t i, floa
   return sum_lanes(sum);
 }
 
-// `offset`, rate log2(s sum_j exp(v_j - highest)), turns a distance from the highest score into a
-// code.
+// Writes row i of the planes in log codes, without padding. `highest` is the largest v_j of the row
+// and `offset` is the c of kernels.h, rate log2(s sum_j exp(v_j - highest)).
 static inline void store_log_planes(const SoftmaxArgs& args, const Table64& table, int64_t i,
                                     float highest, float offset) {
-  // Entry 63 is 0 whatever the bits, and codes beyond mean 0 as well: the clamp may stop there.
+  // Entry 63 of `table` is 0 at every width, as is the value of all codes beyond, so that codes can
+  // be clamped to 63.
   const Floats step = splat(args.rate * 0x1.715476p0f);  // rate log2 e
-  const Floats limit = splat(args.bits < 6 ? static_cast<float>(1 << args.bits) : 63.0f);
+  const Floats limit = splat_float(args.bits < 6 ? 1 << args.bits : 63);
   uint8_t* hi = args.hi + i * args.plane_stride;
   uint8_t* lo = args.lo + i * args.plane_stride;
   for_lanes(
@@ -163,11 +172,13 @@ static inline void store_log_planes(const SoftmaxArgs& args, const Table64& tabl
       });
 }
 
+// Writes row i of the planes in evenly spaced codes, without padding. `sum` is
+// sum_j exp(v_j - highest).
 static inline void store_step_planes(const SoftmaxArgs& args, const StepCodes& steps, int64_t i,
                                      float highest, float sum) {
   const float inverse = 1 / sum;
-  const Floats fine_codes = splat(static_cast<float>(steps.fine_codes));
-  const Floats coarse_top = splat(static_cast<float>(steps.coarse_top));
+  const Floats fine_codes = splat_float(steps.fine_codes);
+  const Floats coarse_top = splat_float(steps.coarse_top);
   uint8_t* hi = args.hi + i * args.plane_stride;
   uint8_t* lo = args.lo + i * args.plane_stride;
   for_lanes(
@@ -176,8 +187,8 @@ static inline void store_step_planes(const SoftmaxArgs& args, const StepCodes& s
         const Floats p = exp_nonpositive(distance) * splat(inverse);
         const Ints fine = round_to_int(min(p * splat(steps.fine_inverse), fine_codes));
         const Ints coarse = round_to_int(min(p * splat(steps.coarse_inverse), coarse_top));
-        const Floats above = max(to_float(coarse * splat(steps.coarse_value)),
-                                 splat(static_cast<float>(steps.fine_top)));
+        const Floats above =
+            max(to_float(coarse * splat(steps.coarse_value)), splat_float(steps.fine_top));
         const Ints value = round_to_int(select_equal(fine, splat(steps.fine_codes), above,
                                                      to_float(fine * splat(steps.fine_value))));
         store_bytes(hi + j, first_lanes(shift_right<8>(value), count, splat(0)));
@@ -185,7 +196,8 @@ static inline void store_step_planes(const SoftmaxArgs& args, const StepCodes& s
       });
 }
 
-// store(row, highest, sum of exponentials) writes a row's planes but for their padding.
+// Runs softmax on all rows. store(row, highest, sum of exponentials) writes a row of the planes
+// without padding.
 template <class Store>
 static inline void softmax_planes(const SoftmaxArgs& args, Store store) {
   const int padded = round_up(args.n, kDepthAlign);
@@ -204,7 +216,8 @@ static inline void softmax_planes(const SoftmaxArgs& args, Store store) {
 }
 
 void softmax_codes_rows(const SoftmaxArgs& caller) {
-  const SoftmaxArgs args = caller;  // locals: stores of bytes may alias the caller's
+  // A local, because the compiler must assume that a store of bytes changes the caller's.
+  const SoftmaxArgs args = caller;
   if (args.steps) {
     const StepCodes steps = *args.steps;
     return softmax_planes(args, [&](int32_t i, float highest, float sum) {
@@ -231,12 +244,12 @@ void map_code_rows(const uint8_t* table, int32_t m, int32_t k, uint8_t* codes, i
   for (int32_t i = 0; i < m; i++) {
     uint8_t* row = codes + i * stride;
     map_bytes(bytes, row, padded);
-    std::memset(row + k, 0, static_cast<size_t>(padded - k));
+    for (int32_t j = k; j < padded; j++) row[j] = 0;
     sum[i] = sum_bytes(row, padded);
   }
 }
 
-// In an 8-bit panel the four bytes of column c at depths 4r .. 4r+3 stand at 64 r + 4 c (pack.h).
+// In an 8-bit panel the four bytes of column c at depths 4r .. 4r+3 are at 64 r + 4 c (pack.h).
 void pack_row_panels(const uint8_t* codes, int64_t stride, int32_t n, int32_t k, int32_t bits,
                      uint8_t* panels, int32_t* column_sum) {
   const Ints middle = splat(1 << (bits - 1));
@@ -259,7 +272,7 @@ void pack_row_panels(const uint8_t* codes, int64_t stride, int32_t n, int32_t k,
   }
 }
 
-// `count` columns of the codes as one panel.
+// Packs `count` columns of codes [k, count] as one panel; column_sum [16].
 static inline void pack_column_panel(const uint8_t* codes, int64_t stride, int32_t k, int count,
                                      Ints middle, uint8_t* panel, int32_t* column_sum) {
   const Ints byte = splat(255);

@@ -1,6 +1,7 @@
-// The specification: plain C++ that any CPU runs. Every other table returns the same bits.
+// The scalar table, in plain C++ for any CPU. It is the specification: every other table returns
+// the same bits.
 #include "kernels/shared/vec_scalar-inl.h"
-// The vector comes first: the shared algorithms are written over it.
+// The vector comes first, because the shared algorithms are written over it.
 #include "kernels/kernels.h"
 #include "kernels/pack.h"
 #include "kernels/shared/epilogue-inl.h"
@@ -8,11 +9,11 @@
 
 namespace vitrun {
 
-extern const Kernels kScalar;  // listed in isa.def
+extern const Kernels kScalar;  // isa.def lists it
 
 namespace {
 
-// The signed code at byte x of row r of a block (pack.h): the planes of `bits`, lowest first.
+// The signed code of value x of row r of a block (pack.h), gathered from the planes, lowest first.
 inline int8_t signed_code(const uint8_t* block, int bits, int r, int x) {
   if (bits == 8) return static_cast<int8_t>(block[r * 64 + x]);
   int code = 0, taken = 0;
@@ -30,7 +31,7 @@ inline int8_t signed_code(const uint8_t* block, int bits, int r, int x) {
   return static_cast<int8_t>(code - (1 << (bits - 1)));
 }
 
-// A panel as [depth][column].
+// Unpacks a panel to codes [depth, column].
 void unpack_panel(const uint8_t* panel, int bits, int depth, int8_t (*codes)[kColumns]) {
   for (int d = 0; d < depth; d += kDepthAlign, panel += 64 * bits) {
     for (int i = 0; i < kDepthAlign; i++) {

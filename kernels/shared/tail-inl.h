@@ -1,5 +1,6 @@
-// Tails for vectors without cheap masked loads and stores. (AVX2 has them, but AMD's store is slow
-// and qemu's load touches the masked-off bytes, which may lie on an unmapped page.)
+// Tails of rows for vectors without cheap masked loads and stores. AVX2 has masked loads and
+// stores, but the stores are slow on AMD's CPUs, and qemu's loads touch the bytes that are masked
+// off, which may be on an unmapped page.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +9,7 @@
 namespace vitrun {
 namespace {
 
-// Copies `count` < 16 elements in at most four steps of fixed size.
+// Copies `count` < 16 elements in at most four copies of fixed size.
 template <class T>
 inline void copy_tail(T* to, const T* from, int count) {
   int i = 0;

@@ -1,6 +1,6 @@
-// Packed weights (pack.h) to signed bytes, over a register of kByteLanes bytes (vec_*-inl.h):
-// move_bits<from, width, to>(x) moves `width` bits of every byte from bit `from` to bit `to`, the
-// rest 0.
+// Unpacks weights (pack.h) to signed bytes, over Bytes, the register of kByteLanes bytes that
+// vec_*-inl.h defines. move_bits<from, width, to>(x) moves `width` bits of every byte from bit
+// `from` to bit `to` and clears the others.
 #pragma once
 
 #include "kernels/pack.h"
@@ -8,10 +8,12 @@
 namespace vitrun {
 namespace {
 
-// Byte x .. x + kByteLanes of row kRow of a block of kBits < 8, as signed codes.
+// Values x .. x + kByteLanes of row kRow of a block of kBits < 8, as signed codes.
 template <int kBits, int kRow>
 inline Bytes unpack_row(const uint8_t* block, int x) {
-  constexpr int kTwoAt = kBits & 4, kOneAt = kBits & 6;  // the lowest bit of each plane in a code
+  // Where the 2-bit and the 1-bit plane lie: the place of their lowest bit in a code, and their
+  // offset in the block.
+  constexpr int kTwoAt = kBits & 4, kOneAt = kBits & 6;
   constexpr int kTwoPlane = kBits & 4 ? 256 : 0, kOnePlane = kTwoPlane + (kBits & 2 ? 128 : 0);
   Bytes code{};
   if constexpr (kBits & 4) {
@@ -27,7 +29,7 @@ inline Bytes unpack_row(const uint8_t* block, int x) {
   return minus(code, 1 << (kBits - 1));
 }
 
-// One block of 32 depths: rows [8][64].
+// Unpacks one block to rows [8, 64].
 template <int kBits>
 inline void unpack_block(const uint8_t* block, int8_t* rows) {
   for (int x = 0; x < 64; x += kByteLanes) {
@@ -42,6 +44,7 @@ inline void unpack_block(const uint8_t* block, int8_t* rows) {
   }
 }
 
+// Unpacks the blocks of a panel to rows [depth / 4, 64].
 template <int kBits>
 void unpack_blocks(const uint8_t* panel, int depth, int8_t* rows) {
   for (int d = 0; d < depth; d += kDepthAlign) {
@@ -51,7 +54,8 @@ void unpack_blocks(const uint8_t* panel, int depth, int8_t* rows) {
   }
 }
 
-// The rows of a panel of any bit width: in place if they are bytes already, else in `scratch`.
+// Returns the rows of a panel, [depth / 4, 64]. At 8 bits these are the panel itself; else they are
+// unpacked into `scratch`.
 inline const int8_t* unpack_panel(const uint8_t* panel, int bits, int depth, int8_t* scratch) {
   switch (bits) {
     case 3:

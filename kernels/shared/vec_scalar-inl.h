@@ -1,13 +1,13 @@
-// The 16-lane vector of vecmath-inl.h, lanes-inl.h and rowops-inl.h in plain C++; its functions
-// define what the same functions mean in vec_avx2-inl.h, vec_avx512-inl.h and vec_neon-inl.h.
-// Included once by one ISA file; all names are local to that file, so that no code built for an ISA
-// leaks into common code.
+// The 16-lane vector in plain C++. vecmath-inl.h, lanes-inl.h and rowops-inl.h are written over it,
+// and its functions define what the functions of the same name do in vec_avx2-inl.h,
+// vec_avx512-inl.h and vec_neon-inl.h. An ISA file includes one of these headers; all names are
+// local to that file, so that no code built for an ISA is linked into common code.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
-#define VITRUN_FAMILY scalar_rows  // see family-inl.h
+#define VITRUN_FAMILY scalar_rows  // family-inl.h explains it
 
 namespace vitrun {
 namespace {
@@ -21,7 +21,7 @@ struct Ints {
   int32_t v[kLanes];
 };
 
-// Applies `op` to each lane index and collects the results.
+// The vector whose lane i is op(i).
 template <class Vector, class Op>
 inline Vector each_lane(Op op) {
   Vector out;
@@ -36,7 +36,7 @@ inline Ints splat(int32_t x) {
   return each_lane<Ints>([=](int) { return x; });
 }
 
-// Reads `count` (1..16) elements, nothing beyond; the other lanes are +0.
+// Reads `count` (1..16) elements and nothing beyond. The other lanes are +0.
 inline Floats load(const float* p, int count) {
   return each_lane<Floats>([=](int i) { return i < count ? p[i] : 0.0f; });
 }
@@ -47,26 +47,27 @@ inline Ints load_bytes(const uint8_t* p, int count) {
   return each_lane<Ints>([=](int i) { return i < count ? int32_t{p[i]} : 0; });
 }
 
-// Writes `count` (1..16) elements, nothing beyond.
+// Writes `count` (1..16) elements and nothing beyond.
 inline void store(float* p, Floats x, int count) {
-  std::memcpy(p, x.v, sizeof(float) * static_cast<size_t>(count));
+  for (int i = 0; i < count; i++) p[i] = x.v[i];
 }
 inline void store(int32_t* p, Ints x, int count) {
-  std::memcpy(p, x.v, sizeof(int32_t) * static_cast<size_t>(count));
+  for (int i = 0; i < count; i++) p[i] = x.v[i];
 }
-// Writes the low byte of all 16 lanes.
+// Writes the low bytes of all 16 lanes.
 inline void store_bytes(uint8_t* p, Ints x) {
   for (int i = 0; i < kLanes; i++) p[i] = static_cast<uint8_t>(x.v[i]);
 }
 
-// The sum of `count` bytes, a multiple of 32.
+// The sum of `count` bytes. count is a multiple of 32.
 inline int32_t sum_bytes(const uint8_t* p, int count) {
   int32_t sum = 0;
   for (int i = 0; i < count; i++) sum += p[i];
   return sum;
 }
 
-// A table of 256 bytes, and `count` bytes, a multiple of 32, replaced by their entries.
+// A table of 256 bytes. map_bytes() replaces each of `count` bytes by its entry; count is a
+// multiple of 32.
 struct ByteTable {
   const uint8_t* entry;
 };
@@ -94,14 +95,14 @@ inline Floats operator-(Floats a, Floats b) {
 inline Floats operator*(Floats a, Floats b) {
   return each_lane<Floats>([&](int i) { return a.v[i] * b.v[i]; });
 }
-// a * b + c and c - a * b, rounded once.
+// fma is a * b + c and fnma is c - a * b, each rounded once.
 inline Floats fma(Floats a, Floats b, Floats c) {
   return each_lane<Floats>([&](int i) { return __builtin_fmaf(a.v[i], b.v[i], c.v[i]); });
 }
 inline Floats fnma(Floats a, Floats b, Floats c) {
   return each_lane<Floats>([&](int i) { return __builtin_fmaf(-a.v[i], b.v[i], c.v[i]); });
 }
-// a > b ? a : b and a < b ? a : b: b wins where either is NaN or both are zero.
+// max is a > b ? a : b and min is a < b ? a : b, which give b if either is NaN or both are zero.
 inline Floats max(Floats a, Floats b) {
   return each_lane<Floats>([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
 }
@@ -112,7 +113,7 @@ inline Floats abs(Floats a) {
   return each_lane<Floats>([&](int i) { return __builtin_fabsf(a.v[i]); });
 }
 
-// Integer arithmetic is modular.
+// Integer arithmetic on lanes is modulo 2^32.
 inline int32_t wrap(uint32_t x) {
   return static_cast<int32_t>(x);
 }
@@ -139,13 +140,14 @@ template <int kShift>
 inline Ints shift_left(Ints a) {
   return each_lane<Ints>([&](int i) { return wrap(bits_of(a.v[i]) << kShift); });
 }
-// Zeros come in from the left.
+// Shifts in zeros from the left.
 template <int kShift>
 inline Ints shift_right(Ints a) {
   return each_lane<Ints>([&](int i) { return wrap(bits_of(a.v[i]) >> kShift); });
 }
 
-// Half to even; |x| <= 2^22, not NaN. Adding 1.5 * 2^23 leaves the rounded integer in the low bits.
+// Rounds halves to the even neighbour; |x| <= 2^22. Adding 1.5 * 2^23 leaves the rounded integer in
+// the low bits.
 inline Ints round_to_int(Floats x) {
   return each_lane<Ints>([&](int i) {
     const float shifted = x.v[i] + 0x1.8p23f;
@@ -168,12 +170,12 @@ inline Ints float_to_bits(Floats x) {
   return out;
 }
 
-// a == b ? x : y.
+// a == b ? x : y in each lane.
 inline Floats select_equal(Ints a, Ints b, Floats x, Floats y) {
   return each_lane<Floats>([&](int i) { return a.v[i] == b.v[i] ? x.v[i] : y.v[i]; });
 }
 
-// Over the lanes: l and l+8 first, then l and l+4, l+2, l+1.
+// Combines lanes l and l+8, then l and l+4, l and l+2, l and l+1.
 template <class Vector, class Op>
 inline auto fold_lanes(Vector x, Op op) {
   for (int half = kLanes / 2; half > 0; half /= 2) {
@@ -191,7 +193,8 @@ inline float max_lanes(Floats x) {
   return fold_lanes(x, [](float a, float b) { return a > b ? a : b; });
 }
 
-// A table of 64 16-bit values; the high and low bytes of those at the indices 0..63 in the lanes.
+// A table of 64 16-bit values. store_lookup() writes the high and the low bytes of the 16 values
+// whose indices, 0..63, are in the lanes.
 struct Table64 {
   const uint16_t* entries;
 };

@@ -1,12 +1,12 @@
-// exp, GELU and log2 by polynomials, one text for every ISA over its 16-lane vector (vec_*-inl.h),
-// so that all return the same bits. Coefficients and the errors stated here come from
-// fit_vecmath.py.
+// exp, GELU and log2 by polynomials. They are written once over the 16-lane vector of the ISA
+// (vec_*-inl.h), so that every ISA returns the same bits. The coefficients and the errors stated
+// here come from fit_vecmath.py.
 #pragma once
 
 namespace vitrun {
 namespace {
 
-// Horner's rule, lowest power first.
+// sum_i coefficients[i] x^i by Horner's rule.
 template <int kCount>
 inline Floats polynomial(const float (&coefficients)[kCount], Floats x) {
   Floats y = splat(coefficients[kCount - 1]);
@@ -14,13 +14,15 @@ inline Floats polynomial(const float (&coefficients)[kCount], Floats x) {
   return y;
 }
 
-// exp(x) = 2^n (1 + r + r^2 P(r)), n = round(x / ln 2), r = x - n ln 2 with ln 2 in two parts, the
-// first so short that n times it is exact. Error <= 0.9 ulp. x in [-87.33, 88.72], where 2^n stays
-// normal.
+// exp(x) for x in [-87.33, 88.72], where 2^n is a normal number. Error <= 0.9 ulp.
+//
+//   exp(x) = 2^n (1 + r + r^2 P(r)), n = round(x / ln 2), r = x - n ln 2
+//
+// ln 2 is subtracted in two parts, of which the first is so short that n times it is exact.
 inline Floats exp_in_range(Floats x) {
   static constexpr float kPoly[] = {0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558f2p-5f, 0x1.1239e2p-7f,
                                     0x1.6a2432p-10f};
-  // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits.
+  // Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits.
   const Floats shifted = fma(x, splat(0x1.715476p0f), splat(0x1.8p23f));
   const Floats whole = shifted - splat(0x1.8p23f);
   const Floats r = fnma(whole, splat(0x1.7f7d1cp-20f), fnma(whole, splat(0x1.62e4p-1f), x));
@@ -28,20 +30,23 @@ inline Floats exp_in_range(Floats x) {
   return bits_to_float(float_to_bits(y) + shift_left<23>(float_to_bits(shifted)));
 }
 
-// Any x, clamped to that range; NaN counts as the lower end.
+// exp(x) for any x, clamped to that range; NaN gives the value of its lower end.
 inline Floats exp_lanes(Floats x) {
   return exp_in_range(min(max(x, splat(-87.33f)), splat(88.72f)));
 }
 
-// x <= 0 or NaN: the same bits with one clamp less.
+// exp_lanes() for x <= 0 or NaN: the same bits with one clamp less.
 inline Floats exp_nonpositive(Floats x) {
   return exp_in_range(max(x, splat(-87.33f)));
 }
 
-// gelu(x) = x Phi(x) = max(x, 0) - |x| Phi(-|x|), with Phi(-t) = (c + P(t))^2 on [0, 5.6] and t
-// held at 5.6 beyond, where it no longer matters. c is short, so c^2 is exact, and near sqrt(1/2),
-// so P is small where rounding it would count: Phi = c^2 + P (2c + P). Error <= 1.8 ulp for x > 0,
-// <= 1e-7 absolute for x <= 0. NaN gives NaN.
+// gelu(x) = x Phi(x). Error <= 1.8 ulp for x > 0, <= 1e-7 absolute for x <= 0. NaN gives NaN.
+//
+//   gelu(x) = max(x, 0) - |x| Phi(-|x|)
+//   Phi(-t) = (c + P(t))^2 = c^2 + P(t) (2c + P(t)) on [0, 5.6]
+//
+// t is clamped to 5.6, beyond which Phi(-t) no longer matters. c has few bits, so that c^2 is
+// exact, and is near sqrt(1/2), so that P is small near t = 0, where its rounding would count most.
 inline Floats gelu_lanes(Floats x) {
   static constexpr float kPoly[] = {
       0x1.3cc04cp-14f, -0x1.20dd4cp-2f,  -0x1.ccff3ep-5f,  0x1.929616p-6f,  0x1.f1ee24p-8f,
@@ -54,8 +59,10 @@ inline Floats gelu_lanes(Floats x) {
   return fnma(t, phi, max(splat(0.0f), x));
 }
 
-// log2 of one positive normal number: x = 2^e m, m in [sqrt 1/2, sqrt 2), log2 m = z P(z^2) with
-// z = (m - 1) / (m + 1), in double: it is needed once a row. Error <= 0.52 ulp.
+// log2 of one positive normal number. Error <= 0.52 ulp. It is computed in double, since a row
+// needs it only once.
+//
+//   x = 2^e m, m in [sqrt 1/2, sqrt 2); log2 x = e + z P(z^2), z = (m - 1) / (m + 1)
 inline float log2_one(float x) {
   constexpr uint32_t kSqrtHalf = 0x3F3504F3;
   uint32_t bits;

@@ -1,11 +1,11 @@
-// Intel AMX-INT8 (Sapphire Rapids and later): tdpbusd adds a [16, 64] tile of u8 codes times a
-// [64, 16] tile of s8 weights to a [16, 16] tile of int32, eight times the rate of vpdpbusd.
-// Sixteen rows of a panel (pack.h) are such a weight tile as they stand. Everything but the GEMM is
-// AVX-512.
+// Intel AMX-INT8 (Sapphire Rapids and later). tdpbusd adds a [16, 64] tile of u8 codes times a
+// [64, 16] tile of s8 weights to a [16, 16] tile of int32, at eight times the rate of vpdpbusd.
+// Sixteen rows of an unpacked panel (pack.h) already have the layout of a weight tile. Everything
+// but the GEMM is AVX-512.
 #if defined(__x86_64__)
 
 #include "kernels/x86/vec_avx512-inl.h"
-// The vector comes first: the shared algorithms are written over it.
+// The vector comes first, because the shared algorithms are written over it.
 #include "kernels/shared/epilogue-inl.h"
 #include "kernels/shared/unpack-inl.h"
 
@@ -18,11 +18,11 @@ namespace {
 
 constexpr int kTileRows = 16, kTileDepth = 64;
 constexpr int kTileBytes = kTileRows * kTileDepth;
-constexpr int kBlock = 2;                      // tiles of rows, and panels, worked on at once
-constexpr int kSumStride = kBlock * kColumns;  // int32 between rows of a block's sums
+constexpr int kBlock = 2;                      // row tiles, and panels, of a block
+constexpr int kSumStride = kBlock * kColumns;  // int32 from row to row of a block's sums
 
-// What LDTILECFG reads. Registers: sums of (row tile r, panel p) in 2 r + p, codes in 4 and 5,
-// weights in 6 and 7. With fewer than 16 rows in all, sums and codes have as many.
+// The memory that LDTILECFG reads. Tile register 2 r + p holds the sums of row tile r and panel p,
+// registers 4 and 5 hold codes, and 6 and 7 hold weights. If m < 16, sums and codes have m rows.
 struct alignas(64) TileConfig {
   uint8_t palette = 1, start_row = 0, reserved[14] = {};
   uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
@@ -33,29 +33,29 @@ struct alignas(64) TileConfig {
   }
 };
 
-// GCC 12's _tile_loadd does not say that it reads memory: what was stored must be told to be
-// needed.
+// Makes the compiler finish its stores before this point. GCC 12 does not know that _tile_loadd
+// reads memory and would otherwise move or drop the stores.
 inline void settle_memory() {
   __asm__ volatile("" : : : "memory");
 }
 
-// An unpacked panel as weight tiles. Where the depth ends with half a tile, `tail` is that half
-// with 32 depths of zeros behind it.
+// An unpacked panel as weight tiles. If the depth ends with half a tile, `tail` holds that half,
+// followed by 32 depths of zeros.
 struct PanelTiles {
   const int8_t* w;
   const int8_t* tail;
 };
 
-// The operands of a block: row tiles from a[0], a[1], panels from w[0], w[1].
+// The operands of a block: row tiles begin at a[0] and a[1], panels at w[0] and w[1].
 struct TileBlock {
   const uint8_t* a[kBlock];
   int64_t a_stride;
   const int8_t* w[kBlock];
   const int8_t* tail[kBlock];
-  int32_t* sums;  // [32][32]
+  int32_t* sums;  // [32, 32]
 };
 
-// One depth of 64.
+// Adds the products of the next 64 depths to the tiles of sums.
 template <int kRowTiles, int kPanels>
 inline void multiply_step(const TileBlock& b) {
   _tile_loadd(6, b.w[0], kTileDepth);
@@ -70,7 +70,8 @@ inline void multiply_step(const TileBlock& b) {
   }
 }
 
-// The last 32 depths of a row tile, with 32 zeros behind them: a tile must not read past the codes.
+// Copies the last 32 depths of a row tile and appends 32 zeros, because a tile must not read past
+// the codes.
 inline void copy_half(const uint8_t* a, int64_t a_stride, int rows, uint8_t* to) {
   for (int i = 0; i < rows; i++) {
     const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a + i * a_stride));
@@ -78,6 +79,7 @@ inline void copy_half(const uint8_t* a, int64_t a_stride, int rows, uint8_t* to)
   }
 }
 
+// sums [kRowTiles * 16, kPanels * 16] of one block; each row tile has `rows` rows.
 template <int kRowTiles, int kPanels>
 void multiply_block(TileBlock b, int depth, int rows) {
   settle_memory();
@@ -109,8 +111,8 @@ void multiply_block(TileBlock b, int depth, int rows) {
   if constexpr (kRowTiles == 2 && kPanels == 2) _tile_stored(3, second + kColumns, kStride);
 }
 
-// The columns of one or two unpacked panels. The last row tile is moved back to end with the last
-// row; rows that it computes a second time are not finished again.
+// Multiplies all rows by one or two unpacked panels. The last row tile is moved back so that it
+// ends with the last row; rows that it computes a second time are not written again.
 inline void gemm_block_columns(const GemmArgs& g, int column, int panels, const PanelTiles* w) {
   const int depth = round_up(g.k, kDepthAlign), rows = g.m < kTileRows ? g.m : kTileRows;
   alignas(64) int32_t sums[kBlock * kTileRows * kSumStride];
@@ -164,7 +166,7 @@ void gemm_amx(const GemmArgs& g) {
 
 }  // namespace
 
-extern const Kernels kAmx;  // listed in isa.def
+extern const Kernels kAmx;  // isa.def lists it
 const Kernels kAmx = make_kernels("amx", gemm_amx);
 
 }  // namespace vitrun

@@ -1,12 +1,12 @@
-// AVX-512 VNNI: vpdpbusd, 64 products an instruction; one a cycle on Zen 4, two on Intel's server
-// cores. 8 rows x 2 panels: 10 loads for 16 vpdpbusd. Taller tiles measured slower: the addresses
-// of their rows do not fit the general registers.
+// AVX-512 VNNI. vpdpbusd makes 64 products; Zen 4 issues one per cycle, Intel's server cores two. A
+// tile of 8 rows x 2 panels needs 10 loads for 16 vpdpbusd. Taller tiles are slower, because the
+// addresses of their rows do not fit the general registers.
 #if defined(__x86_64__)
 
 #include "kernels/x86/vec_avx512-inl.h"
-// The vector comes first: the shared algorithms are written over it.
+// The vector comes first, because the shared algorithms are written over it.
 #include "kernels/x86/words_avx512-inl.h"
-// Then the words.
+// The words come next, because the GEMM is written over them.
 #include "kernels/shared/gemm_dot-inl.h"
 
 #if !defined(__AVX512VNNI__)
@@ -22,7 +22,7 @@ inline Words dot_codes(Words sum, Words codes, Words w) {
 
 }  // namespace
 
-extern const Kernels kAvx512Vnni;  // listed in isa.def
+extern const Kernels kAvx512Vnni;  // isa.def lists it
 const Kernels kAvx512Vnni = make_kernels("avx512vnni", gemm_dot<8, 2>);
 
 }  // namespace vitrun

@@ -1,15 +1,15 @@
-// AVX-VNNI: vpdpbusd on AVX2 registers, 32 products an instruction (Alder Lake on, Zen 5). 6 rows x
-// 1 panel keep 12 of the 16 registers as sums.
+// AVX-VNNI (Alder Lake and later, Zen 5). vpdpbusd makes 32 products in AVX2 registers. A tile of
+// 6 rows x 1 panel keeps its sums in 12 of the 16 registers.
 #if defined(__x86_64__)
 
 #include "kernels/x86/vec_avx2-inl.h"
-// The vector comes first: the shared algorithms are written over it.
+// The vector comes first, because the shared algorithms are written over it.
 #include "kernels/x86/words_avx2-inl.h"
-// Then the words.
+// The words come next, because the GEMM is written over them.
 #include "kernels/shared/gemm_dot-inl.h"
 
-// AVX-512's encoding of the same instruction lets a test run this file on CPUs that lack the VEX
-// form.
+// AVX-512 has the same instruction in its own encoding, which lets a test run this file on CPUs
+// that lack the VEX form.
 #if !defined(__AVXVNNI__) && !(defined(__AVX512VNNI__) && defined(__AVX512VL__))
 #error "compile this file with the flags that kernels/flags.cmake gives it"
 #endif
@@ -23,7 +23,7 @@ inline Words dot_codes(Words sum, Words codes, Words w) {
 
 }  // namespace
 
-extern const Kernels kAvxVnni;  // listed in isa.def
+extern const Kernels kAvxVnni;  // isa.def lists it
 const Kernels kAvxVnni = make_kernels("avxvnni", gemm_dot<6, 1>);
 
 }  // namespace vitrun

@@ -1,5 +1,5 @@
-// The 16-lane vector as two AVX2 registers, with FMA; vec_scalar-inl.h says what each function
-// means.
+// The 16-lane vector as two AVX2 registers, with FMA. vec_scalar-inl.h defines what each function
+// does.
 #pragma once
 
 #include <immintrin.h>
@@ -13,7 +13,7 @@
 #error "compile this file with the flags that kernels/flags.cmake gives it"
 #endif
 
-#define VITRUN_FAMILY avx2_rows  // see family-inl.h
+#define VITRUN_FAMILY avx2_rows  // family-inl.h explains it
 
 namespace vitrun {
 namespace {
@@ -27,7 +27,7 @@ struct Ints {
   __m256i lo, hi;
 };
 
-// All ones in the lanes below `count`.
+// All bits set in the lanes below `count`, none in the others.
 inline Ints first_mask(int count) {
   const __m256i n = _mm256_set1_epi32(count);
   return {_mm256_cmpgt_epi32(n, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)),
@@ -87,7 +87,8 @@ inline void store(int32_t* p, Ints x, int count) {
 // The low bytes of the lanes.
 inline __m128i narrow_bytes(Ints x) {
   const __m256i byte = _mm256_set1_epi32(255);
-  // Words, then bytes; the packs work within 128-bit halves: 0-3 8-11 0-3 8-11 | 4-7 12-15 ...
+  // Packing works within 128-bit halves, so that the bytes come out in the order
+  // 0-3 8-11 0-3 8-11 | 4-7 12-15 4-7 12-15.
   const __m256i words =
       _mm256_packus_epi32(_mm256_and_si256(x.lo, byte), _mm256_and_si256(x.hi, byte));
   const __m256i bytes = _mm256_packus_epi16(words, words);
@@ -106,7 +107,7 @@ inline int32_t sum_bytes(const uint8_t* p, int count) {
   return _mm_cvtsi128_si32(half) + _mm_extract_epi32(half, 2);
 }
 
-// Sixteen tables of 16 bytes, each in both halves.
+// Sixteen parts of 16 bytes, each in both halves of its register.
 struct ByteTable {
   __m256i part[16];
 };
@@ -119,14 +120,15 @@ inline ByteTable load_byte_table(const uint8_t* table) {
 }
 inline void map_bytes(const ByteTable& table, uint8_t* p, int count) {
   for (int i = 0; i < count; i += 32) {
-    // Less 16 a part, what is below 16 stays below 128 when 112 are added; the others give 0.
+    // After 16 * part is subtracted, an index of this part is below 16. Adding 112 keeps it below
+    // 128 and saturates every other index to 128 or more, for which the shuffle gives 0.
     __m256i index = load_ints(p + i), mapped = _mm256_setzero_si256();
     for (int part = 0; part < 16; part++) {
       const __m256i low = _mm256_adds_epu8(index, _mm256_set1_epi8(112));
       mapped = _mm256_or_si256(mapped, _mm256_shuffle_epi8(table.part[part], low));
       index = _mm256_sub_epi8(index, _mm256_set1_epi8(16));
     }
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + i), mapped);
+    store_ints(p + i, mapped);
   }
 }
 
@@ -230,7 +232,7 @@ inline float max_lanes(Floats x) {
   return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
 
-// Sixteen entries a part: their high bytes in the lower half, their low bytes in the upper.
+// Each part has 16 entries: their high bytes in the lower half, their low bytes in the upper.
 struct Table64 {
   __m256i parts[4];
 };
@@ -249,7 +251,8 @@ inline void store_lookup(const Table64& table, Ints index, uint8_t* hi, uint8_t*
   __m256i value = _mm256_setzero_si256();
 #pragma GCC unroll 4
   for (int i = 0; i < 4; i++) {
-    // The shuffle gives 0 where bit 7 is set: everywhere but 0..15 after this saturating addition.
+    // The shuffle gives 0 where bit 7 is set. After this saturating addition that is everywhere
+    // except for 0..15.
     const __m256i from = _mm256_sub_epi8(bytes, _mm256_set1_epi8(static_cast<char>(16 * i)));
     const __m256i within = _mm256_adds_epu8(from, _mm256_set1_epi8(0x70));
     value = _mm256_or_si256(value, _mm256_shuffle_epi8(table.parts[i], within));
@@ -258,15 +261,15 @@ inline void store_lookup(const Table64& table, Ints index, uint8_t* hi, uint8_t*
   _mm_storeu_si128(reinterpret_cast<__m128i*>(lo), _mm256_extracti128_si256(value, 1));
 }
 
-// Half a 64-byte line of packed weights at a time (unpack-inl.h).
+// Half a 64-byte line of packed weights (unpack-inl.h).
 constexpr int kByteLanes = 32;
 struct Bytes {
   __m256i v;
 };
-inline Bytes load_line(const void* p) {
+inline Bytes load_line(const uint8_t* p) {
   return {load_ints(p)};
 }
-inline void store_line(void* p, Bytes x) {
+inline void store_line(int8_t* p, Bytes x) {
   store_ints(p, x.v);
 }
 inline Bytes operator|(Bytes a, Bytes b) {
@@ -277,11 +280,11 @@ inline Bytes minus(Bytes a, int8_t b) {
 }
 template <int kFrom, int kWidth, int kTo>
 inline Bytes move_bits(Bytes a) {
-  const __m256i mask = _mm256_set1_epi8(static_cast<int8_t>(((1 << kWidth) - 1) << kTo));
+  constexpr int8_t kMask = ((1 << kWidth) - 1) << kTo;
   __m256i x = a.v;
   if constexpr (kFrom > kTo) x = _mm256_srli_epi16(x, kFrom - kTo);
   if constexpr (kFrom < kTo) x = _mm256_slli_epi16(x, kTo - kFrom);
-  return {_mm256_and_si256(x, mask)};
+  return {_mm256_and_si256(x, _mm256_set1_epi8(kMask))};
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The 16-lane vector in AVX-512 F, BW, DQ and VL; vec_scalar-inl.h says what each function means.
+// The 16-lane vector in AVX-512 F, BW, DQ and VL. vec_scalar-inl.h defines what each function does.
 #pragma once
 
 #include <immintrin.h>
@@ -11,7 +11,7 @@
 #error "compile this file with the flags that kernels/flags.cmake gives it"
 #endif
 
-#define VITRUN_FAMILY avx512_rows  // see family-inl.h
+#define VITRUN_FAMILY avx512_rows  // family-inl.h explains it
 
 namespace vitrun {
 namespace {
@@ -25,8 +25,9 @@ struct Ints {
   __m512i v;
 };
 
+// The lanes below `count`.
 inline __mmask16 first_mask(int count) {
-  return static_cast<__mmask16>((1u << count) - 1);
+  return _cvtu32_mask16((1u << count) - 1);
 }
 
 inline Floats splat(float x) {
@@ -76,7 +77,7 @@ inline int32_t sum_bytes(const uint8_t* p, int count) {
   return _mm_cvtsi128_si32(half) + _mm_extract_epi32(half, 2);
 }
 
-// Sixteen tables of 16 bytes, each in all quarters.
+// Sixteen parts of 16 bytes, each in all four quarters of its register.
 struct ByteTable {
   __m512i part[16];
 };
@@ -88,7 +89,7 @@ inline ByteTable load_byte_table(const uint8_t* table) {
   return out;
 }
 inline __m512i map_vector(const ByteTable& table, __m512i code) {
-  const __m512i high = _mm512_and_si512(code, _mm512_set1_epi8(static_cast<char>(0xf0)));
+  const __m512i high = _mm512_and_si512(code, _mm512_set1_epi8('\xf0'));
   const __m512i low = _mm512_and_si512(code, _mm512_set1_epi8(0x0f));
   __m512i mapped = _mm512_shuffle_epi8(table.part[0], low);
   for (int part = 1; part < 16; part++) {
@@ -205,7 +206,8 @@ inline Table64 load_table(const uint16_t* entries) {
 }
 inline void store_lookup(const Table64& table, Ints index, uint8_t* hi, uint8_t* lo) {
   const __m512i words = _mm512_permutex2var_epi16(table.low, index.v, table.high);
-  // Of each quarter the four high bytes, then the four low ones; then all high ones, all low ones.
+  // `split` has in each quarter the four high bytes, then the four low ones; `planes` has all high
+  // bytes, then all low ones.
   const __m512i split = _mm512_shuffle_epi8(words, _mm512_set4_epi32(0, 0, 0x0C080400, 0x0D090501));
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
   const __m512i planes = _mm512_permutexvar_epi32(order, split);
@@ -213,15 +215,15 @@ inline void store_lookup(const Table64& table, Ints index, uint8_t* hi, uint8_t*
   _mm_storeu_si128(reinterpret_cast<__m128i*>(lo), _mm512_extracti32x4_epi32(planes, 1));
 }
 
-// One 64-byte line of packed weights at a time (unpack-inl.h).
+// A 64-byte line of packed weights (unpack-inl.h).
 constexpr int kByteLanes = 64;
 struct Bytes {
   __m512i v;
 };
-inline Bytes load_line(const void* p) {
+inline Bytes load_line(const uint8_t* p) {
   return {_mm512_loadu_si512(p)};
 }
-inline void store_line(void* p, Bytes x) {
+inline void store_line(int8_t* p, Bytes x) {
   _mm512_storeu_si512(p, x.v);
 }
 inline Bytes operator|(Bytes a, Bytes b) {
@@ -232,11 +234,11 @@ inline Bytes minus(Bytes a, int8_t b) {
 }
 template <int kFrom, int kWidth, int kTo>
 inline Bytes move_bits(Bytes a) {
-  const __m512i mask = _mm512_set1_epi8(static_cast<int8_t>(((1 << kWidth) - 1) << kTo));
+  constexpr int8_t kMask = ((1 << kWidth) - 1) << kTo;
   __m512i x = a.v;
   if constexpr (kFrom > kTo) x = _mm512_srli_epi16(x, kFrom - kTo);
   if constexpr (kFrom < kTo) x = _mm512_slli_epi16(x, kTo - kFrom);
-  return {_mm512_and_si512(x, mask)};
+  return {_mm512_and_si512(x, _mm512_set1_epi8(kMask))};
 }
 
 }  // namespace

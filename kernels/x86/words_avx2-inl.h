@@ -1,4 +1,4 @@
-// The Words of gemm_pairs-inl.h in AVX2: two registers hold a step of 16 columns.
+// The Words of gemm_pairs-inl.h in AVX2. Two registers hold 16 columns of one step.
 #pragma once
 
 #include "kernels/x86/vec_avx2-inl.h"
@@ -7,7 +7,7 @@ namespace vitrun {
 namespace {
 
 constexpr int kWordBytes = 32;
-// Rows of each tile: what 16 registers hold.
+// The rows of each tile are as many as fit the 16 registers.
 constexpr int kShortRunRows = 4, kLongRunRows = 6, kWideRows = 6;
 
 struct Words {
@@ -47,7 +47,7 @@ inline Words odd_bytes(Words x) {
   return {_mm256_srai_epi16(x.v, 8)};
 }
 
-// The int32 of 16 columns.
+// The int32 lanes of 16 columns as a vector.
 inline Ints to_lanes(const Words* w) {
   return {w[0].v, w[1].v};
 }

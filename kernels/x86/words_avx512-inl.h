@@ -1,4 +1,4 @@
-// The Words of gemm_pairs-inl.h in AVX-512: one register holds a step of 16 columns.
+// The Words of gemm_pairs-inl.h in AVX-512. One register holds 16 columns of one step.
 #pragma once
 
 #include "kernels/x86/vec_avx512-inl.h"
@@ -7,7 +7,7 @@ namespace vitrun {
 namespace {
 
 constexpr int kWordBytes = 64;
-// Rows of each tile: with one vector a row, enough to hide the latencies.
+// The rows of each tile, with one register of sums per row, are enough to hide the latencies.
 constexpr int kShortRunRows = 12, kLongRunRows = 12, kWideRows = 8;
 
 struct Words {
@@ -47,7 +47,7 @@ inline Words odd_bytes(Words x) {
   return {_mm512_srai_epi16(x.v, 8)};
 }
 
-// The int32 of 16 columns.
+// The int32 lanes of 16 columns as a vector.
 inline Ints to_lanes(const Words* w) {
   return {w[0].v};
 }

@@ -1,5 +1,5 @@
-// Every ISA this CPU runs against the scalar table, bit for bit, in buffers that end at unmapped
-// pages.
+// Compares every ISA that this CPU runs with the scalar table, bit for bit, in buffers that end at
+// unmapped pages.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -11,204 +11,16 @@
 
 #include "kernels/pack.h"
 #include "kernels/registry.h"
+#include "tests/kernels/deep_linear.h"
+#include "tests/kernels/guarded_product.h"
 #include "tests/runtime/integer/guarded.h"
 
 namespace vitrun {
 namespace {
 
-std::vector<const Kernels*> isas_under_test() {
-  std::vector<const Kernels*> isas;
-  for (const Kernels* k : compiled_kernels()) {
-    if (is_supported(*k) && std::string(k->name) != "scalar") isas.push_back(k);
-  }
-  return isas;
-}
-
-const Kernels& scalar() {
-  return *find_kernels("scalar");
-}
-
-size_t area(int64_t rows, int64_t stride) {
-  return static_cast<size_t>(rows * stride);
-}
-
-// The last row needs only its own `used` elements.
-size_t rows_of(int64_t rows, int64_t stride, int64_t used) {
-  return area(rows - 1, stride) + static_cast<size_t>(used);
-}
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  if (a.size() != b.size()) return false;
-  for (size_t i = 0; i < a.size(); i++) {
-    if (std::isnan(a[i]) && std::isnan(b[i])) continue;  // a NaN's payload is nobody's business
-    if (std::memcmp(&a[i], &b[i], sizeof(float)) != 0) return false;
-  }
-  return true;
-}
-
-std::vector<float> random_floats(std::mt19937& random, size_t count, float deviation) {
-  std::normal_distribution<float> draw(0, deviation);
-  std::vector<float> values(count);
-  for (float& v : values) v = draw(random);
-  return values;
-}
-
-// Ordinary values with infinities, NaN, zeros and huge and tiny numbers strewn in.
-std::vector<float> wild_floats(std::mt19937& random, size_t count) {
-  const float inf = std::numeric_limits<float>::infinity();
-  const float wild[] = {
-      inf,  -inf, std::numeric_limits<float>::quiet_NaN(), 0.0f, -0.0f, 3e38f, -3e38f, 1e-42f,
-      0.5f, -2.5f};
-  std::vector<float> values = random_floats(random, count, 4);
-  for (float& v : values) {
-    if (random() % 8 == 0) v = wild[random() % std::size(wild)];
-  }
-  return values;
-}
-
-enum class Codes { kRandom, kHighest, kLowest };
-
-// One product in guarded buffers, with every epilogue.
-class Product {
- public:
-  Product(int m, int n, int k, int bits, int a_bits, Codes kind, unsigned seed)
-      : m_(m),
-        n_(n),
-        stride_(round_up(k, kDepthAlign)),
-        random_(seed),
-        a_(area(m, stride_)),
-        panels_(static_cast<size_t>(pack_bytes(n, k, bits))),
-        row_sum_(static_cast<size_t>(m)),
-        offset_(columns()),
-        zero_(columns()),
-        scale_(random_floats(random_, columns(), 1e-4f)),
-        bias_(random_floats(random_, columns(), 1)),
-        residual_(random_floats(random_, area(m, n), 1)) {
-    for (int i = 0; i < m; i++) {
-      for (int j = 0; j < k; j++) {
-        const uint8_t code = pick(kind, a_bits, false);
-        a_[area(i, stride_) + static_cast<size_t>(j)] = code;
-        row_sum_[static_cast<size_t>(i)] += code;
-      }
-    }
-    std::vector<uint8_t> w(area(n, k));
-    for (uint8_t& code : w) code = pick(kind, bits, true);
-    pack_codes(w.data(), n, k, bits, panels_.data());
-    for (size_t j = 0; j < columns(); j++) {
-      offset_[j] = static_cast<int32_t>(random_() % 20001) - 10000;
-      zero_[j] = static_cast<int32_t>(random_() % 256) - 128;
-    }
-    args_ = {};
-    args_.m = m;
-    args_.n = n;
-    args_.k = k;
-    args_.a = a_.data();
-    args_.a_stride = stride_;
-    args_.row_sum = row_sum_.data();
-    args_.panels = panels_.data();
-    args_.bits = bits;
-    args_.a_bits = a_bits;
-    args_.scale = scale_.data();
-    args_.offset = offset_.data();
-    args_.zero = zero_.data();
-    args_.bias = bias_.data();
-  }
-
-  // Bytes of -2^(range - 1) and 2^(range - 1) - 1 for weights, as pack_rows() gives for few bits.
-  void narrow(int range) {
-    for (size_t i = 0; i < static_cast<size_t>(pack_bytes(n_, args_.k, 8)); i++) {
-      const int code = i % 5 ? -(1 << (range - 1)) : (1 << (range - 1)) - 1;
-      panels_[i] = static_cast<uint8_t>(code);
-    }
-    args_.range_bits = range;
-  }
-
-  std::vector<int32_t> raw(const Kernels& kernels) {
-    Guarded<int32_t> out(area(m_, n_), 12345);
-    GemmArgs args = args_;
-    args.epilogue = Epilogue::kInt32;
-    args.scale = args.bias = nullptr;  // not to be read
-    args.offset = args.zero = args.row_sum = nullptr;
-    args.raw = out.data();
-    args.raw_stride = n_;
-    kernels.gemm(args);
-    CHECK(out.canary_intact());
-    return out.values();
-  }
-
-  std::vector<float> floats(const Kernels& kernels, Epilogue epilogue) {
-    Guarded<float> out(area(m_, n_), 0.25f);
-    GemmArgs args = args_;
-    args.epilogue = epilogue;
-    args.y = out.data();
-    args.y_stride = n_;
-    if (epilogue == Epilogue::kAdd) args.residual = residual_.data();
-    kernels.gemm(args);
-    CHECK(out.canary_intact());
-    return out.values();
-  }
-
-  // Codes by a quantizer for each column; a row ends where the next begins.
-  std::vector<uint8_t> codes(const Kernels& kernels) {
-    Guarded<float> inv_scale(columns()), low(columns()), high(columns());
-    Guarded<int32_t> zero(columns());
-    for (size_t j = 0; j < columns(); j++) {
-      zero[j] = static_cast<int32_t>(j % 40) + 3;
-      inv_scale[j] = 10.0f + static_cast<float>(j);
-      low[j] = static_cast<float>(-zero[j]);
-      high[j] = static_cast<float>((j % 2 ? 255 : 63) - zero[j]);
-    }
-    Guarded<uint8_t> out(area(m_, n_), 77);
-    GemmArgs args = args_;
-    args.epilogue = Epilogue::kCodes;
-    args.codes = out.data();
-    args.code_stride = n_;
-    args.quantizers = {inv_scale.data(), low.data(), high.data(), zero.data()};
-    kernels.gemm(args);
-    CHECK(out.canary_intact());
-    return out.values();
-  }
-
-  // The codes, then their row sums.
-  std::vector<int> gelu_codes(const Kernels& kernels) {
-    const int64_t stride = round_up(n_, kDepthAlign);
-    Guarded<uint8_t> out(area(m_, stride), 77);
-    Guarded<int32_t> sums(static_cast<size_t>(m_), -1);
-    GemmArgs args = args_;
-    args.epilogue = Epilogue::kGeluCodes;
-    args.codes = out.data();
-    args.code_stride = stride;
-    args.code_sum = sums.data();
-    args.quantizer = {.inv_scale = 60, .zero = 10, .max_code = 255};
-    kernels.gemm(args);
-    CHECK((out.canary_intact() && sums.canary_intact()));
-    const std::vector<uint8_t> codes = out.values();
-    std::vector<int> all(codes.begin(), codes.end());
-    for (int32_t sum : sums.values()) all.push_back(sum);
-    return all;
-  }
-
- private:
-  size_t columns() const { return static_cast<size_t>(round_up(n_, kColumns)); }
-
-  // Highest: products of the largest magnitude and the same sign, where int16 sums would overflow.
-  uint8_t pick(Codes kind, int bits, bool weight) {
-    const int top = (1 << bits) - 1;
-    if (kind == Codes::kRandom) return static_cast<uint8_t>(static_cast<int>(random_()) & top);
-    return static_cast<uint8_t>(weight && kind == Codes::kLowest ? 0 : top);
-  }
-
-  int m_, n_;
-  int64_t stride_;
-  std::mt19937 random_;
-  Guarded<uint8_t> a_, panels_;
-  Guarded<int32_t> row_sum_, offset_, zero_;
-  Guarded<float> scale_, bias_, residual_;
-  GemmArgs args_;
-};
-
-void check_product(int m, int n, int k, int bits, int a_bits, Codes kind) {
-  Product product(m, n, k, bits, a_bits, kind, static_cast<unsigned>(m * 31 + n * 7 + k + bits));
+void check_product(int m, int n, int k, int bits, int a_bits, CodeChoice kind) {
+  GuardedProduct product(m, n, k, bits, a_bits, kind,
+                         static_cast<unsigned>(m * 31 + n * 7 + k + bits));
   const std::vector<int32_t> raw = product.raw(scalar());
   for (const Kernels* isa : isas_under_test()) {
     const bool same = product.raw(*isa) == raw;
@@ -218,19 +30,19 @@ void check_product(int m, int n, int k, int bits, int a_bits, Codes kind) {
 
 TEST_CASE("every row count up to two tiles and one, every bit width") {
   for (int bits = kMinBits; bits <= kMaxBits; bits++) {
-    for (int m = 1; m <= 65; m++) check_product(m, 48, 64, bits, 8, Codes::kRandom);
+    for (int m = 1; m <= 65; m++) check_product(m, 48, 64, bits, 8, CodeChoice::kRandom);
   }
 }
 
 TEST_CASE("every column count up to three panels, every depth tail") {
-  for (int n = 1; n <= 49; n++) check_product(5, n, 40, 4 + n % 5, 8, Codes::kRandom);
-  for (int k = 1; k <= 100; k++) check_product(5, 20, k, 3 + k % 6, 8, Codes::kRandom);
+  for (int n = 1; n <= 49; n++) check_product(5, n, 40, 4 + n % 5, 8, CodeChoice::kRandom);
+  for (int k = 1; k <= 100; k++) check_product(5, 20, k, 3 + k % 6, 8, CodeChoice::kRandom);
 }
 
 TEST_CASE("every weight and activation width at the extremes, deep enough to overflow int16") {
   for (int bits = kMinBits; bits <= kMaxBits; bits++) {
     for (int a_bits = 1; a_bits <= 8; a_bits++) {
-      for (Codes kind : {Codes::kRandom, Codes::kHighest, Codes::kLowest}) {
+      for (CodeChoice kind : {CodeChoice::kRandom, CodeChoice::kHighest, CodeChoice::kLowest}) {
         check_product(7, 17, 1056, bits, a_bits, kind);
       }
     }
@@ -240,11 +52,11 @@ TEST_CASE("every weight and activation width at the extremes, deep enough to ove
 TEST_CASE("a narrower range of the weights than their storage") {
   for (int range = 2; range <= 8; range++) {
     for (int a_bits : {4, 8}) {
-      Product product(7, 17, 1056, 8, a_bits, Codes::kHighest, 1);
+      GuardedProduct product(7, 17, 1056, 8, a_bits, CodeChoice::kHighest, 1);
       product.narrow(range);
       const std::vector<int32_t> raw = product.raw(scalar());
       for (const Kernels* isa : isas_under_test()) {
-        CAPTURE(isa->name);
+        CAPTURE(std::string(isa->name));
         CAPTURE(range);
         CHECK(product.raw(*isa) == raw);
       }
@@ -252,22 +64,51 @@ TEST_CASE("a narrower range of the weights than their storage") {
   }
 }
 
-TEST_CASE("the largest depth, and the shapes of real layers") {
-  for (Codes kind : {Codes::kHighest, Codes::kLowest}) {
-    check_product(3, 16, kMaxDepth, 8, 8, kind);
-    check_product(3, 16, kMaxDepth, 4, 4, kind);
+TEST_CASE("the shapes of real layers") {
+  check_product(197, 100, 192, 4, 4, CodeChoice::kRandom);
+  check_product(197, 197, 64, 8, 8, CodeChoice::kRandom);
+  check_product(49, 49, 32, 8, 8, CodeChoice::kRandom);
+}
+
+TEST_CASE("deep products are exact at the extreme codes and zero points") {
+  // 12544 = 256 * 7 * 7 is the depth of the first box layer of Mask R-CNN.
+  for (int k : {12544, kMaxDepth}) {
+    for (int bits = kMinBits; bits <= kMaxBits; bits++) {
+      for (int a_bits : {4, 8}) {
+        for (int a_zero : {kMinZero, kMaxZero}) {
+          const DeepLinear linear(k, bits, a_bits, a_zero);
+          const std::vector<int64_t> values = linear.values(), raws = linear.raws();
+          std::vector<float> floats;
+          for (int64_t value : values) floats.push_back(static_cast<float>(value));
+          for (const Kernels* isa : compiled_kernels()) {
+            if (!is_supported(*isa)) continue;
+            CAPTURE(std::string(isa->name));
+            CAPTURE(k);
+            CAPTURE(bits);
+            CAPTURE(a_bits);
+            CHECK(std::ranges::equal(linear.raw(*isa), raws));
+            CHECK(linear.floats(*isa) == floats);
+          }
+        }
+      }
+    }
   }
-  check_product(197, 100, 192, 4, 4, Codes::kRandom);
-  check_product(197, 197, 64, 8, 8, Codes::kRandom);
-  check_product(49, 49, 32, 8, 8, Codes::kRandom);
+}
+
+TEST_CASE("the extremes of the deepest product reach, and stay inside, what kernels.h states") {
+  constexpr int64_t kLargest = int64_t{kMaxDepth} * (kMaxZero - 0) * 255;
+  static_assert(kLargest == 2'134'917'120 && kLargest < int64_t{1} << 31);
+  // Row 0 holds the highest codes; row 1 and column 1 hold the lowest; z_w of column 1 is 255.
+  CHECK(DeepLinear(kMaxDepth, 8, 8, kMinZero).value(0, 1) == -kLargest);
+  CHECK(DeepLinear(kMaxDepth, 8, 8, kMaxZero).value(1, 1) == kLargest);
 }
 
 TEST_CASE("every epilogue with row and column tails") {
   for (int n : {1, 15, 16, 17, 31, 33, 47, 64}) {
     for (int m : {1, 6, 9, 17, 35}) {
-      Product product(m, n, 72, 6, 8, Codes::kRandom, static_cast<unsigned>(n));
+      GuardedProduct product(m, n, 72, 6, 8, CodeChoice::kRandom, static_cast<unsigned>(n));
       for (const Kernels* isa : isas_under_test()) {
-        CAPTURE(isa->name);
+        CAPTURE(std::string(isa->name));
         CAPTURE(m);
         CAPTURE(n);
         for (Epilogue e : {Epilogue::kFloat, Epilogue::kAdd}) {
@@ -280,7 +121,7 @@ TEST_CASE("every epilogue with row and column tails") {
   }
 }
 
-// Codes and sums of a row-wise kernel as one vector.
+// The codes that a row-wise kernel writes, followed by their row sums.
 template <class Run>
 std::vector<int> codes_of(int m, int n, Run run) {
   const int64_t stride = round_up(n, kDepthAlign) + 32;
@@ -321,7 +162,7 @@ TEST_CASE("quantize, layernorm and layernorm_codes at every tail") {
       return y.values();
     };
     for (const Kernels* isa : isas_under_test()) {
-      CAPTURE(isa->name);
+      CAPTURE(std::string(isa->name));
       CAPTURE(c);
       CHECK(quantize(*isa) == quantize(scalar()));
       CHECK(norm_codes(*isa, x.data()) == norm_codes(scalar(), x.data()));
@@ -331,7 +172,7 @@ TEST_CASE("quantize, layernorm and layernorm_codes at every tail") {
   }
 }
 
-// Both planes and their sums.
+// The planes hi and lo, followed by their row sums.
 std::vector<int> softmax(const Kernels& k, SoftmaxArgs args) {
   const int64_t stride = round_up(args.n, kDepthAlign);
   Guarded<uint8_t> hi(area(args.m, stride), 77), lo(area(args.m, stride), 77);
@@ -388,7 +229,7 @@ TEST_CASE("softmax codes at every tail and bit width, with bias, mask and wild s
     SoftmaxArgs stepped = masked, odd_steps = odd;
     stepped.steps = odd_steps.steps = &steps;
     for (const Kernels* isa : isas_under_test()) {
-      CAPTURE(isa->name);
+      CAPTURE(std::string(isa->name));
       CAPTURE(n);
       for (const SoftmaxArgs& a : {args, masked, odd, stepped, odd_steps})
         CHECK(softmax(*isa, a) == softmax(scalar(), a));
@@ -450,7 +291,7 @@ TEST_CASE("pack_rows, pack_columns, combine_planes, sum_rows and map_rows at eve
         return all;
       };
       for (const Kernels* isa : isas_under_test()) {
-        CAPTURE(isa->name);
+        CAPTURE(std::string(isa->name));
         CHECK(mapped(*isa) == mapped(scalar()));
         CHECK(pack(*isa, true) == pack(scalar(), true));
         CHECK(pack(*isa, false) == pack(scalar(), false));
@@ -465,7 +306,7 @@ TEST_CASE("exp and gelu return the same bits everywhere") {
   std::mt19937 random(10);
   const Guarded<float> x(wild_floats(random, 100003));
   for (const Kernels* isa : isas_under_test()) {
-    CAPTURE(isa->name);
+    CAPTURE(std::string(isa->name));
     for (auto function : {&Kernels::exp, &Kernels::gelu}) {
       const auto apply = [&](const Kernels& k) {
         Guarded<float> y(100003);

@@ -1,4 +1,4 @@
-// The scalar table, which is the specification, against plain loops in double written from
+// Compares the scalar table, which is the specification, with plain loops in double written from
 // kernels.h.
 #include <doctest/doctest.h>
 
@@ -38,7 +38,7 @@ size_t index(int row, int64_t stride, int column) {
   return static_cast<size_t>(row * stride + column);
 }
 
-// A quantized Linear with random codes and terms, and all of its buffers.
+// A quantized Linear with random codes and terms, in buffers of its own.
 struct Linear {
   int m, n, k, bits;
   std::vector<uint8_t> a, w, panels;  // w [n, k]
@@ -138,33 +138,21 @@ TEST_CASE("gemm: exact integer sums at every bit width, with tails") {
   }
 }
 
-TEST_CASE("gemm: extreme codes at the largest depth stay inside int32") {
-  Linear linear(1, 16, kMaxDepth, 8, 1);
-  std::fill(linear.a.begin(), linear.a.end(), uint8_t{255});
-  std::fill(linear.w.begin(), linear.w.end(), uint8_t{0});  // signed -128
-  pack_codes(linear.w.data(), 16, kMaxDepth, 8, linear.panels.data());
-  int32_t raw[16];
-  linear.args.epilogue = Epilogue::kInt32;
-  linear.args.raw = raw;
-  linear.args.raw_stride = 16;
-  scalar().gemm(linear.args);
-  for (int32_t sum : raw) CHECK(sum == -128 * 255 * kMaxDepth);
-}
-
 TEST_CASE("gemm: float and residual epilogues") {
   Linear linear(5, 37, 70, 6, 2);
   scalar().gemm(linear.args);
   std::vector<float> sum = linear.residual;
   Linear added = linear;
   added.args.epilogue = Epilogue::kAdd;
-  added.args.y = sum.data();  // in place
+  // The residual is added in place.
+  added.args.y = sum.data();
   added.args.residual = sum.data();
   scalar().gemm(added.args);
   for (int i = 0; i < 5; i++) {
     for (int j = 0; j < 37; j++) {
       const size_t at = index(i, 37, j);
       const double want = linear.value(i, j);
-      REQUIRE(linear.y[at] == static_cast<float>(want));  // one fma, rounded once
+      REQUIRE(linear.y[at] == static_cast<float>(want));  // fma rounds once
       REQUIRE(sum[at] == linear.y[at] + linear.residual[at]);
     }
   }
@@ -187,7 +175,7 @@ TEST_CASE("gemm: GELU codes, their padding and their row sums") {
       const int code = codes[index(i, stride, j)];
       const double x = j < n ? gelu(linear.value(i, j)) : 0;
       const int want = j < n ? expected_code(x, linear.args.quantizer) : 0;
-      // A tie may fall either way within the error of the polynomial.
+      // Near a tie, the error of the polynomial may decide.
       const double distance = std::fabs(x * 40 - std::floor(x * 40) - 0.5);
       if (distance > 1e-4) REQUIRE(code == want);
       sum += code;
@@ -322,7 +310,7 @@ TEST_CASE("softmax codes against double, with bias, mask and tails") {
           }
           const double k =
               -double{rate} * std::log2(std::exp(v[static_cast<size_t>(j)]) / sum * scale);
-          if (std::fabs(k - std::floor(k) - 0.5) < 1e-4) continue;  // a tie: either way
+          if (std::fabs(k - std::floor(k) - 0.5) < 1e-4) continue;  // near a tie
           const double code = std::clamp(std::nearbyint(k), 0.0, std::exp2(bits));
           REQUIRE(got == table[static_cast<size_t>(code)]);
         }
@@ -333,7 +321,7 @@ TEST_CASE("softmax codes against double, with bias, mask and tails") {
   }
 }
 
-// A code in one or two step sizes is the nearest of its steps; every value is exact.
+// A code stands for the nearest step, and its value is an exact multiple of that step.
 TEST_CASE("softmax codes in steps against double") {
   const StepCodes even = {0, 10, 0, 15, 0, 1 << 12, 0};               // 4 bits, steps of 0.1
   const StepCodes twin = {8 * 32, 8, 8, 7, 1 << 8, 1 << 13, 7 << 8};  // 4 bits, 1/8 and 1/256
@@ -361,7 +349,7 @@ TEST_CASE("softmax codes in steps against double") {
         }
         const double p = std::exp(double{scores[j]}) / sum;
         const bool small = steps.fine_codes && p < 7.5 * fine;
-        // Between the last fine code and half a coarse step the former is nearest.
+        // The last fine code stands for all p up to the first coarse step that is nearer.
         const double top = (steps.coarse_top + 0.5) * coarse;
         const double tolerance = small ? fine / 2 : coarse / 2;
         CAPTURE(p);
@@ -390,7 +378,7 @@ TEST_CASE("softmax codes: infinite and NaN scores stay inside the table") {
   for (int j = 0; j < 32; j++) CHECK(hi[j] * 256 + lo[j] <= (j < 5 ? 7 << 13 : 0));
 }
 
-// Both packers must equal pack_codes() of the same signed codes.
+// Both packers must give the panels that pack_codes() gives for the same signed codes.
 TEST_CASE("pack_rows and pack_columns equal pack_codes") {
   std::mt19937 random(5);
   for (int tokens : {1, 17, 49, 70}) {
@@ -400,7 +388,7 @@ TEST_CASE("pack_rows and pack_columns equal pack_codes") {
       std::vector<uint8_t> rows(index(tokens, width, 0)), columns(rows.size());
       for (int i = 0; i < tokens; i++) {
         for (int j = 0; j < width; j++) {
-          // 8-bit panels hold code - 2^(bits-1) as a signed byte: the unsigned code is 128 more.
+          // 8-bit panels hold the signed code - 2^(bits-1). pack_codes() takes it plus 128.
           const int code = x[index(i, stride, j)] - (1 << (bits - 1)) + 128;
           rows[index(i, width, j)] = columns[index(j, tokens, i)] = static_cast<uint8_t>(code);
         }
@@ -487,7 +475,8 @@ TEST_CASE("gemm: codes by a quantizer for each column") {
       const auto c = static_cast<size_t>(j);
       const Quantizer q = {inv_scale[c], zero[c], j < 16 ? 255 : 63};
       const int code = codes[index(i, 40, j)];
-      CHECK(std::abs(code - expected_code(linear.value(i, j), q)) <= 1);  // float against double
+      // The kernel's float may round to another code than the double.
+      CHECK(std::abs(code - expected_code(linear.value(i, j), q)) <= 1);
       clamped += code == 0 || code == q.max_code;
     }
     for (int j = 35; j < 40; j++) CHECK(codes[index(i, 40, j)] == 77);

@@ -1,4 +1,4 @@
-// The panel layout of kernels/pack.h, read back bit by bit from its description.
+// Reads packed panels back bit by bit, as the description in kernels/pack.h says.
 #include <doctest/doctest.h>
 
 #include <random>
@@ -23,8 +23,8 @@ std::vector<uint8_t> packed(const std::vector<uint8_t>& codes, int n, int k, int
   return panels;
 }
 
-// The code at (column, depth), padding included, straight from the layout's words: a table of where
-// each plane lies in the block and which byte and bits of it belong to a row.
+// The code at (column, depth), which may be padding. It is read as pack.h describes the layout:
+// where each plane begins in the block, and which byte and bits of the plane belong to a row.
 int code_at(const std::vector<uint8_t>& panels, int k, int bits, int column, int depth) {
   const int blocks = (k + 31) / 32;
   const int block_start = ((column / 16) * blocks + depth / 32) * 64 * bits;
@@ -55,8 +55,8 @@ struct Shape {
   int n, k;
 };
 
-// One column, one deep; both sides of a panel and of a block; several panels of several blocks; a
-// real head.
+// A single code; one less, as many, and one more than a panel's columns and a block's depths;
+// several panels of several blocks; and a classifier head.
 const Shape kShapes[] = {{1, 1},   {15, 31}, {16, 32}, {17, 33},
                          {35, 95}, {3, 100}, {50, 7},  {10, 192}};
 
@@ -109,7 +109,7 @@ TEST_CASE("pack: unpack returns the codes and writes nothing else") {
 }
 
 TEST_CASE("pack: 8-bit panels are the signed codes themselves") {
-  const std::vector<uint8_t> codes = {0, 127, 128, 255};  // one column, four deep
+  const std::vector<uint8_t> codes = {0, 127, 128, 255};  // [1, 4]
   const std::vector<uint8_t> panels = packed(codes, 1, 4, 8);
   CHECK(static_cast<int8_t>(panels[0]) == -128);
   CHECK(static_cast<int8_t>(panels[1]) == -1);
@@ -118,7 +118,7 @@ TEST_CASE("pack: 8-bit panels are the signed codes themselves") {
 }
 
 TEST_CASE("pack: column sums are of the signed codes") {
-  const std::vector<uint8_t> codes = {0, 7, 4, 7, 7, 7};  // [2, 3], 3 bits: -4 3 0 / 3 3 3
+  const std::vector<uint8_t> codes = {0, 7, 4, 7, 7, 7};  // [2, 3]; signed: -4 3 0, 3 3 3
   int32_t sums[2] = {99, 99};
   sum_columns(codes.data(), 2, 3, 3, sums);
   CHECK(sums[0] == -1);

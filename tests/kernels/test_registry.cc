@@ -1,4 +1,4 @@
-// Which kernels run where: CPU features from raw values of real machines, and the choice by name.
+// Tests the CPU features found in raw values of real machines, and the choice of kernels by name.
 #include <doctest/doctest.h>
 
 #include <cstdlib>
@@ -26,10 +26,10 @@ TEST_CASE("x86 features need the instructions and the operating system's consent
   CHECK(x86_features(raw) == (kCpuAvx2 | kCpuAvx512 | kCpuAvx512Vnni));
   raw.xcr0 = 0x07;  // the system does not save the ZMM registers
   CHECK(x86_features(raw) == kCpuAvx2);
-  raw.xcr0 = 0x03;  // nor the YMM registers
+  raw.xcr0 = 0x03;  // the system does not save the YMM registers either
   CHECK(x86_features(raw) == 0);
   raw = zen4();
-  raw.leaf1_ecx &= ~(1u << 27);  // no OSXSAVE: XCR0 means nothing
+  raw.leaf1_ecx &= ~(1u << 27);  // without OSXSAVE, XCR0 means nothing
   CHECK(x86_features(raw) == 0);
   raw = zen4();
   raw.leaf1_ecx &= ~(1u << 12);  // AVX2 without FMA

@@ -1,8 +1,9 @@
-// The polynomial functions against the C library in double.
+// Compares the polynomial functions of every ISA with the C library's functions in double.
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "kernels/registry.h"
@@ -10,13 +11,14 @@
 namespace vitrun {
 namespace {
 
+// The error of `got` in units of the last place of the float nearest to `want`.
 double ulps(float got, double want) {
   const float nearest = static_cast<float>(want);
   const float next = std::nextafter(std::fabs(nearest), std::numeric_limits<float>::infinity());
   return std::fabs(got - want) / (double{next} - std::fabs(double{nearest}));
 }
 
-// An odd count, so that the last vector is not full.
+// Evenly spaced values from low to high. The count is odd, so that the last vector is not full.
 std::vector<float> sweep(double low, double high, int count = 200003) {
   std::vector<float> x(static_cast<size_t>(count));
   for (int i = 0; i < count; i++) {
@@ -37,7 +39,7 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 TEST_CASE("exp is within 1 ulp of the double on [-87, 88]") {
   for (const Kernels* k : compiled_kernels()) {
     if (!is_supported(*k)) continue;
-    CAPTURE(k->name);
+    CAPTURE(std::string(k->name));
     const std::vector<float> x = sweep(-87, 88), y = apply(k->exp, x);
     double worst = 0;
     for (size_t i = 0; i < x.size(); i++)
@@ -50,7 +52,7 @@ TEST_CASE("exp: exact at 0, clamped outside its range, finite for everything") {
   const std::vector<float> x = {0.0f, -0.0f, -100.0f, -kInf, kNan, 1e30f, kInf};
   for (const Kernels* k : compiled_kernels()) {
     if (!is_supported(*k)) continue;
-    CAPTURE(k->name);
+    CAPTURE(std::string(k->name));
     const std::vector<float> y = apply(k->exp, x);
     CHECK(y[0] == 1.0f);
     CHECK(y[1] == 1.0f);
@@ -62,7 +64,7 @@ TEST_CASE("exp: exact at 0, clamped outside its range, finite for everything") {
 TEST_CASE("gelu is within 1.8 ulp for x > 0 and 1e-7 for x <= 0") {
   for (const Kernels* k : compiled_kernels()) {
     if (!is_supported(*k)) continue;
-    CAPTURE(k->name);
+    CAPTURE(std::string(k->name));
     const std::vector<float> x = sweep(-12, 12), y = apply(k->gelu, x);
     double worst_ulps = 0, worst_absolute = 0;
     for (size_t i = 0; i < x.size(); i++) {
@@ -82,7 +84,7 @@ TEST_CASE("gelu: zero, large, infinite and NaN arguments") {
   const std::vector<float> x = {0.0f, 100.0f, -100.0f, kInf, -kInf, kNan, 1e-40f};
   for (const Kernels* k : compiled_kernels()) {
     if (!is_supported(*k)) continue;
-    CAPTURE(k->name);
+    CAPTURE(std::string(k->name));
     const std::vector<float> y = apply(k->gelu, x);
     CHECK(y[0] == 0.0f);
     CHECK(y[1] == 100.0f);
