@@ -1,4 +1,5 @@
-// vitquant's options: what to quantize and how. viteval --table takes the same for each row.
+// The options of vitquant, which say what to quantize and how; rows of viteval --table take them
+// too.
 #pragma once
 
 #include <cxxopts.hpp>
@@ -14,6 +15,10 @@ struct QuantizeJob {
   ImageSource calibration;
   QuantizeOptions options;
 };
+
+// Why an argument is refused that names an option vitquant had once, and what replaces it; empty
+// where there is none.
+std::string removed_option(int argc, const char* const* argv);
 
 // Reads the files that the options name. Fails on bad files; throws UsageError on wrong use.
 QuantizeJob read_job(const cxxopts::ParseResult& args);

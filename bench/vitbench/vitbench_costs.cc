@@ -1,5 +1,5 @@
 // vitbench costs: what a multiply-add costs on this machine at every pair of widths, as vitquant
-// --target reads it (quant/bits/cost_table.h).
+// --bits target reads it (quant/bits/cost_table.h).
 #include <algorithm>
 #include <cmath>
 #include <cstdio>

@@ -42,7 +42,10 @@ QuantizeJob job_of(const TableOptions& options, const TableRow& row, int seed) {
   cxxopts::Options parser("vitquant");
   add_quantize_options(parser);
   try {
-    const auto parsed = parser.parse(static_cast<int>(arguments.size()), arguments.data());
+    const auto count = static_cast<int>(arguments.size());
+    if (const std::string why = removed_option(count, arguments.data()); !why.empty())
+      throw UsageError(why);
+    const auto parsed = parser.parse(count, arguments.data());
     if (!parsed.unmatched().empty())
       throw UsageError(cat("unexpected '", parsed.unmatched()[0], "'"));
     return read_job(parsed);
