@@ -17,7 +17,7 @@ namespace {
 constexpr double kMostMilliseconds = 1e6;
 constexpr const char* kSteps[] = {"rounding", "levels", "split", "rotation", "heads", "residual"};
 
-// Options that vitquant had once, and what says the same now.
+// Options that vitquant no longer has, each with what replaces it.
 constexpr std::pair<const char*, const char*> kRemoved[] = {
     {"rounding", "--without rounding rounds to the nearest, --with rounding compensates"},
     {"codes", "--without levels spaces codes evenly, --with levels chooses them"},
@@ -51,7 +51,7 @@ std::vector<std::string> split(const std::string& text, char separator) {
   return parts;
 }
 
-// The number that the whole of `text` is.
+// Parses all of `text` as a number; none where it is not one.
 template <class T>
 std::optional<T> number_in(const std::string& text) {
   T value{};
@@ -122,19 +122,25 @@ Recipe read_recipe(const cxxopts::ParseResult& args) {
   return recipe;
 }
 
-// Rules that give units different bits. kFile: a JSON file says them.
-enum class BitsRule { kNone, kFile, kLrp, kBudget, kTarget };
+// The rules that may give units different bits.
+enum class BitsRule {
+  kNone,    // all units get the same
+  kFile,    // a JSON file names units and their bits
+  kLrp,     // relevance raises and lowers units (allocate.h, mixed_plan())
+  kBudget,  // the file is limited to so many bytes
+  kTarget,  // the file and the time on a machine are limited
+};
 
 // What --bits asks for, or --wbits, --abits, --mixed, --size and --importance.
 struct BitsRequest {
-  std::optional<int> weight, activation;  // bits of the units that the rule leaves alone
+  std::optional<int> weight, activation;  // the base, from which the rule departs
   BitsRule rule = BitsRule::kNone;
-  std::string file;                               // kFile: the bits; kTarget: a name or costs
-  std::string scores;                             // kLrp, and kBudget or empty: of vitlrp
-  std::optional<int64_t> bytes;                   // kBudget, kTarget
-  std::optional<double> milliseconds;             // kTarget
+  std::string file;    // kFile: the JSON; kTarget: a built-in machine or what vitbench costs wrote
+  std::string scores;  // kLrp, kBudget: what vitlrp wrote; empty: kBudget goes without
+  std::optional<int64_t> bytes;                   // kBudget, kTarget: the limit
+  std::optional<double> milliseconds;             // kTarget: the limit
   MixedCase mixed_case = MixedCase::kByUnit;      // kLrp
-  MixedOperands operands = MixedOperands::kBoth;  // kLrp, and kBudget with scores
+  MixedOperands operands = MixedOperands::kBoth;  // kLrp, kBudget with scores
 };
 
 void read_widths(const std::string& text, BitsRequest& request) {
@@ -175,7 +181,8 @@ void read_rule(const std::string& text, BitsRequest& request) {
   }
 }
 
-// What may follow a rule: time=MS and size=BYTES a target, "weights" the rules of relevance.
+// Limits follow a rule: time=MS and size=BYTES a target; "weights" follows lrp and budget, which
+// then leave the bits of activations alone.
 void read_limit(const std::string& text, BitsRequest& request) {
   const bool target = request.rule == BitsRule::kTarget,
              relevance = request.rule == BitsRule::kLrp || request.rule == BitsRule::kBudget;
@@ -193,7 +200,7 @@ void read_limit(const std::string& text, BitsRequest& request) {
   }
 }
 
-// [B|W/A][,][RULE[,LIMIT...]]
+// --bits is BASE, RULE or BASE,RULE, where BASE is one width or W/A; limits may follow a rule.
 BitsRequest parse_bits(const std::string& text) {
   BitsRequest request;
   std::vector<std::string> parts = split(text, ',');
@@ -205,7 +212,7 @@ BitsRequest parse_bits(const std::string& text) {
   return request;
 }
 
-// The paper's names for the widths.
+// The paper's names set the base too.
 void add_widths(const cxxopts::ParseResult& args, BitsRequest& request) {
   if (!args.count("wbits") && !args.count("abits")) return;
   if (request.weight) throw UsageError("give bits by --bits or by --wbits and --abits");
@@ -213,7 +220,7 @@ void add_widths(const cxxopts::ParseResult& args, BitsRequest& request) {
   if (args.count("abits")) request.activation = int_option(args, "abits", kMinBits, kMaxBits);
 }
 
-// The paper's names for the rules.
+// The paper's names set a rule too, or the details of one that --bits gave.
 void add_mixed(const cxxopts::ParseResult& args, BitsRequest& request) {
   const std::string mixed = args["mixed"].as<std::string>(), mp = args["mp-case"].as<std::string>();
   if (mixed != "none" && mixed != "lrp" && mixed != "budget")
@@ -224,7 +231,9 @@ void add_mixed(const cxxopts::ParseResult& args, BitsRequest& request) {
   if (mixed != "none" && request.rule != BitsRule::kNone)
     throw UsageError("give a rule by --bits or by --mixed");
   if (args.count("size") != (mixed == "budget"))
-    throw UsageError("--mixed budget and --size BYTES need each other");
+    throw UsageError(
+        "--mixed budget and --size BYTES need each other; --bits takes budget:BYTES and "
+        "target:NAME,size=BYTES");
   if (mixed == "lrp") request.rule = BitsRule::kLrp;
   if (mixed == "budget") {
     request.rule = BitsRule::kBudget;
@@ -249,7 +258,7 @@ BitsRequest read_bits_request(const cxxopts::ParseResult& args) {
   return request;
 }
 
-// The widths, and the recipe's steps at these widths.
+// Sets the widths, and what the recipe does at these widths.
 void choose_steps(const Recipe& recipe, const BitsRequest& bits, QuantizeOptions& options) {
   const bool target = bits.rule == BitsRule::kTarget;
   options.weight_bits = bits.weight.value_or(target ? 4 : 8);
@@ -275,7 +284,7 @@ void choose_steps(const Recipe& recipe, const BitsRequest& bits, QuantizeOptions
   options.objective = recipe.takes("residual") ? Objective::kResidual : Objective::kTensor;
 }
 
-// Reads the rule's files and sets the bits of each unit, or what to choose them by.
+// Reads the rule's files, and sets the bits of each unit or the budget that decides them.
 void choose_bits(const BitsRequest& request, const Graph& graph, QuantizeOptions& options) {
   Importance importance;
   if (request.rule == BitsRule::kLrp ||
@@ -325,10 +334,11 @@ ImageSource choose_calibration(const cxxopts::ParseResult& args, const ModelConf
 }  // namespace
 
 std::string removed_option(int argc, const char* const* argv) {
-  for (const std::string word : std::vector<const char*>(argv + 1, argv + argc))
+  for (int i = 1; i < argc; i++)
     for (const auto& [name, instead] : kRemoved)
-      if (word == cat("--", name) || word.starts_with(cat("--", name, "=")))
-        return cat("--", name, " is no longer an option: ", instead);
+      if (const std::string word = argv[i], option = cat("--", name);
+          word == option || word.starts_with(option + "="))
+        return cat(option, " is no longer an option: ", instead);
   return {};
 }
 

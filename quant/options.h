@@ -16,11 +16,11 @@ struct QuantizeJob {
   QuantizeOptions options;
 };
 
-// Why an argument is refused that names an option vitquant had once, and what replaces it; empty
-// where there is none.
+// A message where an argument names an option that vitquant no longer has; it says what replaces
+// the option. Empty otherwise.
 std::string removed_option(int argc, const char* const* argv);
 
-// Reads the files that the options name. Fails on bad files; throws UsageError on wrong use.
+// Reads the files that the options name. It fails on bad files and throws UsageError on wrong use.
 QuantizeJob read_job(const cxxopts::ParseResult& args);
 
 }  // namespace vitrun

@@ -20,7 +20,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// A file that goes with the object.
+// A temporary file that is removed with the object.
 struct Scratch {
   std::string path = (std::filesystem::temp_directory_path() / cat("viteval-", getpid(), ".qbin"));
   ~Scratch() {
@@ -51,12 +51,12 @@ QuantizeJob job_of(const TableOptions& options, const TableRow& row, int seed) {
     return read_job(parsed);
   } catch (const Error&) {
     throw;
-  } catch (const std::exception& e) {  // the parser's and UsageError
+  } catch (const std::exception& e) {  // UsageError, or one of the parser
     throw UsageError(cat("row '", row.name, "': ", e.what()));
   }
 }
 
-// The float model's logits of all samples, and its accuracy.
+// The logits of the float model for all samples, and its accuracy.
 struct FloatModelResults {
   Tensor logits;
   Evaluation accuracy;
@@ -68,7 +68,7 @@ FloatModelResults run_float(const TableOptions& options, const std::vector<Sampl
   const auto model = open_predictor(options.weights, predictor);
   FloatModelResults results;
   results.logits = Tensor({static_cast<int64_t>(samples.size()), model->config().num_classes});
-  class Keeping : public Predictor {  // keeps what it answers
+  class Keeping : public Predictor {  // keeps the logits of each run
    public:
     Keeping(Predictor& model, Tensor& logits) : model_(model), next_(logits.data.begin()) {}
     const ModelConfig& config() const override { return model_.config(); }
@@ -120,7 +120,7 @@ Json run_cell(const TableOptions& options, const TableRow& row, int seed,
   return cell;
 }
 
-// What `state` must say to be continued.
+// A state is continued only where its head equals this one.
 Json head_of(const TableOptions& options, size_t images) {
   const auto name = [](const std::string& path) {
     const std::filesystem::path p = std::filesystem::path(path).lexically_normal();
