@@ -1,6 +1,10 @@
 #include "quant/options.h"
 
+#include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <filesystem>
+#include <set>
 
 #include "models/base/error.h"
 #include "runtime/files/npy.h"
@@ -11,6 +15,23 @@ namespace vitrun {
 namespace {
 
 constexpr double kMostMilliseconds = 1e6;
+constexpr const char* kSteps[] = {"rounding", "levels", "split", "rotation", "heads", "residual"};
+
+// Options that vitquant no longer has, each with what replaces it.
+constexpr std::pair<const char*, const char*> kRemoved[] = {
+    {"rounding", "--without rounding rounds to the nearest, --with rounding compensates"},
+    {"codes", "--without levels spaces codes evenly, --with levels chooses them"},
+    {"outliers", "--without split keeps outlier channels, --with split splits them"},
+    {"heads", "--without heads shares ranges between heads, --with heads gives each its own"},
+    {"rotation", "--without rotation and --with rotation switch it"},
+    {"clip-k", "--recipe crl:K"},
+    {"objective", "--without residual is the tensor objective"},
+    {"target", "--bits target:NAME"},
+    {"time", "--bits target:NAME,time=MS"},
+    {"bits-file", "--bits FILE.json, or --bits W/A,FILE.json where W/A are the other units' bits"},
+    {"mixed-operands",
+     "--bits lrp:SCORES.json,weights or --bits budget:BYTES,weights mixes "
+     "weights alone"}};
 
 ImageSource from_files(const std::vector<Sample>& samples, const ModelInfo& config) {
   auto loader = std::make_shared<ImageLoader>(config);
@@ -19,54 +40,276 @@ ImageSource from_files(const std::vector<Sample>& samples, const ModelInfo& conf
           }};
 }
 
-// A bad value on the command line is wrong use. "auto" [ours]: a fold lets activations keep their
-// codes and costs the weights theirs, so it pays where weights are no narrower than activations
-// (bench/results/accuracy.md).
-Method choose_method(const std::string& name, const QuantizeOptions& bits) {
-  if (name == "auto")
-    return bits.weight_bits >= bits.activation_bits ? Method::kRepq : Method::kLayerwise;
+std::vector<std::string> split(const std::string& text, char separator) {
+  std::vector<std::string> parts;
+  size_t begin = 0, end;
+  while ((end = text.find(separator, begin)) != text.npos) {
+    parts.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  parts.push_back(text.substr(begin));
+  return parts;
+}
+
+// Parses all of `text` as a number; none where it is not one.
+template <class T>
+std::optional<T> number_in(const std::string& text) {
+  T value{};
+  const char* const end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc() || stop != end) return std::nullopt;
+  return value;
+}
+
+// What --recipe, --with and --without ask for.
+struct Recipe {
+  std::optional<Method> method;  // none: the default recipe, whose method depends on the widths
+  double clip_k = 0;
+  std::set<std::string> with, without;
+
+  // A published method takes the residual objective alone, the default recipe takes every step.
+  bool takes(const std::string& step) const {
+    if (with.contains(step)) return true;
+    return !without.contains(step) && (!method || step == "residual");
+  }
+};
+
+// The value of --recipe, or of its older spelling --method, as a method and crl's K.
+void read_method(const cxxopts::ParseResult& args, Recipe& recipe) {
+  const char* const option = args.count("method") ? "method" : "recipe";
+  std::string name = args[option].as<std::string>();
+  if (option == std::string("method") && name == "auto") name = "default";
+  if (args.count("method") && args.count("recipe") && args["recipe"].as<std::string>() != name)
+    throw UsageError("--recipe and --method name different recipes: give one of them");
+  if (name == "default") return;
+  const auto refuse = [&] {
+    return UsageError(cat("--", option, " '", name,
+                          "': expected default, repq, crl, crl:K with K above 0, layerwise, "
+                          "fq-vit, ptq4vit or apq-vit"));
+  };
+  const bool clipped = name.starts_with("crl:");
+  if (clipped) {
+    recipe.clip_k = number_in<double>(name.substr(4)).value_or(0);
+    if (!(recipe.clip_k > 0 && std::isfinite(recipe.clip_k))) throw refuse();
+  }
   try {
-    return method_called(name);
-  } catch (const Error& e) {
-    throw UsageError(cat("--", e.what()));
+    recipe.method = clipped ? Method::kCrl : method_called(name);
+  } catch (const Error&) {
+    throw refuse();
   }
 }
 
-// Whether a step of our own is taken, --option on|off|auto: by default with --method auto alone,
-// the published methods being without.
-bool choose_step(const cxxopts::ParseResult& args, const char* option, const std::string& off,
-                 const std::string& on) {
-  const std::string chosen = args[option].as<std::string>();
-  if (chosen == "auto") return args["method"].as<std::string>() == "auto";
-  if (chosen != off && chosen != on)
-    throw UsageError(cat("--", option, " must be ", off, ", ", on, " or auto, got '", chosen, "'"));
-  return chosen == on;
+std::set<std::string> steps_in(const cxxopts::ParseResult& args, const std::string& option) {
+  std::set<std::string> steps;
+  if (!args.count(option)) return steps;
+  for (const std::string& step : args[option].as<std::vector<std::string>>()) {
+    if (std::find(std::begin(kSteps), std::end(kSteps), step) == std::end(kSteps))
+      throw UsageError(cat("--", option, " '", step,
+                           "': expected rounding, levels, split, rotation, heads or residual"));
+    steps.insert(step);
+  }
+  return steps;
 }
 
-// "auto": at 8 bits ranges by head gain nothing (bench/results/accuracy.md).
-bool choose_heads(const cxxopts::ParseResult& args, int activation_bits) {
-  const bool own = choose_step(args, "heads", "shared", "own");
-  const bool narrow = activation_bits < 8 || args.count("target");
-  return own && (narrow || args["heads"].as<std::string>() == "own");
+Recipe read_recipe(const cxxopts::ParseResult& args) {
+  Recipe recipe;
+  read_method(args, recipe);
+  recipe.with = steps_in(args, "with");
+  recipe.without = steps_in(args, "without");
+  for (const std::string& step : recipe.with)
+    if (recipe.without.contains(step))
+      throw UsageError(cat("step '", step, "' is both in --with and in --without"));
+  return recipe;
 }
 
-// "auto" [ours]: a fold of each LayerNorm does for activations what rotating the residual stream
-// would, which then only makes weights harder (bench/results/accuracy.md).
-Rotate choose_rotation(const cxxopts::ParseResult& args, Method method) {
-  const std::string chosen = args["rotation"].as<std::string>();
-  if (chosen == "none") return Rotate::kNone;
-  if (chosen == "scores") return Rotate::kScores;
-  if (chosen == "all") return Rotate::kAll;
-  if (chosen != "auto")
-    throw UsageError(cat("--rotation must be none, scores, all or auto, got '", chosen, "'"));
-  if (args["method"].as<std::string>() != "auto") return Rotate::kNone;
-  return method == Method::kLayerwise ? Rotate::kAll : Rotate::kScores;
+// The rules that may give units different bits.
+enum class BitsRule {
+  kNone,    // all units get the same
+  kFile,    // a JSON file names units and their bits
+  kLrp,     // relevance raises and lowers units (allocate.h, mixed_plan())
+  kBudget,  // the file is limited to so many bytes
+  kTarget,  // the file and the time on a machine are limited
+};
+
+// What --bits asks for, or --wbits, --abits, --mixed, --size and --importance.
+struct BitsRequest {
+  std::optional<int> weight, activation;  // the base, from which the rule departs
+  BitsRule rule = BitsRule::kNone;
+  std::string file;    // kFile: the JSON; kTarget: a built-in machine or what vitbench costs wrote
+  std::string scores;  // kLrp, kBudget: what vitlrp wrote; empty: kBudget goes without
+  std::optional<int64_t> bytes;                   // kBudget, kTarget: the limit
+  std::optional<double> milliseconds;             // kTarget: the limit
+  MixedCase mixed_case = MixedCase::kByUnit;      // kLrp
+  MixedOperands operands = MixedOperands::kBoth;  // kLrp, kBudget with scores
+};
+
+void read_widths(const std::string& text, BitsRequest& request) {
+  const size_t slash = text.find('/');
+  request.weight = number_in<int>(text.substr(0, slash));
+  request.activation = slash == text.npos ? request.weight : number_in<int>(text.substr(slash + 1));
+  for (const std::optional<int>& bits : {request.weight, request.activation})
+    if (!bits || *bits < kMinBits || *bits > kMaxBits)
+      throw UsageError(cat("--bits must be ", kMinBits, " to ", kMaxBits,
+                           ", or two such numbers as in 4/8, got '", text, "'"));
 }
 
-Objective choose_objective(const std::string& name) {
-  if (name == "residual") return Objective::kResidual;
-  if (name == "tensor") return Objective::kTensor;
-  throw UsageError(cat("--objective must be residual or tensor, got '", name, "'"));
+int64_t bytes_in(const std::string& text) {
+  const auto bytes = number_in<int64_t>(text);
+  if (!bytes || *bytes <= 0)
+    throw UsageError(cat("--bits: expected a number of bytes, got '", text, "'"));
+  return *bytes;
+}
+
+void read_rule(const std::string& text, BitsRequest& request) {
+  const std::string value = text.substr(std::min(text.size(), text.find(':') + 1));
+  if (text.starts_with("lrp:") && !value.empty()) {
+    request.rule = BitsRule::kLrp;
+    request.scores = value;
+  } else if (text.starts_with("budget:")) {
+    request.rule = BitsRule::kBudget;
+    request.bytes = bytes_in(value);
+  } else if (text.starts_with("target:") && !value.empty()) {
+    request.rule = BitsRule::kTarget;
+    request.file = value;
+  } else if (text.ends_with(".json")) {
+    request.rule = BitsRule::kFile;
+    request.file = text;
+  } else {
+    throw UsageError(cat("--bits '", text,
+                         "': expected B, W/A, FILE.json, lrp:SCORES.json, budget:BYTES or "
+                         "target:NAME|FILE"));
+  }
+}
+
+// Limits follow a rule: time=MS and size=BYTES a target; "weights" follows lrp and budget, which
+// then leave the bits of activations alone.
+void read_limit(const std::string& text, BitsRequest& request) {
+  const bool target = request.rule == BitsRule::kTarget,
+             relevance = request.rule == BitsRule::kLrp || request.rule == BitsRule::kBudget;
+  if (target && text.starts_with("time=")) {
+    request.milliseconds = number_in<double>(text.substr(5)).value_or(0);
+    if (!(*request.milliseconds > 0 && *request.milliseconds <= kMostMilliseconds))
+      throw UsageError(
+          cat("--bits: time must be milliseconds above 0, at most ", kMostMilliseconds));
+  } else if (target && text.starts_with("size=")) {
+    request.bytes = bytes_in(text.substr(5));
+  } else if (relevance && text == "weights") {
+    request.operands = MixedOperands::kWeights;
+  } else {
+    throw UsageError(cat("--bits: unexpected '", text, "'"));
+  }
+}
+
+// --bits is BASE, RULE or BASE,RULE, where BASE is one width or W/A; limits may follow a rule.
+BitsRequest parse_bits(const std::string& text) {
+  BitsRequest request;
+  std::vector<std::string> parts = split(text, ',');
+  auto part = parts.begin();
+  if (!part->empty() && part->find_first_not_of("0123456789/") == text.npos)
+    read_widths(*part++, request);
+  if (part != parts.end()) read_rule(*part++, request);
+  for (; part != parts.end(); ++part) read_limit(*part, request);
+  return request;
+}
+
+// The paper's names set the base too.
+void add_widths(const cxxopts::ParseResult& args, BitsRequest& request) {
+  if (!args.count("wbits") && !args.count("abits")) return;
+  if (request.weight) throw UsageError("give bits by --bits or by --wbits and --abits");
+  if (args.count("wbits")) request.weight = int_option(args, "wbits", kMinBits, kMaxBits);
+  if (args.count("abits")) request.activation = int_option(args, "abits", kMinBits, kMaxBits);
+}
+
+// The paper's names set a rule too, or the details of one that --bits gave.
+void add_mixed(const cxxopts::ParseResult& args, BitsRequest& request) {
+  const std::string mixed = args["mixed"].as<std::string>(), mp = args["mp-case"].as<std::string>();
+  if (mixed != "none" && mixed != "lrp" && mixed != "budget")
+    throw UsageError(cat("--mixed must be none, lrp or budget, got '", mixed, "'"));
+  if (mp != "by-unit" && mp != "by-block")
+    throw UsageError(cat("--mp-case must be by-unit or by-block, got '", mp, "'"));
+  request.mixed_case = mp == "by-unit" ? MixedCase::kByUnit : MixedCase::kByBlock;
+  if (mixed != "none" && request.rule != BitsRule::kNone)
+    throw UsageError("give a rule by --bits or by --mixed");
+  if (args.count("size") != (mixed == "budget"))
+    throw UsageError(
+        "--mixed budget and --size BYTES need each other; --bits takes budget:BYTES and "
+        "target:NAME,size=BYTES");
+  if (mixed == "lrp") request.rule = BitsRule::kLrp;
+  if (mixed == "budget") {
+    request.rule = BitsRule::kBudget;
+    request.bytes = args["size"].as<int64_t>();
+  }
+  if (!args.count("importance")) {
+    if (mixed == "lrp")
+      throw UsageError("--mixed lrp needs --importance SCORES.json, which vitlrp writes");
+  } else if (request.rule == BitsRule::kFile || request.rule == BitsRule::kTarget ||
+             !request.scores.empty()) {
+    throw UsageError("--importance is for --mixed lrp, --mixed budget and --bits budget:BYTES");
+  } else {
+    request.scores = args["importance"].as<std::string>();
+  }
+}
+
+BitsRequest read_bits_request(const cxxopts::ParseResult& args) {
+  BitsRequest request =
+      args.count("bits") ? parse_bits(args["bits"].as<std::string>()) : BitsRequest();
+  add_widths(args, request);
+  add_mixed(args, request);
+  return request;
+}
+
+// Sets the widths, and what the recipe does at these widths.
+void choose_steps(const Recipe& recipe, const BitsRequest& bits, QuantizeOptions& options) {
+  const bool target = bits.rule == BitsRule::kTarget;
+  options.weight_bits = bits.weight.value_or(target ? 4 : 8);
+  options.activation_bits = bits.activation.value_or(8);
+  // A fold lets activations keep their codes at the cost of the weights' codes, so it pays where
+  // weights are no narrower than activations (bench/results/accuracy.md).
+  const Method by_widths =
+      options.weight_bits >= options.activation_bits ? Method::kRepq : Method::kLayerwise;
+  options.method = recipe.method.value_or(by_widths);
+  if (target && options.method == Method::kPtq4Vit)
+    throw UsageError("--bits target needs evenly spaced codes, which ptq4vit has not");
+  options.clip_k = recipe.clip_k;
+  options.compensate = recipe.takes("rounding");
+  options.levels = recipe.takes("levels");
+  options.split = recipe.takes("split");
+  // At 8 bits ranges by head gain nothing (bench/results/accuracy.md), so they must be asked for.
+  options.heads = recipe.takes("heads") &&
+                  (options.activation_bits < 8 || target || recipe.with.contains("heads"));
+  // A fold of each LayerNorm does for activations what rotating the residual stream would, which
+  // then only makes weights harder (bench/results/accuracy.md).
+  if (recipe.takes("rotation"))
+    options.rotate = options.method == Method::kLayerwise ? Rotate::kAll : Rotate::kScores;
+  options.objective = recipe.takes("residual") ? Objective::kResidual : Objective::kTensor;
+}
+
+// Reads the rule's files, and sets the bits of each unit or the budget that decides them.
+void choose_bits(const BitsRequest& request, const Graph& graph, QuantizeOptions& options) {
+  Importance importance;
+  if (request.rule == BitsRule::kLrp ||
+      (request.rule == BitsRule::kBudget && !request.scores.empty()))
+    importance = read_importance(request.scores, graph);
+  switch (request.rule) {
+    case BitsRule::kNone:
+      break;
+    case BitsRule::kFile:
+      options.bits = read_bits(request.file, graph, {options.weight_bits, options.activation_bits});
+      break;
+    case BitsRule::kLrp:
+      options.bits = mixed_plan(
+          graph, importance,
+          {request.mixed_case, request.operands, options.weight_bits, options.activation_bits});
+      break;
+    case BitsRule::kBudget:
+      options.budget = Budget{request.bytes, std::move(importance), request.operands};
+      break;
+    case BitsRule::kTarget:
+      options.budget = Budget{.bytes = request.bytes,
+                              .costs = read_costs(request.file),
+                              .milliseconds = request.milliseconds};
+      break;
+  }
 }
 
 ImageSource choose_calibration(const cxxopts::ParseResult& args, const ModelInfo& config,
@@ -88,86 +331,29 @@ ImageSource choose_calibration(const cxxopts::ParseResult& args, const ModelInfo
   return from_files(samples, config);
 }
 
-MixedOptions mixed_options(const cxxopts::ParseResult& args, const QuantizeOptions& base) {
-  const std::string mp = args["mp-case"].as<std::string>(),
-                    operands = args["mixed-operands"].as<std::string>();
-  if (mp != "by-unit" && mp != "by-block")
-    throw UsageError(cat("--mp-case must be by-unit or by-block, got '", mp, "'"));
-  if (operands != "wa" && operands != "w")
-    throw UsageError(cat("--mixed-operands must be wa or w, got '", operands, "'"));
-  return {mp == "by-unit" ? MixedCase::kByUnit : MixedCase::kByBlock,
-          operands == "wa" ? MixedOperands::kBoth : MixedOperands::kWeights, base.weight_bits,
-          base.activation_bits};
-}
-
-// As --target says, whose limits --size and --time replace.
-void choose_target(const cxxopts::ParseResult& args, QuantizeOptions& options) {
-  if (args.count("mixed") || args.count("bits-file") || args.count("importance"))
-    throw UsageError(
-        "--target chooses the bits itself: without --mixed, --importance, --bits-file");
-  if (options.method == Method::kPtq4Vit)
-    throw UsageError("--target needs evenly spaced codes: not those of --method ptq4vit");
-  Budget budget;
-  budget.costs = read_costs(args["target"].as<std::string>());
-  if (args.count("size")) budget.bytes = args["size"].as<int64_t>();
-  if (args.count("time")) budget.milliseconds = args["time"].as<double>();
-  if (budget.milliseconds &&
-      !(*budget.milliseconds > 0 && *budget.milliseconds <= kMostMilliseconds))
-    throw UsageError(cat("--time must be milliseconds above 0, at most ", kMostMilliseconds));
-  options.budget = std::move(budget);
-}
-
-// Sets the bits of each unit as --target, --mixed and --bits-file say.
-void choose_bits(const cxxopts::ParseResult& args, const FloatModel& model,
-                 QuantizeOptions& options) {
-  const std::string mixed = args["mixed"].as<std::string>();
-  if (mixed != "none" && mixed != "lrp" && mixed != "budget")
-    throw UsageError(cat("--mixed must be none, lrp or budget, got '", mixed, "'"));
-  if (args.count("target")) return choose_target(args, options);
-  if (args.count("time")) throw UsageError("--time needs --target");
-  if (args.count("size") != (mixed == "budget"))
-    throw UsageError("--mixed budget and --size BYTES need each other");
-  if (args.count("bits-file")) {
-    if (mixed != "none") throw UsageError("give --mixed or --bits-file");
-    options.bits = read_bits(args["bits-file"].as<std::string>(), model.graph,
-                             {options.weight_bits, options.activation_bits});
-  }
-  if (mixed == "none") return;
-  if (!args.count("importance") && mixed == "lrp")
-    throw UsageError("--mixed lrp needs --importance SCORES.json, which vitlrp writes");
-  const MixedOptions rule = mixed_options(args, options);
-  Importance importance;
-  if (args.count("importance"))
-    importance = read_importance(args["importance"].as<std::string>(), model.graph);
-  if (mixed == "lrp")
-    options.bits = mixed_plan(model.graph, importance, rule);
-  else
-    options.budget = Budget{args["size"].as<int64_t>(), std::move(importance), rule.operands};
-}
-
 }  // namespace
+
+std::string removed_option(int argc, const char* const* argv) {
+  for (int i = 1; i < argc; i++)
+    for (const auto& [name, instead] : kRemoved)
+      if (const std::string word = argv[i], option = cat("--", name);
+          word == option || word.starts_with(option + "="))
+        return cat(option, " is no longer an option: ", instead);
+  return {};
+}
 
 QuantizeJob read_job(const cxxopts::ParseResult& args) {
   if (!args.count("weights")) throw UsageError("--weights is missing");
+  const Recipe recipe = read_recipe(args);
+  const BitsRequest bits = read_bits_request(args);
   QuantizeOptions options;
-  options.clip_k = args["clip-k"].as<double>();
-  if (!(options.clip_k >= 0)) throw UsageError("--clip-k must be a positive number");
-  options.objective = choose_objective(args["objective"].as<std::string>());
-  options.weight_bits =
-      args.count("target") && !args.count("wbits") ? 4 : int_option(args, "wbits", 3, 8);
-  options.activation_bits = int_option(args, "abits", 3, 8);
-  options.compensate = choose_step(args, "rounding", "nearest", "compensated");
-  options.levels = choose_step(args, "codes", "uniform", "levels");
-  options.split = choose_step(args, "outliers", "keep", "split");
-  options.heads = choose_heads(args, options.activation_bits);
-  options.method = choose_method(args["method"].as<std::string>(), options);
-  options.rotate = choose_rotation(args, options.method);
+  choose_steps(recipe, bits, options);
   options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
   const std::string weights = args["weights"].as<std::string>();
   FloatModel model = load_float_model(weights, args["arch"].as<std::string>());
   if (args.count("labels"))
     model.info.labels = read_labels(args["labels"].as<std::string>(), model.info.num_classes);
-  choose_bits(args, model, options);
+  choose_bits(bits, model.graph, options);
   ImageSource calibration = choose_calibration(args, model.info, options);
   options.provenance["calibration_images"] = calibration.count;
   options.provenance["weights"] = std::filesystem::path(weights).filename().string();
@@ -175,85 +361,50 @@ QuantizeJob read_job(const cxxopts::ParseResult& args) {
 }
 
 void add_quantize_options(cxxopts::Options& options) {
+  using std::string;
+  options.set_width(100);
   options.add_options()  //
-      ("w,weights", "a .safetensors with timm or transformers names",
-       cxxopts::value<std::string>())  //
+      ("w,weights", "the model: a .safetensors with timm or transformers names",
+       cxxopts::value<string>(), "FILE")  //
       ("calib", "calibration images: a folder, or a list of `path label` lines",
-       cxxopts::value<std::string>())  //
-      ("calib-raw", "or a .npy of float32 [N, 3, H, W], already normalised",
-       cxxopts::value<std::string>())                                                         //
-      ("calib-count", "how many of them to use", cxxopts::value<int>()->default_value("32"))  //
-      ("seed", "which of them", cxxopts::value<int>()->default_value("0"))                    //
-      ("method",
-       "after LayerNorm: repq (per-channel statistics folded away), crl (the same, clipped), "
-       "layerwise (one scale as it is), fq-vit (powers of two per channel, log2 after softmax), "
-       "ptq4vit (ranges by Hessian-weighed error, twin uniform codes after softmax and GELU), "
-       "apq-vit (the same by block, even codes after softmax) or auto (repq, or layerwise where "
-       "weights have fewer bits)",
-       cxxopts::value<std::string>()->default_value("auto"))  //
-      ("rounding",
-       "of weights: nearest, compensated (errors made up for by columns not yet rounded) or auto "
-       "(compensated with --method auto)",
-       cxxopts::value<std::string>()->default_value("auto"))  //
-      ("codes",
-       "of activations: uniform (evenly spaced; log sqrt 2 after softmax), levels (inputs of "
-       "Linears: at --abits, the best of the 256 codes of 8 bits; after softmax the log base that "
-       "fits best; pixels as they are) or auto (levels with --method auto)",
-       cxxopts::value<std::string>()->default_value("auto"))  //
-      ("outliers",
-       "channels of an MLP that reach four times all others: keep, split (into copies that share "
-       "the range of the others) or auto (split with --method auto)",
-       cxxopts::value<std::string>()->default_value("auto"))  //
-      ("heads",
-       "ranges of q, k and v: shared by the heads, own for each or auto (with --method auto own "
-       "where "
-       "they may have fewer than 8 bits)",
-       cxxopts::value<std::string>()->default_value("auto"))  //
-      ("rotation",
-       "of what outliers are spread: none, scores (q and k of each head), all (and, but for Swin, "
-       "the residual stream) or auto (with --method auto: all where LayerNorms are not folded, "
-       "else "
-       "scores)",
-       cxxopts::value<std::string>()->default_value("auto"))  //
-      ("clip-k", "crl: clip at so many standard deviations; 0: chosen per layer by output error",
-       cxxopts::value<double>()->default_value("0"))  //
-      ("objective",
-       "what activation ranges minimise: residual (for proj and fc2 the normalised residual "
-       "stream) or tensor (the "
-       "paper's)",
-       cxxopts::value<std::string>()->default_value("residual"))  //
-      ("wbits", "bits of a weight, 3..8; with --target by default 4",
-       cxxopts::value<int>()->default_value("8"))                                          //
-      ("abits", "bits of an activation, 3..8", cxxopts::value<int>()->default_value("8"))  //
-      ("mixed",
-       "bits per unit: none, lrp (by relevance, around --wbits and --abits) or budget (the least "
-       "relevance times measured error within --size; without --importance the least predicted "
-       "error "
-       "of the logits)",
-       cxxopts::value<std::string>()->default_value("none"))  //
-      ("importance", "lrp, budget: SCORES.json, which vitlrp writes",
-       cxxopts::value<std::string>())  //
-      ("target",
-       "bits per unit for a machine: vnni, avx2, neon, neondot or a file that vitbench costs made; "
-       "the least predicted error of the logits that is no larger and no slower than --wbits and "
-       "--abits (4 and 8) everywhere",
-       cxxopts::value<std::string>())  //
-      ("time", "target: or most predicted milliseconds of matrix products, on one thread",
-       cxxopts::value<double>())                                                      //
-      ("size", "budget, target: most bytes of the .qbin", cxxopts::value<int64_t>())  //
-      ("bits-file",
-       "or by hand: JSON, {\"blocks.0\": 5, \"blocks.1.attn.qkv\": [4, 8], ...}, names of units or "
-       "blocks and bits or [weight, activation]; the others get --wbits and --abits",
-       cxxopts::value<std::string>())  //
-      ("mp-case", "lrp: lower by-unit or by-block",
-       cxxopts::value<std::string>()->default_value("by-unit"))  //
-      ("mixed-operands",
-       "lrp, budget with --importance: wa mixes weights and activations, w weights alone",
-       cxxopts::value<std::string>()->default_value("wa"))                                        //
-      ("labels", "class names, one a line, to put into the file", cxxopts::value<std::string>())  //
+       cxxopts::value<string>(), "DIR|LIST")  //
+      ("calib-raw", "instead of --calib: a .npy of float32 [N, 3, H, W], already normalised",
+       cxxopts::value<string>(), "FILE")  //
+      ("calib-count", "number of calibration images to use",
+       cxxopts::value<int>()->default_value("32"), "N")  //
+      ("seed", "seed for choosing calibration images", cxxopts::value<int>()->default_value("0"),
+       "S")  //
+      ("recipe",
+       "default, or a published method: repq, crl, crl:K (clipped at K standard deviations), "
+       "layerwise, fq-vit, ptq4vit, apq-vit",
+       cxxopts::value<string>()->default_value("default"), "NAME")  //
+      ("bits",
+       "4, or 4/8 (weights/activations), or by unit: FILE.json, lrp:SCORES.json, budget:BYTES, "
+       "target:NAME|FILE[,time=MS][,size=BYTES]",
+       cxxopts::value<string>()->default_value("8"), "B")  //
+      ("without", "steps to leave out: rounding, levels, split, rotation, heads, residual",
+       cxxopts::value<std::vector<string>>(), "STEP,...")  //
+      ("with", "such steps to add to a published recipe", cxxopts::value<std::vector<string>>(),
+       "STEP,...")  //
+      ("labels", "class names to put into the .qbin, one a line", cxxopts::value<string>(),
+       "FILE")  //
       ("arch", "a timm architecture, where there is no config.json",
-       cxxopts::value<std::string>()->default_value(""))  //
-      ("t,threads", "threads; default: one per CPU", cxxopts::value<int>());
+       cxxopts::value<string>()->default_value(""), "NAME")  //
+      ("t,threads", "threads to use; default: one per CPU", cxxopts::value<int>(), "N");
+  // cxxopts ends a group's heading with "options:".
+  options.add_options("The same by the paper's names, as")                                   //
+      ("method", "the same as --recipe; auto is default", cxxopts::value<string>(), "NAME")  //
+      ("wbits", "bits of a weight, 3 to 8; with a target by default 4",
+       cxxopts::value<int>()->default_value("8"), "B")  //
+      ("abits", "bits of an activation, 3 to 8", cxxopts::value<int>()->default_value("8"),
+       "B")  //
+      ("mixed", "none, lrp (--bits lrp:) or budget (--bits budget:)",
+       cxxopts::value<string>()->default_value("none"), "RULE")  //
+      ("mp-case", "lrp: lowers bits by-unit or by-block",
+       cxxopts::value<string>()->default_value("by-unit"), "CASE")                     //
+      ("size", "budget: most bytes of the .qbin", cxxopts::value<int64_t>(), "BYTES")  //
+      ("importance", "lrp, budget: SCORES.json, which vitlrp writes", cxxopts::value<string>(),
+       "FILE");
 }
 
 }  // namespace vitrun

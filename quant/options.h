@@ -1,4 +1,5 @@
-// vitquant's options: what to quantize and how. viteval --table takes the same for each row.
+// The options of vitquant, which say what to quantize and how; rows of viteval --table take them
+// too.
 #pragma once
 
 #include <cxxopts.hpp>
@@ -15,7 +16,11 @@ struct QuantizeJob {
   QuantizeOptions options;
 };
 
-// Reads the files that the options name. Fails on bad files; throws UsageError on wrong use.
+// A message where an argument names an option that vitquant no longer has; it says what replaces
+// the option. Empty otherwise.
+std::string removed_option(int argc, const char* const* argv);
+
+// Reads the files that the options name. It fails on bad files and throws UsageError on wrong use.
 QuantizeJob read_job(const cxxopts::ParseResult& args);
 
 }  // namespace vitrun

@@ -1,4 +1,4 @@
-// vitquant: a .safetensors into a .qbin.
+// The program vitquant: it makes a .qbin of a .safetensors.
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
@@ -19,7 +19,7 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Milliseconds an image on one thread, the least of a few runs.
+// The least time of a few runs on one image and one thread, in milliseconds.
 double measure_speed(const std::string& qbin, const Tensor& image) {
   const auto model = open_predictor(qbin, {});
   double best = INFINITY;
@@ -72,24 +72,30 @@ int run(const cxxopts::ParseResult& args) {
 
 int main(int argc, char** argv) {
   vitrun::choose_blas_kernels(argv);
-  cxxopts::Options options("vitquant", "Quantizes a ViT, DeiT or Swin to a .qbin for vitrun.");
+  cxxopts::Options options("vitquant",
+                           "Quantizes a ViT, DeiT or Swin to a .qbin for vitrun.\n"
+                           "docs/quantization.md explains recipes, steps and bits.\n");
   vitrun::add_quantize_options(options);
   options.add_options()  //
-      ("report", "also write an HTML page: bits, ranges and errors of each unit, size, speed",
-       cxxopts::value<std::string>())  //
-      ("o,output", "the .qbin to write", cxxopts::value<std::string>());
+      ("report", "also writes an HTML page: bits, ranges and errors of each unit",
+       cxxopts::value<std::string>(), "FILE")  //
+      ("o,output", "the .qbin to write", cxxopts::value<std::string>(), "FILE");
   const std::string examples =
-      "  vitquant --weights deit_s/model.safetensors --calib train/ --wbits 4 -o deit_s.qbin\n"
+      "  vitquant --weights deit_s/model.safetensors --calib train/ --bits 4/8 -o deit_s.qbin\n"
       "  vitquant --weights vit.safetensors --calib list.txt --calib-count 64 --labels names.txt "
       "-o vit.qbin\n"
-      "  vitquant --weights vit.safetensors --calib list.txt --wbits 4 --abits 4 --method crl \\\n"
-      "           --mixed lrp --importance scores.json -o vit_mp4.qbin\n"
-      "  vitquant --weights vit.safetensors --calib list.txt --wbits 4 --mixed budget --size "
-      "3000000 \\\n"
-      "           --mixed-operands w --importance scores.json -o vit.qbin --report vit.html\n"
-      "  vitquant --weights vit.safetensors --calib list.txt --target avx2 -o vit.qbin\n"
-      "  vitbench costs --isa avx2 --json > board.json; vitquant --weights vit.safetensors --calib "
-      "list.txt \\\n"
-      "           --target board.json --time 12 -o vit.qbin\n";
+      "  vitquant --weights vit.safetensors --calib list.txt --bits 4 --recipe repq -o vit.qbin\n"
+      "  vitquant --weights vit.safetensors --calib list.txt --bits 4,lrp:scores.json --recipe crl "
+      "-o vit.qbin\n"
+      "  vitquant --weights vit.safetensors --calib list.txt --bits 4/8,budget:3000000 -o vit.qbin "
+      "\\\n"
+      "           --report vit.html\n"
+      "  vitquant --weights vit.safetensors --calib list.txt --bits target:avx2 -o vit.qbin\n"
+      "  vitbench costs --isa avx2 --json > board.json\n"
+      "  vitquant --weights vit.safetensors --calib list.txt --bits target:board.json,time=12 "
+      "-o vit.qbin\n";
+  if (const std::string why = vitrun::removed_option(argc, argv); !why.empty())
+    return vitrun::run_program(options, examples, 1, argv,
+                               [&](const auto&) -> int { throw vitrun::UsageError(why); });
   return vitrun::run_program(options, examples, argc, argv, vitrun::run);
 }

@@ -35,7 +35,7 @@ int bench_chain(const BenchOptions& options);
 // widths.
 int bench_page(const BenchOptions& options);
 
-// Picoseconds a multiply-add at every pair of widths: the tables of vitquant --target.
+// Picoseconds a multiply-add at every pair of widths: the tables of vitquant --bits target.
 int bench_costs(const BenchOptions& options);
 
 // The tables of options.isas, or every supported one but scalar, which is slow and serves as the

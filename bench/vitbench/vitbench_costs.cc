@@ -1,5 +1,5 @@
-// vitbench costs measures the time of a multiply-add on this machine at every pair of widths and
-// prints the table that vitquant --target reads (quant/bits/cost_table.h).
+// vitbench costs: what a multiply-add costs on this machine at every pair of widths, as vitquant
+// --bits target reads it (quant/bits/cost_table.h).
 #include <algorithm>
 #include <cmath>
 #include <cstdio>

@@ -12,10 +12,10 @@ namespace vitrun {
 namespace {
 
 cxxopts::Options describe_options() {
-  cxxopts::Options options(
-      "vitbench",
-      "Times the kernels and whole models. Results on stdout.\n"
-      "vitbench costs --isa avx2 --json > board.json makes a table for vitquant --target.");
+  cxxopts::Options options("vitbench",
+                           "Times the kernels and whole models. Results on stdout.\n"
+                           "vitbench costs --isa avx2 --json > board.json makes a table for "
+                           "vitquant --bits target:board.json.");
   options.add_options()(
       "command",
       "gemm, chain, ops, model, page (this machine and whole models on it), costs or all",

@@ -20,7 +20,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// A file that goes with the object.
+// A temporary file that is removed with the object.
 struct Scratch {
   std::string path = (std::filesystem::temp_directory_path() / cat("viteval-", getpid(), ".qbin"));
   ~Scratch() {
@@ -42,18 +42,21 @@ QuantizeJob job_of(const TableOptions& options, const TableRow& row, int seed) {
   cxxopts::Options parser("vitquant");
   add_quantize_options(parser);
   try {
-    const auto parsed = parser.parse(static_cast<int>(arguments.size()), arguments.data());
+    const auto count = static_cast<int>(arguments.size());
+    if (const std::string why = removed_option(count, arguments.data()); !why.empty())
+      throw UsageError(why);
+    const auto parsed = parser.parse(count, arguments.data());
     if (!parsed.unmatched().empty())
       throw UsageError(cat("unexpected '", parsed.unmatched()[0], "'"));
     return read_job(parsed);
   } catch (const Error&) {
     throw;
-  } catch (const std::exception& e) {  // the parser's and UsageError
+  } catch (const std::exception& e) {  // UsageError, or one of the parser
     throw UsageError(cat("row '", row.name, "': ", e.what()));
   }
 }
 
-// The float model's logits of all samples, and its accuracy.
+// The logits of the float model for all samples, and its accuracy.
 struct FloatModelResults {
   Tensor logits;
   Evaluation accuracy;
@@ -65,7 +68,7 @@ FloatModelResults run_float(const TableOptions& options, const std::vector<Sampl
   const auto model = open_predictor(options.weights, predictor);
   FloatModelResults results;
   results.logits = Tensor({static_cast<int64_t>(samples.size()), model->info().num_classes});
-  class Keeping : public Predictor {  // keeps what it answers
+  class Keeping : public Predictor {  // keeps the logits of each run
    public:
     Keeping(Predictor& model, Tensor& logits) : model_(model), next_(logits.data.begin()) {}
     const ModelInfo& info() const override { return model_.info(); }
@@ -118,7 +121,7 @@ Json run_cell(const TableOptions& options, const TableRow& row, int seed,
   return cell;
 }
 
-// What `state` must say to be continued.
+// A state is continued only where its head equals this one.
 Json head_of(const TableOptions& options, size_t images) {
   const auto name = [](const std::string& path) {
     const std::filesystem::path p = std::filesystem::path(path).lexically_normal();

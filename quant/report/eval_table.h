@@ -1,4 +1,4 @@
-// viteval --table: a table of quantizations of one model, each evaluated in integers.
+// What viteval --table does: it quantizes one model in several ways and evaluates each in integers.
 #pragma once
 
 #include "runtime/program/predictor.h"
@@ -6,25 +6,27 @@
 
 namespace vitrun {
 
-// "RepQ, W4/A4 | --method repq --wbits 4 --abits 4": a name and options of vitquant.
+// A name and options of vitquant, as in "RepQ, W4/A4 | --recipe repq --bits 4".
 struct TableRow {
   std::string name, options;
 };
 
-// One row a line; empty lines and those that begin with # do not count. Fails naming the line.
+// Reads one row a line; empty lines and those that begin with # do not count. A failure names the
+// line.
 std::vector<TableRow> read_rows(const std::string& path);
 
 struct TableOptions {
   std::vector<TableRow> rows;
-  std::vector<int> seeds;                    // each draws other calibration images
-  std::string weights, calibration, images;  // a .safetensors, and what vitquant and viteval take
-  std::string state;                         // JSON of the results
-  PredictorOptions predictor;                // of the evaluation
+  std::vector<int> seeds;      // each draws other calibration images
+  std::string weights;         // a .safetensors
+  std::string calibration;     // as --calib of vitquant
+  std::string images;          // as --images of viteval
+  std::string state;           // the JSON file that keeps the results
+  PredictorOptions predictor;  // what the evaluation uses
 };
 
-// Evaluates what `state` does not hold yet, row by row and seed by seed, writing `state` after
-// each, and returns the table in Markdown. Fails where `state` is of another model, calibration or
-// images.
+// Evaluates each row and seed that `state` does not hold yet, writes `state` after each, and
+// returns the table in Markdown. It fails where `state` is of another model, calibration or images.
 std::string make_table(const TableOptions& options, const std::vector<Sample>& samples);
 
 }  // namespace vitrun

@@ -232,7 +232,7 @@ TEST_CASE("cli: bits by hand, the longest name counts; refusals") {
   const TempFolder folder;
   const auto run = [&](const std::string& bits) {
     return execute({"vitquant", "-w", model("vit"), "--calib-raw", input_of("vit"), "--wbits", "4",
-                    "--bits-file", folder.file("bits.json", bits), "-o", folder / "m.qbin"});
+                    "--bits", folder.file("bits.json", bits), "-o", folder / "m.qbin"});
   };
   const Outcome done = run(R"({"blocks.1.mlp.fc1": 6, "blocks.1": [5, 7], "head": 3})");
   CHECK(done.status == 0);
@@ -279,7 +279,7 @@ TEST_CASE("cli: relevance to mixed precision, end to end, and its refusals") {
   CHECK(with({"--mixed", "lrp"}).status == 2);
   CHECK(with({"--mixed", "budget"}).status == 2);
   CHECK(with({"--size", "9000"}).status == 2);
-  CHECK(with({"--mixed", "lrp", "--importance", scores, "--bits-file", "x"}).status == 2);
+  CHECK(with({"--mixed", "lrp", "--importance", scores, "--bits", "x.json"}).status == 2);
   CHECK(with({"--mixed", "lrp", "--importance", scores, "--mp-case", "odd"}).status == 2);
   const std::string text = read_bytes(scores);
   const auto refused = [&](const std::string& content, const char* says) {

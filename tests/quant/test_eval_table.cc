@@ -62,7 +62,8 @@ TEST_CASE("rows that mean nothing are refused before anything is computed") {
       {"", 1, "no rows"},
       {"--wbits 4\n", 1, "rows.txt:1: expected `name | vitquant options`"},
       {"a | --wbits 9\n", 2, "row 'a': --wbits must be 3 to 8"},
-      {"a | --bits 4\n", 2, "row 'a': "},
+      {"a | --bites 4\n", 2, "row 'a': "},
+      {"a | --rounding nearest\n", 2, "row 'a': --rounding is no longer an option: --without"},
       {"a | stray\n", 2, "row 'a': unexpected 'stray'"}};
   for (const auto& [text, status, message] : bad) {
     const Outcome done =

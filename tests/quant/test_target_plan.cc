@@ -1,4 +1,5 @@
-// Bits for a machine: tables of costs, plans under a size and a time, what vitquant --target says.
+// Bits for a machine: tables of costs, plans under a size and a time, what vitquant --bits target
+// says.
 #include <doctest/doctest.h>
 
 #include <random>
@@ -195,7 +196,7 @@ TEST_CASE("a table of costs from a file, and what is refused") {
   CHECK_THROWS_AS(read_costs(folder / "none.json"), Error);
 }
 
-TEST_CASE("cli: vitquant --target says what it chose and why, and puts it into the file") {
+TEST_CASE("cli: vitquant --bits target says what it chose and why, and puts it into the file") {
   const TempFolder folder;
   const std::string qbin = folder / "m.qbin", page = folder / "m.html";
   const auto quantize = [&](const std::vector<std::string>& more) {
@@ -203,7 +204,7 @@ TEST_CASE("cli: vitquant --target says what it chose and why, and puts it into t
     command.insert(command.end(), more.begin(), more.end());
     return execute(command);
   };
-  const Outcome done = quantize({"--target", "avx2", "--report", page});
+  const Outcome done = quantize({"--bits", "target:avx2", "--report", page});
   CAPTURE(done.err);
   REQUIRE(done.status == 0);
   for (const char* says :
@@ -217,19 +218,17 @@ TEST_CASE("cli: vitquant --target says what it chose and why, and puts it into t
   output_of({"vitrun", "--model", qbin, "--raw", input_of("vit")});
 
   const auto size = std::filesystem::file_size(qbin);
-  REQUIRE(quantize({"--target", "vnni", "--size", std::to_string(size * 3 / 2)}).status == 0);
+  REQUIRE(quantize({"--bits", "target:vnni,size=" + std::to_string(size * 3 / 2)}).status == 0);
   CHECK(std::filesystem::file_size(qbin) <= size * 3 / 2);
   const std::string table = folder.file("board.json", costs_json(rows_of("1.25")));
-  CHECK(quantize({"--target", table, "--time", "0.001"}).status == 0);
+  CHECK(quantize({"--bits", "target:" + table + ",time=0.001"}).status == 0);
 
-  CHECK(quantize({"--target", table, "--time", "0.0000001"}).status == 1);
-  CHECK(quantize({"--target", "vnni", "--size", "9000"}).status == 1);
-  CHECK(quantize({"--target", "avx3"}).status == 1);
-  CHECK(quantize({"--target", "vnni", "--time", "0"}).status == 2);
-  CHECK(quantize({"--time", "3"}).status == 2);
-  CHECK(quantize({"--target", "vnni", "--mixed", "lrp"}).status == 2);
-  CHECK(quantize({"--target", "vnni", "--bits-file", table}).status == 2);
-  CHECK(quantize({"--target", "vnni", "--method", "ptq4vit"}).status == 2);
+  CHECK(quantize({"--bits", "target:" + table + ",time=0.0000001"}).status == 1);
+  CHECK(quantize({"--bits", "target:vnni,size=9000"}).status == 1);
+  CHECK(quantize({"--bits", "target:avx3"}).status == 1);
+  CHECK(quantize({"--bits", "target:vnni,time=0"}).status == 2);
+  CHECK(quantize({"--bits", "target:vnni", "--mixed", "lrp"}).status == 2);
+  CHECK(quantize({"--bits", "target:vnni", "--method", "ptq4vit"}).status == 2);
 }
 
 TEST_CASE("cli: what vitbench costs prints is a target") {
@@ -239,8 +238,9 @@ TEST_CASE("cli: what vitbench costs prints is a target") {
   const std::string table = folder.file(
       "board.json", output_of({"vitbench", "costs", "--isa", isa, "--repetitions", "1", "--json"}));
   CHECK(read_costs(table).target == isa);
-  const std::string said = output_of({"vitquant", "-w", model("vit"), "--calib-raw",
-                                      input_of("vit"), "--target", table, "-o", folder / "m.qbin"});
+  const std::string said =
+      output_of({"vitquant", "-w", model("vit"), "--calib-raw", input_of("vit"), "--bits",
+                 "target:" + table, "-o", folder / "m.qbin"});
   CHECK(said.find("target " + isa + ": measured, " + isa) != std::string::npos);
   CHECK(output_of({"vitbench", "costs", "--isa", isa, "--repetitions", "1"})
             .find("attention, by bits of K and Q") != std::string::npos);

@@ -112,8 +112,8 @@ TEST_CASE("cli: --help names every option") {
        {"--model", "--topk", "--threads", "--isa", "--batch", "--labels", "--json", "--logits",
         "--raw", "--info", "--demo", "--version", "IMAGE..."}},
       {"vitquant",
-       {"--weights", "--calib", "--calib-raw", "--calib-count", "--seed", "--method", "--wbits",
-        "--abits", "--mixed", "--size", "--bits-file", "--report", "-o, --output", "--version"}},
+       {"--weights", "--calib", "--calib-raw", "--calib-count", "--seed", "--recipe", "--bits",
+        "--without", "--with", "--labels", "--arch", "--report", "-o, --output", "--version"}},
       {"viteval", {"--model", "--images", "--reference", "--json", "--limit", "--version"}},
   };
   for (const auto& [program, options] : programs) {
