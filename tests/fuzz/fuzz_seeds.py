@@ -81,13 +81,31 @@ def lists():
     write("list", "lines", b"dev/null 3\n\netc/hostname\netc/passwd \t12\r\n")
 
 
+def graph_section():
+    """The number of graphs, then as runtime/files/qbin.h specifies: an input, a window, a linear with a weight of another name."""
+    name = lambda s: struct.pack("<H", len(s)) + s
+    node = lambda kind, label, flags, names, inputs, attributes: (
+        struct.pack("<BBi", kind, 0, -1) + name(label) + bytes([flags]) + b"".join(map(name, names)) +
+        bytes([len(inputs)]) + struct.pack(f"<{len(inputs)}I", *inputs) + bytes([len(attributes)]) +
+        b"".join(struct.pack("<Bd", a, v) for a, v in attributes))
+    nodes = [node(0, b"image", 0, [], [], [(0, 3), (1, 4), (2, 4), (3, 1)]),
+             node(2, b"patches", 0, [], [0], [(4, 2), (5, 2), (6, 2)]),
+             node(17, b"codes", 4, [], [1], [(28, 8), (21, .02), (29, 128)]),
+             node(4, b"head", 1 | 4 | 8 | 16, [b"w"], [2], [])]
+    graph = (name(b"main") + struct.pack("<I", len(nodes)) + b"".join(nodes) + struct.pack("<H", 2) +
+             name(b"logits") + struct.pack("<I", 3) + name(b"patches") + struct.pack("<I", 1))
+    write("graph_section", "small", b"\x01" + graph)
+    write("graph_section", "none", b"\x00")
+    write("graph_section", "two", b"\x02" + graph + graph.replace(b"main", b"side"))
+
+
 def programs():
     """Choices for the targets that draw all they do from bytes."""
     draw = random.Random(1)
-    for target, size in (("capi", 160), ("kernels", 24), ("preprocess", 32)):
+    for target, size in (("capi", 160), ("kernels", 24), ("preprocess", 32), ("graph", 256)):
         for i in range(64):
             write(target, i, draw.randbytes(size))
 
 
-for seeds in (qbin, safetensors, npy, config, images, lists, programs):
+for seeds in (qbin, safetensors, npy, config, images, lists, graph_section, programs):
     seeds()
