@@ -13,6 +13,7 @@ constexpr int64_t kMaxElements = int64_t{1} << 34;  // of one value of one image
 constexpr int64_t kMaxKernel = 1 << 10;
 constexpr int64_t kMaxWindowTokens = 4096;  // whose pairs a table of relative positions indexes
 constexpr int64_t kMaxWindowedRows = 1 << 22;
+constexpr int64_t kMaxGeometryElements = 1 << 26;  // of the windows of a graph's attentions
 
 // The inference in progress: shapes of the nodes before `node`, and the node in question.
 class Inference {
@@ -74,13 +75,17 @@ class Inference {
 
   // Height and width that neighbourhoods of the input's map take.
   std::pair<int64_t, int64_t> positions() const;
-  AttentionGeometry attention_geometry() const;
+  void find_causal();
+  int attention_geometry();
   void expect_broadcast() const;
   void keep_geometry() {
     at(shapes_.attention_of, at_) = at(shapes_.attention_of, node().in[0]);
   }
+  // The map whose windows a geometry holds.
+  const Shape& map_of_geometry() const {
+    return at(maps_, at(shapes_.attention_of, node().in[0]));
+  }
   const AttentionGeometry& geometry_of_input() const {
-    require(at(shapes_.attention_of, node().in[0]) >= 0, "its input comes from no scores");
     return shapes_.geometry(node().in[0]);
   }
 
@@ -90,6 +95,10 @@ class Inference {
   size_t next_size_ = 0;
   int at_ = 0;
   Shapes shapes_;
+  std::vector<bool> causal_;                       // of a Scores: a Softmax that reads it is
+  std::map<std::vector<double>, int> geometries_;  // what makes one -> into shapes_.attention
+  std::vector<Shape> maps_;                        // of q, for each of shapes_.attention
+  int64_t geometry_elements_ = 0;                  // of all their arrays
 };
 
 Shape Inference::sized(int64_t groups, int64_t rows, int64_t cols) const {
@@ -160,8 +169,8 @@ Shape Inference::constant() {
   Shape s = sized(d[0], d[1], d[2]);
   const int64_t height = whole(Attribute::kHeight, 0, kMaxSide, 0),
                 width = whole(Attribute::kWidth, 0, kMaxSide, 0);
-  require(height * width == 0 || height * width == s.rows, "its map of ", height, " x ", width,
-          " has not its ", s.rows, " rows");
+  require((height == 0 && width == 0) || height * width == s.rows, "its map of ", height, " x ",
+          width, " has not its ", s.rows, " rows");
   s.height = static_cast<int>(height);
   s.width = static_cast<int>(width);
   return s;
@@ -178,12 +187,16 @@ std::pair<int64_t, int64_t> Inference::positions() const {
           x.height, " x ", x.width);
   require(x.width + 2 * padding >= kw || ceil, "a kernel of ", kh, " x ", kw, " on a map of ",
           x.height, " x ", x.width);
-  return {window_positions(x.height, kh, stride, padding, ceil),
-          window_positions(x.width, kw, stride, padding, ceil)};
+  const int64_t height = window_positions(x.height, kh, stride, padding, ceil),
+                width = window_positions(x.width, kw, stride, padding, ceil);
+  require((height - 1) * stride - padding < x.height && (width - 1) * stride - padding < x.width,
+          "its last neighbourhood lies outside of a map of ", x.height, " x ", x.width);
+  return {height, width};
 }
 
 Shape Inference::window() {
-  whole(Attribute::kOrder, 0, 2, 0);
+  const int64_t order = whole(Attribute::kOrder, 0, 2, 0);
+  require(order == 0 || !operand().planar, "order is ", order, ", that of an image is 0");
   const auto [height, width] = positions();
   return map_of(height, width,
                 int64_t{node().whole(Attribute::kKernelHeight)} *
@@ -311,7 +324,18 @@ Shape Inference::pool() {
   return sized(1, 1, operand().cols);
 }
 
-AttentionGeometry Inference::attention_geometry() const {
+// Which Scores a causal Softmax reads.
+void Inference::find_causal() {
+  causal_.assign(graph_.nodes.size(), false);
+  for (const Node& n : graph_.nodes)
+    if (n.kind == NodeKind::kSoftmax && !n.in.empty() && n.in[0] >= 0 && n.in[0] < graph_.size() &&
+        n.real(Attribute::kCausal) != 0)
+      at(causal_, n.in[0]) = true;
+}
+
+// Builds a geometry only where no earlier Scores has the same, and only while all of them together
+// stay below kMaxGeometryElements.
+int Inference::attention_geometry() {
   const Shape &q = operand(0), &k = operand(1);
   const int64_t heads = whole(Attribute::kHeads, 1, 1 << 12, 0),
                 dim = whole(Attribute::kHeadDim, 1, 1 << 12, 0),
@@ -322,23 +346,38 @@ AttentionGeometry Inference::attention_geometry() const {
   const double scale = real(Attribute::kScale, 0, 1e6, 1);
   require(query + heads * dim <= q.cols && key + heads * dim <= k.cols, heads, " heads of ", dim,
           " columns do not fit ", q.cols, " and ", k.cols);
-  AttentionGeometry g;
+  int64_t elements = k.rows;
   if (window > 0) {
     require(map(0).height == map(1).height && map(0).width == map(1).width,
             "q and k are different maps");
     require(int64_t{q.height} * q.width <= kMaxWindowedRows, "a map of ", q.rows,
             " positions is too large for windows");
-    require(std::min<int64_t>(window, q.height) * std::min<int64_t>(window, q.width) <=
-                kMaxWindowTokens,
-            "windows of ", window, " x ", window);
-    const bool padded = q.height % std::min<int64_t>(q.height, window) != 0 ||
-                        q.width % std::min<int64_t>(q.width, window) != 0;
+    const int64_t high = std::min<int64_t>(window, q.height),
+                  wide = std::min<int64_t>(window, q.width);
+    require(high * wide <= kMaxWindowTokens, "windows of ", window, " x ", window);
+    const bool padded = q.height % high != 0 || q.width % wide != 0;
     require(padded == q.pad_row && padded == k.pad_row,
             padded ? "the map is no multiple of the window and q and k have no row for padding"
                    : "q or k has a row for padding, which this window does not need");
-    g = window_attention(q.height, q.width, static_cast<int>(window), static_cast<int>(shift));
+    elements = (q.height + high) * (q.width + wide) * 2 + high * wide * high * wide;
   } else {
     require(!q.pad_row && !k.pad_row, "q or k has a row for padding and there are no windows");
+  }
+  std::vector<double> same;
+  for (int64_t x : {heads, dim, query, key, window, shift, int64_t{at(causal_, at_)},
+                    int64_t{q.rows}, int64_t{k.rows}, int64_t{window ? q.height : 0}})
+    same.push_back(static_cast<double>(x));
+  same.push_back(scale);
+  const auto [found, is_new] = geometries_.emplace(same, count_of(shapes_.attention));
+  if (!is_new) return found->second;
+  geometry_elements_ += elements;
+  require(geometry_elements_ <= kMaxGeometryElements,
+          "the windows of all attentions take more than ", kMaxGeometryElements, " numbers");
+
+  AttentionGeometry g;
+  if (window > 0) {
+    g = window_attention(q.height, q.width, static_cast<int>(window), static_cast<int>(shift));
+  } else {
     g.queries = q.rows;
     g.tokens = k.rows;
     g.index.resize(static_cast<size_t>(k.rows));
@@ -349,36 +388,25 @@ AttentionGeometry Inference::attention_geometry() const {
   g.scale = static_cast<float>(scale);
   g.query_begin = static_cast<int>(query);
   g.key_begin = static_cast<int>(key);
-  return g;
-}
-
-// Whether two attentions meet the same rows.
-bool same(const AttentionGeometry& a, const AttentionGeometry& b) {
-  return a.heads == b.heads && a.head_dim == b.head_dim && a.windows == b.windows &&
-         a.queries == b.queries && a.tokens == b.tokens && a.scale == b.scale &&
-         a.query_begin == b.query_begin && a.key_begin == b.key_begin && a.causal == b.causal &&
-         a.height == b.height && a.width == b.width && a.index == b.index && a.region == b.region;
+  g.causal = at(causal_, at_);
+  shapes_.attention.push_back(std::move(g));
+  maps_.push_back(q);
+  return found->second;
 }
 
 Shape Inference::scores() {
-  AttentionGeometry g = attention_geometry();
-  for (int reader = at_ + 1; reader < graph_.size(); reader++)
-    if (graph_.is(reader, NodeKind::kSoftmax) && graph_[reader].in[0] == at_)
-      g.causal |= graph_[reader].whole(Attribute::kCausal) != 0;
-  const Shape s = sized(int64_t{g.windows} * g.heads, g.queries, g.tokens);
-  auto& all = shapes_.attention;
-  const auto found =
-      std::find_if(all.begin(), all.end(), [&](const AttentionGeometry& a) { return same(a, g); });
-  at(shapes_.attention_of, at_) = static_cast<int>(found - all.begin());
-  if (found == all.end()) all.push_back(std::move(g));
-  return s;
+  const int geometry = attention_geometry();
+  at(shapes_.attention_of, at_) = geometry;
+  const AttentionGeometry& g = at(shapes_.attention, geometry);
+  return sized(int64_t{g.windows} * g.heads, g.queries, g.tokens);
 }
 
 Shape Inference::softmax() {
-  const AttentionGeometry& g = geometry_of_input();
   require(graph_.is(node().in[0], NodeKind::kScores), "its input are no scores");
-  if (whole(Attribute::kCausal, 0, 1, 0))
-    require(g.whole() && g.queries == g.tokens, "causal, with other queries than keys");
+  const AttentionGeometry& g = geometry_of_input();
+  const bool causal = whole(Attribute::kCausal, 0, 1, 0) != 0;
+  require(causal == g.causal, "is not causal and another softmax of its scores is");
+  if (causal) require(g.whole() && g.queries == g.tokens, "causal, with other queries than keys");
   if (!node().weight.empty()) {
     require(!g.whole(), "a table of relative positions without windows");
     const Dims want = {int64_t{2 * g.height - 1} * (2 * g.width - 1), g.heads};
@@ -399,6 +427,11 @@ Shape Inference::softmax() {
 }
 
 Shape Inference::mix() {
+  const int weights = node().in[0];
+  require(graph_.is(weights, NodeKind::kSoftmax) ||
+              (graph_.is(weights, NodeKind::kQuantize) &&
+               graph_.is(graph_[weights].in[0], NodeKind::kSoftmax)),
+          "its first input is no softmax");
   const AttentionGeometry& g = geometry_of_input();
   const Shape& v = operand(1);
   const int64_t begin = whole(Attribute::kValueBegin, 0, kMaxSide, 0),
@@ -410,9 +443,8 @@ Shape Inference::mix() {
     require(v.rows == g.tokens && !v.pad_row, "v has ", v.rows, " rows, k ", g.tokens);
     return sized(1, g.queries, cols);
   }
-  const int last = *std::max_element(g.index.begin(), g.index.end());
-  require(v.height > 0 && v.rows > last && v.tokens() == v.height * v.width &&
-              v.pad_row == (last == v.tokens()),
+  const Shape& q = map_of_geometry();
+  require(v.height == q.height && v.width == q.width && v.pad_row == q.pad_row,
           "v is another map than q and k");
   return map_of(v.height, v.width, cols);
 }
@@ -436,14 +468,18 @@ Shape Inference::quantize() {
                 end = whole(Attribute::kEnd, begin + 1, x.cols, x.cols);
   Shape s = x;
   s.cols = static_cast<int>(end - begin);
-  keep_geometry();
-  require(at(shapes_.attention_of, at_) < 0 || s.cols == x.cols, "takes some columns of scores");
+  require(!graph_.is(node().in[0], NodeKind::kScores), "rounds scores before their softmax");
+  if (graph_.is(node().in[0], NodeKind::kSoftmax)) {
+    require(s.cols == x.cols, "takes some columns of a softmax");
+    keep_geometry();
+  }
   return s;
 }
 
 Shapes Inference::run() {
   shapes_.values.reserve(graph_.nodes.size());
   shapes_.attention_of.assign(graph_.nodes.size(), -1);
+  find_causal();
   for (at_ = 0; at_ < graph_.size(); at_++) {
     const Node& n = node();
     for (int in : n.in)

@@ -9,6 +9,7 @@ namespace {
 
 constexpr int64_t kAlign = 64;
 constexpr int64_t kMaxArena = int64_t{1} << 40;
+constexpr int64_t kMaxRows = INT32_MAX;  // of all images: a step counts them in int
 
 int64_t aligned(int64_t bytes) {
   return (bytes + kAlign - 1) / kAlign * kAlign;
@@ -48,29 +49,31 @@ void place_values(int batch, Plan& plan) {
     int64_t begin, end;
     int release;
   };
-  std::vector<Block> blocks;
+  std::vector<Block> blocks;                              // of the living, in order of their bytes
   std::vector<std::vector<int>> born(plan.steps.size());  // values by their first step
   for (int v = 0; v < count_of(plan.values); v++)
     if (at(lives, v).first >= 0 && !at(plan.values, v).constant)
       at(born, at(lives, v).first).push_back(v);
-  for (int s = 0; s < count_of(plan.steps); s++)
+  for (int s = 0; s < count_of(plan.steps); s++) {
+    if (!at(born, s).empty()) std::erase_if(blocks, [&](const Block& b) { return b.release <= s; });
     for (int v : at(born, s)) {
       Value& value = at(plan.values, v);
-      std::erase_if(blocks, [&](const Block& b) { return b.release <= s; });
-      std::ranges::sort(blocks, {}, &Block::begin);
       const int64_t rows = int64_t{value.rows} * batch;
-      if (rows * value.stride > kMaxArena / 8) fail("a value of ", rows, " rows is too large");
+      if (rows > kMaxRows || rows * value.stride > kMaxArena / 8)
+        fail("a value of ", rows, " rows is too large");
       const int64_t data = aligned(rows * value.stride * (value.codes ? 1 : 4));
       const int64_t bytes = data + (value.codes ? aligned(rows * 4) : 0);
       int64_t begin = 0;
-      for (const Block& b : blocks)
-        if (b.begin < begin + bytes) begin = std::max(begin, b.end);
+      auto behind = blocks.begin();
+      for (; behind != blocks.end() && behind->begin < begin + bytes; behind++)
+        begin = std::max(begin, behind->end);
       value.offset = begin;
       value.sums = begin + data;
-      blocks.push_back({begin, begin + bytes, at(lives, v).release});
+      blocks.insert(behind, {begin, begin + bytes, at(lives, v).release});
       plan.arena_bytes = std::max(plan.arena_bytes, begin + bytes);
       if (plan.arena_bytes > kMaxArena) fail("the buffers take more than ", kMaxArena, " bytes");
     }
+  }
 }
 
 }  // namespace vitrun

@@ -110,11 +110,11 @@ void Engine::pack_head(const Step& step, const Head& head, HeadScratch& s) {
     return {s.rows, d32};
   };
   const auto [k, k_stride] = operand(step.in[1], p.k_column);
-  kernels_.pack_rows(k, k_stride, t, d, p.k.bits, s.k_panels, s.k_sum);
+  kernels_.pack_rows(k, k_stride, t, d, p.k.code_bits(), s.k_panels, s.k_sum);
   const auto [v, v_stride] = operand(step.in[2], p.v_column);
-  kernels_.pack_columns(v, v_stride, t, d, p.v.bits, s.v_panels, s.v_sum);
+  kernels_.pack_columns(v, v_stride, t, d, p.v.code_bits(), s.v_panels, s.v_sum);
   const UniformRange of_q = p.q.of_head(head.head), of_k = p.k.of_head(head.head);
-  const int32_t k_zero = of_k.zero - (1 << (p.k.bits - 1));
+  const int32_t k_zero = of_k.zero - (1 << (p.k.code_bits() - 1));
   std::fill_n(s.scale, t16, of_q.scale * of_k.scale * g.scale);
   std::fill_n(s.zero, t16, k_zero);
   std::fill_n(s.bias, t16, 0.f);
@@ -162,8 +162,8 @@ void Engine::attend(const PlannedAttention& p, const Head& head, int first, int 
   a.row_sum = s.q_sum;
   a.panels = s.k_panels;
   a.bits = 8;
-  a.range_bits = p.k.bits;
-  a.a_bits = p.q.bits;
+  a.range_bits = p.k.code_bits();
+  a.a_bits = p.q.code_bits();
   a.scale = s.scale;
   a.offset = s.offset;
   a.zero = s.zero;
@@ -211,13 +211,13 @@ void Engine::mix(const Step& step, const Head& head, int queries, uint8_t* y, in
   a.a_stride = round_up(g.tokens, kDepthAlign);
   a.panels = s.v_panels;
   a.bits = a.a_bits = 8;
-  a.range_bits = p.v.bits;
+  a.range_bits = p.v.code_bits();
   a.epilogue = Epilogue::kInt32;
   a.raw = s.raw;
   a.raw_stride = d16;
   kernels_.gemm(a);
   kernels_.combine_planes(s.raw, s.raw + int64_t{queries} * d16, d16, s.hi_sum, s.lo_sum,
-                          of_v.zero - (1 << (p.v.bits - 1)),
+                          of_v.zero - (1 << (p.v.code_bits() - 1)),
                           of_v.scale * fixed_point_unit(p.probability), queries, g.head_dim,
                           step.params.quantizer(), y, y_stride);
 }

@@ -241,13 +241,14 @@ void Engine::for_rows(const Step& step, Range r, const Body& body) {
 
 // Copies a map [H, W, C] that was given.
 void Engine::load(const Step& step, int thread) {
-  const int64_t cols = value(step.out).cols;
-  for_rows(step, rows_of(step, thread), [&](const Segment& s) {
-    for (int i = 0; i < s.m; i++) {
-      const int64_t row = int64_t{s.image} * step.rows + s.row + i;
-      std::copy_n(input_ + row * cols, cols, floats(step.out, s.first(value(step.out)) + i));
-    }
-  });
+  const Shape& map = (*plan().shapes)[step.node];
+  const int64_t cols = map.cols;
+  const Range r = rows_of(step, thread);
+  for (int64_t i = r.begin; i < r.end; i++) {
+    const int64_t image = i / step.rows, row = i % step.rows;
+    std::copy_n(input_ + image * map.size() + row * cols, cols,
+                floats(step.out, image * value(step.out).rows + row));
+  }
 }
 
 // Gathers a neighbourhood of an image at a time, its elements in the order of the weight's, and
@@ -261,7 +262,7 @@ void Engine::patches(const Step& step, int thread) {
   const bool scaled = !source.weight.empty();
   const float* scale = scaled ? model_.params().at(source.weight).data.data() : nullptr;
   const float* shift = scaled ? model_.params().at(source.bias).data.data() : nullptr;
-  const int64_t rows = windows.positions(), cols = shapes[step.node].cols;
+  const int64_t rows = step.rows, cols = shapes[step.node].cols;
   const Quantizer q = step.params.quantizer();
   float* const patch = reinterpret_cast<float*>(scratch(thread));
   for_rows(step, rows_of(step, thread), [&](const Segment& s) {

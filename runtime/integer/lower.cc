@@ -11,7 +11,9 @@ namespace vitrun {
 namespace {
 
 constexpr int64_t kConstantAlign = 64;
-constexpr float kMasked = -1e4f;  // leaves a probability of 0 in float
+constexpr int64_t kMaxConstants = int64_t{1} << 32;  // bytes
+constexpr int64_t kMaxBias = int64_t{1} << 28;       // numbers of all attentions' biases
+constexpr float kMasked = -1e4f;                     // leaves a probability of 0 in float
 
 // Where the codes of a Quantize stand: a value, and the column of its first.
 struct Codes {
@@ -96,6 +98,8 @@ class Lowering {
     const auto size = static_cast<int64_t>(sizeof(T));
     const auto used = static_cast<int64_t>(plan_.constants.size());
     v.offset = (used + kConstantAlign - 1) / kConstantAlign * kConstantAlign;
+    if (v.offset + rows * v.stride * size > kMaxConstants)
+      fail("the constants take more than ", kMaxConstants, " bytes");
     plan_.constants.resize(static_cast<size_t>(v.offset + rows * v.stride * size));
     for (int r = 0; r < rows; r++)
       std::memcpy(plan_.constants.data() + v.offset + r * v.stride * size, data + int64_t{r} * cols,
@@ -162,6 +166,7 @@ class Lowering {
     if (!graph_.is(in, NodeKind::kQuantize)) refuse(linear);
     return in;
   }
+  const CodeParams& operand_quantizer(int node, int begin, const AttentionGeometry& g) const;
   std::vector<float> expand_bias(int softmax) const;
 
   const QuantGraph& model_;
@@ -174,6 +179,7 @@ class Lowering {
   std::vector<int> floats_;   // per node: its value as floats; -1 none
   std::vector<Codes> codes_;  // per Quantize
   std::vector<bool> done_;    // lowered, maybe as part of another node's step
+  int64_t biases_ = 0;        // numbers of all attentions' biases so far
   Plan& plan_;
 };
 
@@ -294,7 +300,8 @@ Step& Lowering::gemm(int i, int out, int linear, int rows, int column_begin, int
 void Lowering::lower_linear(int i) {
   const int quantize = quantize_of(i);
   if (fusion(graph_[i].in[0]).kind == Fusion::Kind::kGather &&
-      (quantizer(quantize).zero < 0 || quantizer(quantize).zero > 255))
+      (quantizer(quantize).zero < 0 ||
+       quantizer(quantize).zero >= 1 << quantizer(quantize).code_bits()))
     fail("linear '", graph_[i].name, "': 0 has no code, which elements outside of the map need");
   const int linear = plan_linear(i, quantize);
   switch (fusion(i).kind) {
@@ -394,7 +401,7 @@ void Lowering::linear_gelu(int i, int linear) {
 // The patch embedding: adds the position embedding and puts the patches behind the prefix rows.
 void Lowering::linear_embed(int i, int linear) {
   const Fusion& f = fusion(i);
-  const int cols = shapes_[i].cols, rows = shapes_[i].rows;
+  const int cols = shapes_[i].cols, rows = need(i);
   for (int node : {graph_[f.last].in[0], graph_[f.last].in.back()})
     if (!graph_.is(node, NodeKind::kConst)) at(done_, node) = true;
   std::vector<float> prefix;
@@ -404,9 +411,10 @@ void Lowering::linear_embed(int i, int linear) {
   }
   const int before = static_cast<int>(prefix.size()) / cols;
   const std::vector<float>& pos = model_.params().at(graph_[f.other].weight).data;
-  const bool of_prefix = shapes_[f.other].rows > rows;
+  const bool of_prefix = shapes_[f.other].rows > shapes_[i].rows;
   const int first = of_prefix ? before : 0;
-  const int out = at(floats_, f.last) = add_value(false, need(f.last), cols);
+  // The Linear has a row even where only rows of the prefix are needed.
+  const int out = at(floats_, f.last) = add_value(false, before + rows, cols);
   Step& s = gemm(i, out, linear, rows, 0, cols);
   s.epilogue = Epilogue::kAdd;
   s.out_first = before;
@@ -446,6 +454,19 @@ int query_block(int queries, int tokens) {
   return std::min(queries, std::max(8192 / round_up(tokens, kColumns) / 16, 1) * 16);
 }
 
+// The quantizer of q, k or v: codes of `cols` columns, of which `heads` heads start at `begin`.
+// Ranges by head must be those of the same heads.
+const CodeParams& Lowering::operand_quantizer(int node, int begin,
+                                              const AttentionGeometry& g) const {
+  const CodeParams& params = quantizer(node);
+  if (!params.heads.empty() && (count_of(params.heads) != g.heads || begin != 0 ||
+                                shapes_[node].cols != g.heads * g.head_dim))
+    fail("quantize '", graph_[node].name, "': ", params.heads.size(),
+         " ranges by head, which are not those of the ", g.heads, " heads of ", g.head_dim,
+         " columns from ", begin, " that attention reads");
+  return params;
+}
+
 // What is added to the scores [heads or 1, queries, tokens], masked positions included; empty:
 // nothing.
 std::vector<float> Lowering::expand_bias(int softmax) const {
@@ -453,6 +474,10 @@ std::vector<float> Lowering::expand_bias(int softmax) const {
   const AttentionGeometry& g = shapes_.geometry(softmax);
   const size_t t = static_cast<size_t>(g.tokens), heads = static_cast<size_t>(g.heads);
   std::vector<float> bias;
+  const int64_t most =
+      int64_t{n.weight.empty() && n.in.size() < 2 ? 1 : g.heads} * g.queries * g.tokens;
+  if ((!n.weight.empty() || n.in.size() == 2 || g.causal) && biases_ + most > kMaxBias)
+    fail("softmax '", n.name, "': what is added to scores takes more than ", kMaxBias, " numbers");
   if (n.in.size() == 2) bias = model_.params().at(graph_[n.in[1]].weight).data;
   if (!n.weight.empty()) {
     const std::vector<float>& table = model_.params().at(n.weight).data;
@@ -477,21 +502,26 @@ void Lowering::lower_attention(int i) {
   const AttentionGeometry& g = shapes_.geometry(i);
   PlannedAttention p;
   p.geometry = at(shapes_.attention_of, i);
-  p.q = quantizer(q);
-  p.k = quantizer(k);
-  p.v = quantizer(v);
+  if (g.tokens > kMaxDepth)
+    fail("mix '", n.name, "' has ", g.tokens, " tokens, at most ", kMaxDepth);
+  p.q = operand_quantizer(q, g.query_begin, g);
+  p.k = operand_quantizer(k, g.key_begin, g);
+  p.v = operand_quantizer(v, n.whole(Attribute::kValueBegin), g);
   p.probability = quantizer(rounded);
+  if (!p.probability.levels.empty() || !p.probability.heads.empty()) refuse(rounded);
   p.q_column = codes(q).column + g.query_begin;
   p.k_column = codes(k).column + g.key_begin;
   p.v_column = codes(v).column + n.whole(Attribute::kValueBegin);
-  p.queries = need(scores);
   p.in_place = g.windows == 1 && g.head_dim % kDepthAlign == 0;
   for (int t = 0; t < g.tokens; t++) p.in_place &= at(g.index, t) == t;
+  // Another Mix of these scores may need more rows than this one has.
+  p.queries = g.whole() || p.in_place ? need(i) : g.queries;
   for (int c = 0; c < 1 << p.probability.bits; c++)
     p.table.push_back(static_cast<uint16_t>(log_code_value(c, p.probability.rate)));
   p.table.push_back(0);
   if (p.probability.twin != CodeParams::kLogCodes) p.steps = step_codes(p.probability);
   p.bias = expand_bias(softmax);
+  biases_ += count_of(p.bias);
   p.bias_by_head = p.bias.size() > static_cast<size_t>(g.queries) * static_cast<size_t>(g.tokens);
   p.block = query_block(p.queries, g.tokens);
   plan_.attentions.push_back(std::move(p));

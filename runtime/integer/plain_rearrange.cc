@@ -48,6 +48,15 @@ void run_window(const PlainCall& c) {
       }
 }
 
+namespace {
+
+// The first position whose kernel, `stride` apart from the next, reaches element `at`.
+int first_reaching(int at, int kernel, int stride) {
+  return at < kernel ? 0 : (at - kernel) / stride + 1;
+}
+
+}  // namespace
+
 // Every element sums its contributions in the order of their rows.
 void run_unwindow(const PlainCall& c) {
   const PlainInput& x = c.in[0];
@@ -58,12 +67,12 @@ void run_unwindow(const PlainCall& c) {
     // Position p of the rows reaches this element by (ky, kx) if p * stride + k = element +
     // padding.
     const int top = r / c.shape.width + n.padding, left = r % c.shape.width + n.padding;
-    for (int py = 0; py < n.out_height; py++) {
+    for (int py = first_reaching(top, n.kernel_height, n.stride);
+         py < n.out_height && py * n.stride <= top; py++) {
       const int ky = top - py * n.stride;
-      if (ky < 0 || ky >= n.kernel_height) continue;
-      for (int px = 0; px < n.out_width; px++) {
+      for (int px = first_reaching(left, n.kernel_width, n.stride);
+           px < n.out_width && px * n.stride <= left; px++) {
         const int kx = left - px * n.stride;
-        if (kx < 0 || kx >= n.kernel_width) continue;
         const float* from = x.row(py * n.out_width + px) + (ky * n.kernel_width + kx) * c.cols();
         for (int i = 0; i < c.cols(); i++) y[i] += from[i];
       }

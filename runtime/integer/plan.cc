@@ -1,5 +1,7 @@
 #include "runtime/integer/plan.h"
 
+#include <algorithm>
+
 #include "models/base/error.h"
 
 namespace vitrun {
@@ -16,10 +18,11 @@ std::vector<int> output_nodes(const Graph& graph, const std::vector<std::string>
   return {graph.outputs[0].node};
 }
 
-}  // namespace
-
-Plan make_plan(const QuantGraph& model, const PlanRequest& request) {
+Plan plan_of(const QuantGraph& model, const PlanRequest& request) {
   const Graph& graph = model.graph;
+  if (count_if(graph.nodes.begin(), graph.nodes.end(),
+               [](const Node& n) { return n.kind == NodeKind::kInput; }) > 1)
+    fail("the graph has several inputs, a run takes one");
   Plan plan;
   plan.shapes = request.sizes.empty() || request.sizes == default_sizes(graph)
                     ? model.shapes
@@ -32,6 +35,16 @@ Plan make_plan(const QuantGraph& model, const PlanRequest& request) {
   schedule(plan);
   place_values(request.batch, plan);
   return plan;
+}
+
+}  // namespace
+
+Plan make_plan(const QuantGraph& model, const PlanRequest& request) {
+  try {
+    return plan_of(model, request);
+  } catch (const Error& e) {
+    fail(model.where, ": ", e.what());
+  }
 }
 
 }  // namespace vitrun

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <set>
 
 #include "kernels/pack.h"
 #include "models/base/error.h"
@@ -10,6 +11,8 @@
 
 namespace vitrun {
 namespace {
+
+constexpr int64_t kMaxColumns = 1 << 24;  // of a graph's Linears, which may share a weight
 
 template <class T>
 std::span<const T> elements(const QbinTensor& t) {
@@ -78,6 +81,8 @@ void complete_info(const QuantGraph& main, ModelInfo& info) {
   const Graph& graph = main.graph;
   const Shapes& shapes = *main.shapes;
   const int input = graph.find(NodeKind::kInput), logits = graph.output("logits");
+  if (std::ranges::count(graph.nodes, NodeKind::kInput, &Node::kind) > 1)
+    fail("graph 'main' has several inputs, a run takes one");
   if (input < 0 || !shapes[input].planar || shapes[input].cols != 3)
     fail("graph 'main' has no image of 3 channels as its input");
   if (graph.outputs.empty()) fail("graph 'main' has no output");
@@ -95,11 +100,14 @@ void complete_info(const QuantGraph& main, ModelInfo& info) {
 
 QuantGraph::QuantGraph(const QbinFile& file, const std::string& name) {
   graph = file.graphs().at(name);
+  where = cat(file.where(), ": graph '", name, "'");
+  std::set<std::string> listed;
   for (const Node& n : graph.nodes)
     for (const std::string& param : {n.weight, n.bias})
-      if (!param.empty() && !graph.param(param))
+      if (!param.empty() && listed.insert(param).second)
         graph.params.push_back({param, need(file, param).dims});
   shapes = std::make_shared<const Shapes>(infer_shapes(graph));
+  check_products();
   for (int i = 0; i < graph.size(); i++) {
     const Node& n = graph[i];
     if (n.kind == NodeKind::kLinear) {
@@ -116,6 +124,20 @@ QuantGraph::QuantGraph(const QbinFile& file, const std::string& name) {
   }
 }
 
+// Every matrix product reads Quantize nodes, a convolution's through its Window.
+void QuantGraph::check_products() const {
+  for (const Node& n : graph.nodes) {
+    if (n.kind != NodeKind::kLinear && n.kind != NodeKind::kScores && n.kind != NodeKind::kMix)
+      continue;
+    for (int in : n.in) {
+      if (n.kind == NodeKind::kLinear && graph.is(in, NodeKind::kWindow)) in = graph[in].in[0];
+      if (!graph.is(in, NodeKind::kQuantize))
+        fail(name_of(n.kind), " '", n.name, "' reads ", name_of(graph[in].kind), " '",
+             graph[in].name, "', expected codes of a quantize");
+    }
+  }
+}
+
 void QuantGraph::add_param(const QbinFile& file, const std::string& name, const Node& reader) {
   if (!params_.contains(name))
     params_[name] = read_floats(need(file, name), reader.kind == NodeKind::kQuantize);
@@ -129,6 +151,9 @@ void QuantGraph::read_linear(const QbinFile& file, int index, int depth) {
   const QbinTensor& zero = need(file, node.weight + "_zero");
   const QbinTensor& sum = need(file, node.weight + "_sum");
   const int64_t n = weight.dims.empty() ? 0 : weight.dims[0];
+  columns_ += n;
+  if (columns_ > kMaxColumns)
+    fail("'", node.name, "': the linears have more than ", kMaxColumns, " columns");
   expect(weight, weight.dtype == DType::kPacked, "packed codes", {n, depth});
   expect(scale, scale.dtype == DType::kF32, "F32", {n});
   expect(zero, zero.dtype == DType::kI8, "I8", {n});

@@ -44,6 +44,7 @@ class QuantGraph {
 
   Graph graph;                           // with the shapes of its parameters
   std::shared_ptr<const Shapes> shapes;  // for the default sizes of its inputs
+  std::string where;                     // the file and the graph's name in it, for messages
 
   const QuantLinear& linear(int node) const { return linears_.at(node); }       // a Linear
   const CodeParams& quantizer(int node) const { return quantizers_.at(node); }  // a Quantize
@@ -53,12 +54,14 @@ class QuantGraph {
   std::vector<QuantizedOperand> operands() const;
 
  private:
+  void check_products() const;
   void read_linear(const QbinFile& file, int node, int depth);
   void add_param(const QbinFile& file, const std::string& name, const Node& reader);
 
   std::map<int, QuantLinear> linears_;
   std::map<int, CodeParams> quantizers_;
   Weights params_;
+  int64_t columns_ = 0;  // of all Linears
 };
 
 // Immutable after construction; may be shared by threads.

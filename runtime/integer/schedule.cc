@@ -4,11 +4,11 @@
 namespace vitrun {
 namespace {
 
-// Steps with equal keys give each thread the same rows; a negative key says which rows a thread
-// gets only to the step itself.
+// Steps with equal keys give each thread the same rows, of their inputs and of their result; a
+// negative key says which rows a thread gets only to the step itself.
 int partition(const Step& s) {
   const bool by_rows = s.op != Op::kAttention && s.op != Op::kConstantRows && !s.by_columns &&
-                       !(s.op == Op::kPlain && s.across);
+                       !(s.op == Op::kPlain && s.across) && s.out_first == 0;
   return by_rows ? s.rows : -1 - static_cast<int>(s.op);
 }
 
