@@ -29,8 +29,9 @@ class Draw {
     patches();
     for (int left = c_.between(1, 8); left > 0 && graph_.size() < kMostNodes; left--) piece();
     for (int left = c_.between(1, 3); left > 0; left--)
-      graph_.outputs.push_back({left == 1 ? "logits" : cat("out", left), output()});
-    if (rarely()) std::swap(graph_.outputs.front(), graph_.outputs.back());
+      graph_.outputs.push_back({cat("out", left), output()});
+    if (shape(graph_.outputs.back().node).rows == 1 || rarely())
+      graph_.outputs.back().name = "logits";
   }
 
   std::vector<uint8_t> file() const {
@@ -66,9 +67,16 @@ class Draw {
 
   int count() const { return graph_.size(); }
   int any() { return c_.below(count()); }
-  // One of the last few nodes.
-  int recent() { return std::max(0, count() - 1 - c_.below(4)); }
-  int output() { return rarely() ? any() : std::max(0, count() - 1 - c_.below(2)); }
+  // Mostly a node whose value is floats, from the last one, or from some before it, backwards.
+  int floats_at(int node) {
+    while (node > 0 && !rarely() &&
+           (graph_.is(node, K::kQuantize) || graph_.is(node, K::kScores) ||
+            graph_.is(node, K::kSoftmax) || graph_.is(node, K::kConst)))
+      node--;
+    return std::max(node, 0);
+  }
+  int recent() { return floats_at(count() - 1 - (c_.below(3) ? 0 : c_.below(5))); }
+  int output() { return floats_at(c_.below(3) ? count() - 1 : any()); }
   const Shape& shape(int i) {
     shapes_ = infer_shapes(graph_);
     return shapes_[i];
