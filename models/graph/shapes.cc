@@ -13,7 +13,7 @@ constexpr int64_t kMaxElements = int64_t{1} << 34;  // of one value of one image
 constexpr int64_t kMaxKernel = 1 << 10;
 constexpr int64_t kMaxWindowTokens = 4096;  // whose pairs a table of relative positions indexes
 constexpr int64_t kMaxWindowedRows = 1 << 22;
-constexpr int64_t kMaxGeometryElements = 1 << 26;  // of the windows of a graph's attentions
+constexpr int64_t kMaxGeometryElements = 1 << 25;  // of the windows of a graph's attentions
 
 // The inference in progress: shapes of the nodes before `node`, and the node in question.
 class Inference {

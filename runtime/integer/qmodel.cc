@@ -12,7 +12,7 @@
 namespace vitrun {
 namespace {
 
-constexpr int64_t kMaxColumns = 1 << 24;  // of a graph's Linears, which may share a weight
+constexpr int64_t kMaxColumns = 1 << 22;  // of a graph's Linears, which may share a weight
 
 template <class T>
 std::span<const T> elements(const QbinTensor& t) {

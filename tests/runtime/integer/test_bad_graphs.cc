@@ -644,7 +644,7 @@ TEST_CASE("bad graphs: sizes") {
            m.add(K::kScores, cat("t", i), {"q", "big8"},
                  {{A::kHeads, 1}, {A::kHeadDim, 8}, {A::kScale, i}});
        },
-       "the windows of all attentions take more than 67108864 numbers"},
+       "the windows of all attentions take more than 33554432 numbers"},
       {"windows too large",
        [=](Model& m) {
          resized(m, 128);
@@ -690,7 +690,7 @@ TEST_CASE("bad graphs: sizes") {
          m.packed("wide", 1 << 16, 8);
          for (int i = 0; i < 300; i++) m.add(K::kLinear, cat("l", i), {"x"}, {}, "wide");
        },
-       "the linears have more than 16777216 columns"},
+       "the linears have more than 4194304 columns"},
       {"a constant's dimensions overflow",
        [](Model& m) {
          m.tensors["new"] = {DType::kF32, 0, {int64_t{1} << 62, 16}, {}};
