@@ -409,7 +409,7 @@ void Lowering::linear_embed(int i, int linear) {
     const std::vector<float>& x = model_.params().at(graph_[p].weight).data;
     prefix.insert(prefix.end(), x.begin(), x.end());
   }
-  const int before = static_cast<int>(prefix.size()) / cols;
+  const int before = static_cast<int>(prefix.size() / static_cast<size_t>(cols));
   const std::vector<float>& pos = model_.params().at(graph_[f.other].weight).data;
   const bool of_prefix = shapes_[f.other].rows > shapes_[i].rows;
   const int first = of_prefix ? before : 0;

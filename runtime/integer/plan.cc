@@ -20,8 +20,7 @@ std::vector<int> output_nodes(const Graph& graph, const std::vector<std::string>
 
 Plan plan_of(const QuantGraph& model, const PlanRequest& request) {
   const Graph& graph = model.graph;
-  if (count_if(graph.nodes.begin(), graph.nodes.end(),
-               [](const Node& n) { return n.kind == NodeKind::kInput; }) > 1)
+  if (std::ranges::count(graph.nodes, NodeKind::kInput, &Node::kind) > 1)
     fail("the graph has several inputs, a run takes one");
   Plan plan;
   plan.shapes = request.sizes.empty() || request.sizes == default_sizes(graph)
