@@ -144,7 +144,7 @@ int GraphBuilder::resize_like(int x, int y, const std::string& name, bool biline
 
 int GraphBuilder::rope(int x, int table, const std::string& name, int head_dim, bool interleaved,
                        int begin, int end) {
-  return append(
+  return node(
       NodeKind::kRope, name, {x, table}, cols(x),
       {{A::kType, int{interleaved}}, {A::kHeadDim, head_dim}, {A::kBegin, begin}, {A::kEnd, end}});
 }
