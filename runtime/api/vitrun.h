@@ -45,7 +45,7 @@
 #include <stdint.h>
 
 #define VIT_VERSION_MAJOR 0
-#define VIT_VERSION_MINOR 1
+#define VIT_VERSION_MINOR 2
 #define VIT_VERSION_PATCH 0
 
 #if defined(__GNUC__)
