@@ -46,6 +46,9 @@ $(CHECKS:%=check-%): TESTING = $(WITH_TESTS)
 $(CHECKS:%=check-%): check-%: all
 	$(PARTS) $*
 
+# Short names of the parts that people run most.
+lint fuzz guards coverage determinism qemu: %: check-%
+
 install: all
 	cmake --install $(BUILD) --prefix $(PREFIX)
 
@@ -66,4 +69,5 @@ aarch64:
 clean:
 	rm -rf $(BUILD) build-debug build-asan build-tsan build-coverage build-guards build-fuzz build-qemu build-aarch64 build-deb
 
-.PHONY: all help configure test demo check $(CHECKS:%=check-%) install deb aarch64 clean
+.PHONY: all help configure test demo check $(CHECKS:%=check-%) \
+  lint fuzz guards coverage determinism qemu install deb aarch64 clean
