@@ -150,7 +150,7 @@ TEST_CASE("q, k and v get their columns; an image is rounded behind its Window")
     CAPTURE(n.name);
     REQUIRE(q.graph.is(n.in[0], NodeKind::kQuantize));
     CHECK(is_softmax(q.graph, q.graph[n.in[0]].in[0]));
-    const int scores = q.graph[q.graph[q.graph[n.in[0]].in[0]].in[0]].in[0];
+    const int scores = q.graph[q.graph[n.in[0]].in[0]].in[0];
     REQUIRE(q.graph.is(scores, NodeKind::kScores));
     const int qkv = vit.graph.find(cat("blocks.", n.block, ".attn.qkv"));
     const int dim = before[qkv].cols / 3;
