@@ -257,7 +257,8 @@ int64_t other_bytes(const FloatModel& model, const QuantizeOptions& options,
   std::vector<SiteRange> ranges;
   const Shapes shapes = infer_shapes(model.graph);
   for (const Site& s : activation_sites(model.graph)) {
-    ranges.push_back({8, {static_cast<float>(ranges.size() + 1), 0}});  // none is like another
+    // Scales differ so that no two sites share a Quantize node.
+    ranges.push_back({8, {static_cast<float>(ranges.size() + 1), 0}});
     if (s.softmax) ranges.back().rate = 1, ranges.back().twin = 0;
     if (has_levels(options) && may_be_narrow(options) && !s.unit.empty() &&
         model.graph[s.consumer].kind == NodeKind::kLinear)
