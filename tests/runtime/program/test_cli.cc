@@ -274,7 +274,7 @@ TEST_CASE("cli: vitquant then vitrun, each family, as JSON") {
 
 TEST_CASE("cli: --embedding and --features write what the class token and all tokens are") {
   const TempFolder folder;
-  for (const std::string path : {model("vit"), quantize(folder, "vit", 8)}) {
+  for (const std::string& path : {model("vit"), quantize(folder, "vit", 8)}) {
     CAPTURE(path);
     const Command run = {"vitrun", "--model", path, "--raw", input_of("vit"), "--batch", "1"};
     const std::string logits = logits_bytes(folder, run);
