@@ -346,7 +346,8 @@ void Lowering::linear_operands(int i, int linear) {
       products.push_back(part);
   }
   // Most rows first. (stable_sort would allocate in a way that hides a failure.)
-  std::ranges::sort(products, {}, [](const Part& p) { return std::pair(-p.rows, p.begin); });
+  std::ranges::sort(products, {},
+                    [](const Part& part) { return std::pair(-part.rows, part.begin); });
   for (const Part& part : products)
     gemm(i, value, linear, part.rows, part.begin, part.end).epilogue = Epilogue::kCodes;
   if (shapes_[i].pad_row) pad_row(i, value, linear);
