@@ -102,7 +102,8 @@ struct Comparison {
 
   void round_to_codes(int node, Tensor& value) const {
     const int64_t cols = value.dims.back(), rows = element_count(value.dims) / cols;
-    for (int q : model.graph.readers()[static_cast<size_t>(node)]) {
+    const std::vector<int> readers = model.graph.readers()[static_cast<size_t>(node)];
+    for (int q : readers) {
       const Node& n = model.graph[q];
       REQUIRE(n.kind == NodeKind::kQuantize);
       const int begin = n.whole(Attribute::kBegin);
