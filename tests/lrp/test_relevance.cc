@@ -248,7 +248,8 @@ Graph other_kinds() {
   const int most = b.pool_windows(z, "most", true, 2, 2);
   y = b.concat({mixed, b.act(nearest, "quick", ActType::kQuickGelu), means, most}, "rows");
   const int sigmoid = b.act(b.linear(y, "gate", 8), "sigmoid", ActType::kSigmoid);
-  y = b.concat({b.slice(y, "columns", 2, 7, 1), sigmoid}, "columns.gated", 1);
+  const int probability = b.node(NodeKind::kProbability, "probability", {sigmoid}, 8);
+  y = b.concat({b.slice(y, "columns", 2, 7, 1), sigmoid, probability}, "columns.gated", 1);
   b.output("logits", b.linear(b.pool(y, "pool"), "head", 5));
   return b.finish();
 }
