@@ -229,6 +229,13 @@ bool has_levels(const QuantizeOptions& options) {
   return input_levels(options) || options.method == Method::kPtq4Vit;
 }
 
+// Whether a budget may give inputs of Linears fewer than 8 bits, or levels at 8 bits.
+bool may_be_narrow(const QuantizeOptions& options) {
+  const Budget& budget = *options.budget;
+  return options.activation_bits < kMaxBits || options.method == Method::kPtq4Vit ||
+         (!budget.importance.empty() && budget.operands == MixedOperands::kBoth);
+}
+
 // At most so many bytes of the file are neither weight_bytes() nor levels: the size of a file of
 // 8-bit codes of signed 0, less its weights.
 int64_t other_bytes(const FloatModel& model, const QuantizeOptions& options,
@@ -250,8 +257,11 @@ int64_t other_bytes(const FloatModel& model, const QuantizeOptions& options,
   std::vector<SiteRange> ranges;
   const Shapes shapes = infer_shapes(model.graph);
   for (const Site& s : activation_sites(model.graph)) {
-    ranges.push_back({8, {}, 1, 0});
-    if (has_levels(options) && model.graph[s.consumer].kind == NodeKind::kLinear)
+    // Scales differ so that no two sites share a Quantize node.
+    ranges.push_back({8, {static_cast<float>(ranges.size() + 1), 0}});
+    if (s.softmax) ranges.back().rate = 1, ranges.back().twin = 0;
+    if (has_levels(options) && may_be_narrow(options) && !s.unit.empty() &&
+        model.graph[s.consumer].kind == NodeKind::kLinear)
       ranges.back().levels = {{0, 0}};
     if (options.heads && at(shapes.attention_of, s.consumer) >= 0 && !s.softmax)
       ranges.back().heads.resize(static_cast<size_t>(shapes.geometry(s.consumer).heads));
