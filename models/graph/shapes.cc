@@ -402,7 +402,7 @@ Shape Inference::scores() {
 }
 
 Shape Inference::softmax() {
-  require(graph_.is(node().in[0], NodeKind::kScores), "its input are no scores");
+  require(graph_.is(node().in[0], NodeKind::kScores), "its input comes from no scores");
   const AttentionGeometry& g = geometry_of_input();
   const bool causal = whole(Attribute::kCausal, 0, 1, 0) != 0;
   require(causal == g.causal, "is not causal and another softmax of its scores is");
@@ -431,7 +431,7 @@ Shape Inference::mix() {
   require(graph_.is(weights, NodeKind::kSoftmax) ||
               (graph_.is(weights, NodeKind::kQuantize) &&
                graph_.is(graph_[weights].in[0], NodeKind::kSoftmax)),
-          "its first input is no softmax");
+          "its input comes from no softmax");
   const AttentionGeometry& g = geometry_of_input();
   const Shape& v = operand(1);
   const int64_t begin = whole(Attribute::kValueBegin, 0, kMaxSide, 0),
@@ -470,7 +470,7 @@ Shape Inference::quantize() {
   s.cols = static_cast<int>(end - begin);
   require(!graph_.is(node().in[0], NodeKind::kScores), "rounds scores before their softmax");
   if (graph_.is(node().in[0], NodeKind::kSoftmax)) {
-    require(s.cols == x.cols, "takes some columns of a softmax");
+    require(s.cols == x.cols, "takes some columns of scores");
     keep_geometry();
   }
   return s;

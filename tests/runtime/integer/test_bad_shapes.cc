@@ -83,7 +83,8 @@ TEST_CASE("bad graphs: shapes that do not fit") {
          m.add(K::kScores, "t", {"s8", "s8"}, {{A::kHeads, 1}, {A::kHeadDim, 8}, {A::kWindow, 2}});
        },
        "scores 't': its input is no map"},
-      {"softmax of no scores", reads("softmax", {8}), "softmax 'softmax': its input are no scores"},
+      {"softmax of no scores", reads("softmax", {8}),
+       "softmax 'softmax': its input comes from no scores"},
       {"softmax's table without windows", weighs("softmax", {9, 2}),
        "softmax 'softmax': a table of relative positions without windows"},
       {"softmax's table",
@@ -104,20 +105,20 @@ TEST_CASE("bad graphs: shapes that do not fit") {
          m.add(K::kSoftmax, "s", {"scores", "sum"});
        },
        "softmax 's': its bias is no constant"},
-      {"mix of no softmax", reads("mix", {6, 8}), "mix 'mix': its first input is no softmax"},
-      {"mix of scores", reads("mix", {9, 8}), "mix 'mix': its first input is no softmax"},
+      {"mix of no softmax", reads("mix", {6, 8}), "mix 'mix': its input comes from no softmax"},
+      {"mix of scores", reads("mix", {9, 8}), "mix 'mix': its input comes from no softmax"},
       {"mix of codes of scores", reads("p", {9}), "quantize 'p': rounds scores before their"},
       {"mix of codes of codes",
        [](Model& m) {
          m.quantize("p2", "p");
          m.add(K::kMix, "mix2", {"p2", "v"});
        },
-       "mix 'mix2': its first input is no softmax"},
+       "mix 'mix2': its input comes from no softmax"},
       {"mix of a mix",
        [](Model& m) {
          m.add(K::kMix, "mix2", {"mixed", "v"});
        },
-       "mix 'mix2': its first input is no softmax"},
+       "mix 'mix2': its input comes from no softmax"},
       {"v of other rows",
        [](Model& m) {
          m.quantize("w", "mean");
