@@ -1,8 +1,7 @@
 # Each ISA file is compiled for its ISA; all other code is compiled for any CPU of the family. A file
 # of another architecture compiles to nothing.
 set(kernel_common_flags -fno-math-errno -fno-stack-protector)
-file(GLOB kernel_files ${CMAKE_SOURCE_DIR}/kernels/*.cc ${CMAKE_SOURCE_DIR}/kernels/*/*.cc)
-set_source_files_properties(${kernel_files} PROPERTIES COMPILE_OPTIONS "${kernel_common_flags}")
+set_source_files_properties(${kernel_sources} PROPERTIES COMPILE_OPTIONS "${kernel_common_flags}")
 
 function(vitrun_isa file)
   set_source_files_properties(${CMAKE_SOURCE_DIR}/kernels/${file} PROPERTIES

@@ -229,6 +229,13 @@ bool has_levels(const QuantizeOptions& options) {
   return input_levels(options) || options.method == Method::kPtq4Vit;
 }
 
+// Whether a budget may give inputs of Linears fewer than 8 bits, or levels at 8 bits.
+bool may_be_narrow(const QuantizeOptions& options) {
+  const Budget& budget = *options.budget;
+  return options.activation_bits < kMaxBits || options.method == Method::kPtq4Vit ||
+         (!budget.importance.empty() && budget.operands == MixedOperands::kBoth);
+}
+
 // Returns an upper bound on the bytes of the file that are neither weight_bytes() nor levels. It
 // exports the model with all weights as 8-bit codes of 0 and subtracts the packed weights.
 int64_t other_bytes(const FloatModel& model, const QuantizeOptions& options,
@@ -243,18 +250,21 @@ int64_t other_bytes(const FloatModel& model, const QuantizeOptions& options,
     const Node& n = model.graph[node];
     const LinearSize size = linear_size(model.graph, node);
     zeros[n.name] = {size.n, size.k, 8,
-                     std::vector<uint8_t>(elements(row->parameters), 128),  // signed 0
-                     std::vector<UniformRange>(elements(size.n))};
+                     std::vector<uint8_t>(array_size(row->parameters), 128),  // signed 0
+                     std::vector<UniformRange>(array_size(size.n))};
     packed += pack_bytes(size.n, size.k, 8);
   }
   std::vector<SiteRange> ranges;
   const Shapes shapes = infer_shapes(model.graph);
   for (const Site& s : activation_sites(model.graph)) {
-    ranges.push_back({8, {}, 1, 0});
-    if (has_levels(options) && model.graph[s.consumer].kind == NodeKind::kLinear)
+    // The scales differ, so that no two sites share a Quantize node.
+    ranges.push_back({8, {static_cast<float>(ranges.size() + 1), 0}});
+    if (s.softmax) ranges.back().rate = 1, ranges.back().twin = 0;
+    if (has_levels(options) && may_be_narrow(options) && !s.unit.empty() &&
+        model.graph[s.consumer].kind == NodeKind::kLinear)
       ranges.back().levels = {{0, 0}};
     if (options.heads && at(shapes.attention_of, s.consumer) >= 0 && !s.softmax)
-      ranges.back().heads.resize(elements(shapes.geometry(s.consumer).heads));
+      ranges.back().heads.resize(array_size(shapes.geometry(s.consumer).heads));
   }
   const auto file =
       export_model(model, zeros, ranges, recipe_of(options, model.graph, folds, table, {}));

@@ -71,8 +71,10 @@ class Inserter {
     n.in = {at(moved_, site.node)};
     n.unit = site.unit;
     n.block = from_[site.consumer].block;
-    n.attributes[Attribute::kBegin] = site.begin;
-    n.attributes[Attribute::kEnd] = site.end;
+    if (!site.softmax) {  // a softmax output is quantized whole, at any size of the input
+      n.attributes[Attribute::kBegin] = site.begin;
+      n.attributes[Attribute::kEnd] = site.end;
+    }
     const int node = append(std::move(n), -1);
     set_code_params(out_.graph, node, params_[s], out_.quantizers);
     made_.emplace_back(s, node);

@@ -33,7 +33,7 @@ Color colormap(float x) {
 class Canvas {
  public:
   Canvas(int width, int height)
-      : width_(width), height_(height), rgb_(elements(width, height) * 3, 255) {}
+      : width_(width), height_(height), rgb_(array_size(width, height) * 3, 255) {}
 
   void set(int x, int y, Color c) {
     uint8_t* p = rgb_.data() + 3 * (int64_t{y} * width_ + x);

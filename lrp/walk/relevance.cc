@@ -89,7 +89,7 @@ std::vector<ImageRelevance> RelevanceEngine::run(const Tensor& images,
   for (int target : targets)
     if (target < -1 || target >= classes)
       fail("class ", target, ": the model has ", classes, " classes");
-  std::vector<ImageRelevance> out(elements(count));
+  std::vector<ImageRelevance> out(array_size(count));
   std::atomic<int64_t> next{0};
   pool_.run([&](int thread) {
     for (int64_t i; (i = next.fetch_add(1)) < count;)

@@ -23,8 +23,8 @@ int count_of(const Container& c) {
   return static_cast<int>(c.size());
 }
 
-// The number of elements of an array with these sides, which are >= 0.
-size_t elements(std::integral auto... sides) {
+// The number of elements of an array with these sides, which must not be negative.
+size_t array_size(std::integral auto... sides) {
   return (size_t{1} * ... * static_cast<size_t>(sides));
 }
 

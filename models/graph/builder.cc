@@ -6,8 +6,8 @@ namespace vitrun {
 
 using A = Attribute;
 
-int GraphBuilder::append(NodeKind kind, const std::string& name, std::vector<int> in, int cols,
-                         std::map<Attribute, double> attributes) {
+int GraphBuilder::node(NodeKind kind, const std::string& name, std::vector<int> in, int cols,
+                       std::map<Attribute, double> attributes) {
   Node n;
   n.kind = kind;
   n.name = name;
@@ -31,23 +31,23 @@ int GraphBuilder::image(int channels, int height, int width) {
 }
 
 int GraphBuilder::map(const std::string& name, int channels, int height, int width) {
-  return append(NodeKind::kInput, name, {}, channels,
-                {{A::kChannels, channels}, {A::kHeight, height}, {A::kWidth, width}});
+  return node(NodeKind::kInput, name, {}, channels,
+              {{A::kChannels, channels}, {A::kHeight, height}, {A::kWidth, width}});
 }
 
 int GraphBuilder::constant(const std::string& name, const Dims& dims) {
-  const int x = append(NodeKind::kConst, name, {}, static_cast<int>(dims.back()));
+  const int x = node(NodeKind::kConst, name, {}, static_cast<int>(dims.back()));
   graph_[x].weight = param(name, dims);
   return x;
 }
 
 int GraphBuilder::window(int x, const std::string& name, int kernel, int stride, ElementOrder order,
                          int padding, bool ceil) {
-  const int w = append(NodeKind::kWindow, name, {x}, kernel * kernel * cols(x),
-                       {{A::kKernelHeight, kernel},
-                        {A::kKernelWidth, kernel},
-                        {A::kStride, stride},
-                        {A::kOrder, static_cast<int>(order)}});
+  const int w = node(NodeKind::kWindow, name, {x}, kernel * kernel * cols(x),
+                     {{A::kKernelHeight, kernel},
+                      {A::kKernelWidth, kernel},
+                      {A::kStride, stride},
+                      {A::kOrder, static_cast<int>(order)}});
   if (padding) set(w, A::kPadding, padding);
   if (ceil) set(w, A::kCeil, 1);
   return w;
@@ -56,16 +56,15 @@ int GraphBuilder::window(int x, const std::string& name, int kernel, int stride,
 int GraphBuilder::unwindow(int x, const std::string& name, int kernel, int stride, int padding,
                            bool has_bias) {
   const int channels = cols(x) / (kernel * kernel);
-  const int u =
-      append(NodeKind::kUnwindow, name, {x}, channels,
-             {{A::kKernelHeight, kernel}, {A::kKernelWidth, kernel}, {A::kStride, stride}});
+  const int u = node(NodeKind::kUnwindow, name, {x}, channels,
+                     {{A::kKernelHeight, kernel}, {A::kKernelWidth, kernel}, {A::kStride, stride}});
   if (padding) set(u, A::kPadding, padding);
   if (has_bias) graph_[u].bias = param(name + ".bias", {channels});
   return u;
 }
 
 int GraphBuilder::linear(int x, const std::string& name, int out_cols, bool has_bias) {
-  const int y = append(NodeKind::kLinear, name, {x}, out_cols);
+  const int y = node(NodeKind::kLinear, name, {x}, out_cols);
   const Node& in = graph_[x];
   // A convolution's weight has its elements in the order of its neighbourhoods.
   const bool conv = in.kind == NodeKind::kWindow &&
@@ -79,7 +78,7 @@ int GraphBuilder::linear(int x, const std::string& name, int out_cols, bool has_
 }
 
 int GraphBuilder::norm(int x, const std::string& name, NormType type, float epsilon, int group) {
-  const int y = append(NodeKind::kNorm, name, {x}, cols(x), {{A::kEpsilon, double{epsilon}}});
+  const int y = node(NodeKind::kNorm, name, {x}, cols(x), {{A::kEpsilon, double{epsilon}}});
   if (type != NormType::kLayer) set(y, A::kType, static_cast<int>(type));
   if (group) set(y, A::kGroup, group);
   graph_[y].weight = param(name + ".weight", {cols(x)});
@@ -92,17 +91,17 @@ int GraphBuilder::layernorm(int x, const std::string& name, float epsilon) {
 }
 
 int GraphBuilder::act(int x, const std::string& name, ActType type) {
-  const int y = append(NodeKind::kAct, name, {x}, cols(x));
+  const int y = node(NodeKind::kAct, name, {x}, cols(x));
   if (type != ActType::kGelu) set(y, A::kType, static_cast<int>(type));
   return y;
 }
 
 int GraphBuilder::mul(int x, int y, const std::string& name) {
-  return append(NodeKind::kMul, name, {x, y}, cols(x));
+  return node(NodeKind::kMul, name, {x, y}, cols(x));
 }
 
 int GraphBuilder::add(int x, int y, const std::string& name, float alpha) {
-  const int z = append(NodeKind::kAdd, name, {x, y}, cols(x));
+  const int z = node(NodeKind::kAdd, name, {x, y}, cols(x));
   if (alpha != 1) set(z, A::kAlpha, double{alpha});
   return z;
 }
@@ -110,64 +109,64 @@ int GraphBuilder::add(int x, int y, const std::string& name, float alpha) {
 int GraphBuilder::concat(const std::vector<int>& xs, const std::string& name, int axis) {
   int sum = 0;
   for (int x : xs) sum += cols(x);
-  return append(NodeKind::kConcat, name, xs, axis ? sum : cols(xs[0]), {{A::kAxis, axis}});
+  return node(NodeKind::kConcat, name, xs, axis ? sum : cols(xs[0]), {{A::kAxis, axis}});
 }
 
 int GraphBuilder::slice(int x, const std::string& name, int begin, int end, int axis) {
-  return append(NodeKind::kSlice, name, {x}, axis ? end - begin : cols(x),
-                {{A::kAxis, axis}, {A::kBegin, begin}, {A::kEnd, end}});
+  return node(NodeKind::kSlice, name, {x}, axis ? end - begin : cols(x),
+              {{A::kAxis, axis}, {A::kBegin, begin}, {A::kEnd, end}});
 }
 
 int GraphBuilder::pool(int x, const std::string& name, bool max, int begin) {
-  const int y = append(NodeKind::kPool, name, {x}, cols(x), {{A::kType, int{max}}});
+  const int y = node(NodeKind::kPool, name, {x}, cols(x), {{A::kType, int{max}}});
   if (begin) set(y, A::kBegin, begin);
   return y;
 }
 
 int GraphBuilder::pool_windows(int x, const std::string& name, bool max, int kernel, int stride,
                                int padding) {
-  return append(NodeKind::kPool, name, {x}, cols(x),
-                {{A::kType, int{max}},
-                 {A::kKernelHeight, kernel},
-                 {A::kKernelWidth, kernel},
-                 {A::kStride, stride},
-                 {A::kPadding, padding}});
+  return node(NodeKind::kPool, name, {x}, cols(x),
+              {{A::kType, int{max}},
+               {A::kKernelHeight, kernel},
+               {A::kKernelWidth, kernel},
+               {A::kStride, stride},
+               {A::kPadding, padding}});
 }
 
 int GraphBuilder::resize(int x, const std::string& name, bool bilinear, int height, int width) {
-  return append(NodeKind::kResize, name, {x}, cols(x),
-                {{A::kType, int{bilinear}}, {A::kHeight, height}, {A::kWidth, width}});
+  return node(NodeKind::kResize, name, {x}, cols(x),
+              {{A::kType, int{bilinear}}, {A::kHeight, height}, {A::kWidth, width}});
 }
 
 int GraphBuilder::resize_like(int x, int y, const std::string& name, bool bilinear) {
-  return append(NodeKind::kResize, name, {x, y}, cols(x), {{A::kType, int{bilinear}}});
+  return node(NodeKind::kResize, name, {x, y}, cols(x), {{A::kType, int{bilinear}}});
 }
 
 int GraphBuilder::rope(int x, int table, const std::string& name, int head_dim, bool interleaved,
                        int begin, int end) {
-  return append(
+  return node(
       NodeKind::kRope, name, {x, table}, cols(x),
       {{A::kType, int{interleaved}}, {A::kHeadDim, head_dim}, {A::kBegin, begin}, {A::kEnd, end}});
 }
 
 int GraphBuilder::attention(int q, int k, int v, const std::string& name, const Attention& a) {
   const float scale = 1 / std::sqrt(static_cast<float>(a.head_dim));
-  const int scores = append(NodeKind::kScores, name + ".matmul1", {q, k}, 0,
-                            {{A::kHeads, a.heads},
-                             {A::kHeadDim, a.head_dim},
-                             {A::kScale, double{scale}},
-                             {A::kQueryBegin, a.query_begin},
-                             {A::kKeyBegin, a.key_begin}});
+  const int scores = node(NodeKind::kScores, name + ".matmul1", {q, k}, 0,
+                          {{A::kHeads, a.heads},
+                           {A::kHeadDim, a.head_dim},
+                           {A::kScale, double{scale}},
+                           {A::kQueryBegin, a.query_begin},
+                           {A::kKeyBegin, a.key_begin}});
   if (a.window) set(scores, A::kWindow, a.window);
   if (a.shift) set(scores, A::kShift, a.shift);
-  const int softmax = append(NodeKind::kSoftmax, name + ".attn", {scores}, 0);
+  const int softmax = node(NodeKind::kSoftmax, name + ".attn", {scores}, 0);
   if (a.bias_entries)
     graph_[softmax].weight =
         param(name + ".relative_position_bias_table", {a.bias_entries, a.heads});
   if (a.bias >= 0) graph_[softmax].in.push_back(a.bias);
   if (a.causal) set(softmax, A::kCausal, 1);
-  const int mix = append(NodeKind::kMix, name + ".matmul2", {softmax, v}, a.heads * a.head_dim,
-                         {{A::kValueBegin, a.value_begin}});
+  const int mix = node(NodeKind::kMix, name + ".matmul2", {softmax, v}, a.heads * a.head_dim,
+                       {{A::kValueBegin, a.value_begin}});
   for (const auto& [node, role] :
        {std::pair{scores, Role::kScores}, std::pair{softmax, Role::kAttention},
         std::pair{mix, Role::kMix}}) {

@@ -9,7 +9,10 @@ namespace vitrun {
 
 class GraphBuilder {
  public:
-  // Each returns the index of the new node. `x` and `y` are earlier nodes.
+  // Appends a node of any kind, of `cols` columns, and returns its index; so do the functions
+  // below, in which `x` and `y` are earlier nodes.
+  int node(NodeKind kind, const std::string& name, std::vector<int> in, int cols,
+           std::map<Attribute, double> attributes = {});
   int image(int channels, int height, int width);
   int map(const std::string& name, int channels, int height, int width);
   // A node whose value is the parameter of the same name.
@@ -58,8 +61,6 @@ class GraphBuilder {
   Graph finish();
 
  private:
-  int append(NodeKind kind, const std::string& name, std::vector<int> in, int cols,
-             std::map<Attribute, double> attributes = {});
   std::string param(const std::string& name, Dims dims);
 
   Graph graph_;

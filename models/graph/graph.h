@@ -8,57 +8,7 @@
 // (NHWC); windows, shifts and padding exist only inside nodes. Shapes are not stored:
 // infer_shapes() (shapes.h) derives them from the sizes of the inputs.
 //
-// Nodes, with x, y, .. the inputs in order; attributes in braces, defaults in parentheses:
-//   Input     An input of the graph {Channels, Height, Width: of its default size}. With {Planar}
-//   it
-//             is an image [C, H, W], which only Window and Quantize read; else a map [H W, C]. With
-//             `weight` and `bias` [C] every channel c becomes x weight[c] + bias[c].
-//   Const     The parameter `weight` [rows, cols] (dimensions of 1 in front are ignored), the same
-//             for all images. {Height, Width}: of a map, (0): of none.
-//   Window    Neighbourhoods of KernelHeight x KernelWidth positions of a map, {Stride} (1) apart,
-//             one a row of the result, elements side by side in {Order}: 0 channel, y, x (as the
-//             weight of a convolution has them); 1 y, x, channel; 2 x, y, channel. {Padding} (0)
-//             positions around the map and, with {Ceil}, as many behind it as the last
-//             neighbourhood needs, are outside, where all channels are 0. Window and Linear are a
-//             convolution.
-//   Unwindow  The adjoint: the row of each position holds KernelHeight x KernelWidth neighbours in
-//             order y, x, channel, which are added where they overlap, {Stride} apart; {Padding}
-//             positions are cut off around the result. `bias` [C] is added. Linear and Unwindow are
-//             a transposed convolution.
-//   Linear    x W^T + b, `weight` [N, ...] of N K numbers, `bias` [N] or none. With {PadToWindow},
-//   on
-//             a map whose sides are no multiples of that window, the value has one row more: the
-//             output for a row of zeros, which stands for all of the padding.
-//   Norm      {Type}: 0 layer, (x - mean) / sqrt(variance + Epsilon) weight + bias over the
-//   columns;
-//             1 RMS, x / sqrt(mean x^2 + Epsilon) weight; 2 L2 over each {Group} of columns,
-//             x / max(|x|, Epsilon). `weight` [cols] and `bias` [cols], either may be missing but
-//             for layer.
-//   Act       {Type}: ActType below. {Limit} (infinity): at most that.
-//   Mul, Add  x y; {Alpha} (1) (x + y). y's groups, rows or cols may be 1: it is then repeated.
-//   Concat    Inputs one behind the other along {Axis}: 0 rows, 1 columns.
-//   Slice     {Begin} to {End} of {Axis}: 0 rows, 1 columns.
-//   Resize    {Type}: 0 nearest, 1 bilinear (both as PyTorch's interpolate with align_corners off),
-//             of a map to {Height, Width}, or to those of y's map.
-//   Pool      {Type}: 0 mean, 1 max; of KernelHeight x KernelWidth neighbourhoods, {Stride,
-//   Padding,
-//             Ceil} as Window (the mean counts only positions on the map), or without a kernel of
-//             all rows from {Begin} (0) on.
-//   Scores    {Scale} Q K^T of {Heads} heads of {HeadDim} columns from {QueryBegin} of x and
-//             {KeyBegin} of y. With {Window} (0) the map falls into windows of that side,
-//             cyclically shifted by {Shift} (0) as Swin does; without, every row of x meets every
-//             row of y.
-//   Softmax   Over the columns of the scores; `weight` [(2h-1)(2w-1), heads], a table of relative
-//             positions within h x w windows, or y, [1 or groups, rows, cols], is added before;
-//             with {Causal} no row sees columns behind its own.
-//   Mix       The softmax x times V, the columns from {ValueBegin} of y; heads side by side,
-//   windows
-//             put back in the order of the rows.
-//   Rope      Rotates pairs of columns from {Begin} to {End}, in heads of {HeadDim}: {Type} 0 of
-//   the
-//             two halves of a head, 1 of neighbours. y [rows, HeadDim]: cosines of the HeadDim / 2
-//             pairs, then sines; rows before the last of y's are left as they are.
-//   Quantize  Columns {Begin, End} (all) of x, as their codes stand for them (quantizers.h).
+// kinds.def says what each kind of node computes and which attributes it has.
 #pragma once
 
 #include <cmath>

@@ -441,6 +441,10 @@ Shape Inference::quantize() {
   return s;
 }
 
+Shape Inference::probability() {
+  return like_input();
+}
+
 Shapes Inference::run() {
   shapes_.values.reserve(graph_.nodes.size());
   shapes_.attention_of.assign(graph_.nodes.size(), -1);

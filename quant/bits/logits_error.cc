@@ -42,7 +42,7 @@ WeightCandidates round_weight(const Tensor& inputs, const OutputGradients& gradi
     out.mean = compensated_mean(inputs, gradients);
   } else {
     for (int bits : widths) out.codes.push_back(quantize_weight(weight, bits));
-    out.mean.resize(elements(inputs.dims[2]));
+    out.mean.resize(array_size(inputs.dims[2]));
   }
   return out;
 }
@@ -174,7 +174,7 @@ class ErrorPredictor {
     const int cols = static_cast<int>(weight.dims[0]),
               k = static_cast<int>(weight.data.size()) / cols,
               rows = static_cast<int>(gradient.size()) / cols;
-    std::vector<float> out(elements(rows, k));
+    std::vector<float> out(array_size(rows, k));
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, k, cols, 1, gradient.data(), cols,
                 weight.data.data(), k, 0, out.data(), k);
     return out;
@@ -241,7 +241,7 @@ LogitsErrors predict_errors(const FloatModel& model, const ImageSource& images,
       options.activations ? search_ranges(model, first, options, part(kRoundPart, kRangePart))
                           : std::vector<SiteCandidates>());
   const Tensor last = images.load(images.count - test, test);
-  std::vector<LogitsErrors> squares(elements(test), predictor.zeros());
+  std::vector<LogitsErrors> squares(array_size(test), predictor.zeros());
   std::vector<double> energies(squares.size());
   std::atomic<int64_t> next{0};
   ThreadPool(options.threads).run([&](int) {

@@ -25,7 +25,7 @@ struct Rotation {
 // rounding errors.
 Rotation random_rotation(int n, std::mt19937_64& random) {
   std::normal_distribution<double> gauss;
-  Rotation r{n, std::vector<double>(elements(n, n))};
+  Rotation r{n, std::vector<double>(array_size(n, n))};
   for (double& x : r.q) x = gauss(random);
   for (int i = 0; i < n; i++)
     for (int pass = 0; pass < 2; pass++) {
@@ -41,10 +41,10 @@ Rotation random_rotation(int n, std::mt19937_64& random) {
 // e_0 and the vector of 1 / sqrt(n) (method.md section 13).
 Rotation mean_preserving_rotation(int n, std::mt19937_64& random) {
   Rotation r = random_rotation(n - 1, random);
-  Rotation out{n, std::vector<double>(elements(n, n))};
+  Rotation out{n, std::vector<double>(array_size(n, n))};
   out.q[0] = 1;
   for (int i = 1; i < n; i++) std::copy_n(r.row(i - 1), n - 1, out.row(i) + 1);
-  std::vector<double> u(elements(n), -1 / std::sqrt(n)), product(u.size());
+  std::vector<double> u(array_size(n), -1 / std::sqrt(n)), product(u.size());
   u[0] += 1;
   const double factor = -2 / cblas_ddot(n, u.data(), 1, u.data(), 1);
   double* q = out.q.data();

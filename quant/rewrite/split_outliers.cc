@@ -31,7 +31,7 @@ std::vector<Mlp> mlps_of(const Graph& graph) {
         !graph.is(graph[act].in[0], NodeKind::kLinear))
       continue;
     const LinearSize fc1 = linear_size(graph, graph[act].in[0]);
-    out.push_back({graph[act].in[0], act, i, std::vector<float>(elements(fc1.n))});
+    out.push_back({graph[act].in[0], act, i, std::vector<float>(array_size(fc1.n))});
   }
   return out;
 }

@@ -41,7 +41,7 @@ struct InputMoments {
   int k;  // columns of the input, and one for the weight
   Doubles xx;
 
-  explicit InputMoments(int columns) : k(columns), xx(elements(k, k)) {}
+  explicit InputMoments(int columns) : k(columns), xx(array_size(k, k)) {}
 
   void add(const float* xs, int64_t count);
   void add(const InputMoments& other);

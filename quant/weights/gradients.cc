@@ -31,7 +31,7 @@ void GradientWalk::visit(Reference& forward, const Tensor& image, int64_t seed,
     }
     if (!graph.is(node, NodeKind::kLinear)) return;
     const Shape& s = shapes[node];
-    see(node, gradient.first(elements(s.tokens(), s.cols)));
+    see(node, gradient.first(array_size(s.tokens(), s.cols)));
   };
   const std::vector<Tensor> values =
       forward.run_keeping(image, engine_.embedding(), engine_.logits());
@@ -73,8 +73,8 @@ std::map<int, OutputGradients> output_gradients(const FloatModel& model, const T
   std::map<int, std::atomic<int64_t>> turns;  // Linear -> the walk that is added next
   for (int i = 0; i < model.graph.size(); i++) {
     if (!model.graph.is(i, NodeKind::kLinear)) continue;
-    const size_t area = elements(shapes[i].cols, shapes[i].cols);
-    out[i].norms.resize(elements(count * shapes[i].tokens()));
+    const size_t area = array_size(shapes[i].cols, shapes[i].cols);
+    out[i].norms.resize(array_size(count * shapes[i].tokens()));
     out[i].fitted.resize(area);
     if (held > 0) out[i].unseen.resize(area);
     turns[i] = 0;

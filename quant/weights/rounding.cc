@@ -218,7 +218,9 @@ Factor factor(const Doubles& m, double part) {
   const double damping = damping_of(m, part);
   Factor f{std::vector<int>(n), {}};
   std::iota(f.order.begin(), f.order.end(), 0);
-  const auto element = [&](int i, int j) { return m[elements(i, n) + static_cast<size_t>(j)]; };
+  const auto element = [&](int i, int j) {
+    return m[static_cast<size_t>(i) * n + static_cast<size_t>(j)];
+  };
   std::stable_sort(f.order.begin(), f.order.end(),
                    [&](int a, int b) { return element(a, a) < element(b, b); });
   Doubles h(n * n);

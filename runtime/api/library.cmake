@@ -1,5 +1,6 @@
 # libvitrun.so and libvitrun.a: the inference library behind the C ABI, with no other symbol visible.
 include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
 
 add_library(vitrun_shared SHARED)
 set_target_properties(vitrun_shared PROPERTIES OUTPUT_NAME vitrun EXPORT_NAME vitrun LINKER_LANGUAGE CXX
@@ -26,6 +27,8 @@ add_custom_target(vitrun_archive ALL DEPENDS ${archive})
 file(RELATIVE_PATH VITRUN_PC_PREFIX /p/${CMAKE_INSTALL_LIBDIR}/pkgconfig /p)
 configure_file(runtime/api/vitrun.pc.in vitrun.pc @ONLY)
 configure_file(runtime/api/vitrunConfig.cmake.in vitrunConfig.cmake COPYONLY)
+# While the major version is 0, each minor version may break what the one before promised.
+write_basic_package_version_file(${CMAKE_BINARY_DIR}/vitrunConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(TARGETS vitrun_shared EXPORT vitrun LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT library
   NAMELINK_COMPONENT development)
 install(FILES ${archive} DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development)
@@ -33,5 +36,5 @@ install(FILES runtime/api/vitrun.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPO
 install(FILES ${CMAKE_BINARY_DIR}/vitrun.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT development)
 install(EXPORT vitrun NAMESPACE vitrun:: FILE vitrunTargets.cmake
   DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/vitrun COMPONENT development)
-install(FILES ${CMAKE_BINARY_DIR}/vitrunConfig.cmake DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/vitrun
-  COMPONENT development)
+install(FILES ${CMAKE_BINARY_DIR}/vitrunConfig.cmake ${CMAKE_BINARY_DIR}/vitrunConfigVersion.cmake
+  DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/vitrun COMPONENT development)

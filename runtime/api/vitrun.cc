@@ -241,13 +241,18 @@ const vitrun::Shape* shape_of(const vit_model* model, int output) {
   return found ? &(*model->opened->model.graph().shapes)[found->node] : nullptr;
 }
 
-std::vector<std::string> names_of(const char* const* names, int count) {
+// Appends the name of an output that a caller asks for.
+void add_name(const vit_session* session, const char* name, std::vector<std::string>& names) {
+  require(name != nullptr, "the name of an output is NULL");
+  names.emplace_back(name);
+  require(session->opened->model.graph().graph.output(names.back()) >= 0,
+          "the model has no output '", name, "'");
+}
+
+std::vector<std::string> names_of(const vit_session* session, const char* const* names, int count) {
   require(names && count >= 1 && count <= 64, "outputs are NULL or not 1 to 64");
   std::vector<std::string> out;
-  for (int i = 0; i < count; i++) {
-    require(names[i] != nullptr, "the name of an output is NULL");
-    out.push_back(names[i]);
-  }
+  for (int i = 0; i < count; i++) add_name(session, names[i], out);
   return out;
 }
 
@@ -269,7 +274,7 @@ void choose_outputs(vit_session* session, const vit_output* outputs, int count, 
   }
   if (!same) {
     std::vector<std::string> names;
-    for (int i = 0; i < count; i++) names.push_back(outputs[i].name);
+    for (int i = 0; i < count; i++) add_name(session, outputs[i].name, names);
     session->engine.select({{session->info.image_height, session->info.image_width}}, names);
     session->outputs = std::move(names);
   }
@@ -339,7 +344,7 @@ vit_status vit_session_prepare(vit_session* session, int width, int height,
                                const char* const* outputs, int count) {
   return guard([&] {
     require(session != nullptr, "session is NULL");
-    std::vector<std::string> names = names_of(outputs, count);
+    std::vector<std::string> names = names_of(session, outputs, count);
     const auto sizes = sizes_of(session, width, height);
     session->engine.select(sizes, names);
     session->outputs = std::move(names);
@@ -355,7 +360,7 @@ size_t vit_session_memory_for(const vit_session* session, int width, int height,
   guard([&] {
     require(session != nullptr, "session is NULL");
     const auto sizes = sizes_of(session, width, height);
-    const int64_t buffers = session->engine.bytes_for(sizes, names_of(outputs, count));
+    const int64_t buffers = session->engine.bytes_for(sizes, names_of(session, outputs, count));
     bytes = static_cast<size_t>(buffers) + size_t{3} * sizeof(float) *
                                                static_cast<size_t>(sizes[0].height) *
                                                static_cast<size_t>(sizes[0].width);

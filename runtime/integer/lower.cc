@@ -345,7 +345,9 @@ void Lowering::linear_operands(int i, int linear) {
     else
       products.push_back(part);
   }
-  std::ranges::stable_sort(products, std::ranges::greater(), &Part::rows);
+  // Most rows first. (stable_sort would allocate in a way that hides a failure.)
+  std::ranges::sort(products, {},
+                    [](const Part& part) { return std::pair(-part.rows, part.begin); });
   for (const Part& part : products)
     gemm(i, value, linear, part.rows, part.begin, part.end).epilogue = Epilogue::kCodes;
   if (shapes_[i].pad_row) pad_row(i, value, linear);

@@ -4,8 +4,8 @@ namespace vitrun {
 
 void run_plain(const PlainCall& call) {
   switch (call.node.kind) {
-#define VITRUN_PLAIN(kind, function) \
-  case NodeKind::k##kind:            \
+#define VITRUN_PLAIN(kind, function, by_rows) \
+  case NodeKind::k##kind:                     \
     return run_##function(call);
 #include "models/graph/kinds.def"
     default:

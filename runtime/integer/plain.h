@@ -34,13 +34,15 @@ struct PlainCall {
   int cols() const { return shape.cols; }
 };
 
-#define VITRUN_PLAIN(kind, function) void run_##function(const PlainCall& call);
+#define VITRUN_PLAIN(kind, function, by_rows) void run_##function(const PlainCall& call);
 #include "models/graph/kinds.def"
 
-// Whether row i of a kind's value depends on the rows i of its inputs alone (or on a single row).
-constexpr bool plain_by_rows(NodeKind kind) {
-  return kind == NodeKind::kNorm || kind == NodeKind::kAct || kind == NodeKind::kMul ||
-         kind == NodeKind::kAdd || kind == NodeKind::kRope;
+// Whether row i of a kind's value depends on the rows i of its inputs alone, or on a single row.
+constexpr bool plain_by_rows(NodeKind node_kind) {
+#define VITRUN_PLAIN(kind, function, by_rows) \
+  if (node_kind == NodeKind::k##kind) return by_rows;
+#include "models/graph/kinds.def"
+  return false;
 }
 
 // Calls the function of the node's kind.

@@ -218,7 +218,7 @@ void check_complete(Format format, Bytes bytes, const std::string& where) {
 // Bounds what the decoder may allocate. Sixteen bytes for each pixel cover 16-bit RGBA twice over,
 // and 32 more pixels on each side cover JPEG's blocks.
 size_t memory_for(int width, int height, size_t file_size) {
-  const size_t pixels = elements(width + 32, height + 32);
+  const size_t pixels = array_size(width + 32, height + 32);
   return 16 * pixels + 2 * file_size + (size_t{1} << 20);
 }
 
@@ -247,7 +247,7 @@ Image decode_image(Bytes bytes, const std::string& where) {
       stbi_load_from_memory(bytes.data(), size, &image.width, &image.height, &components, 3),
       stbi_image_free);
   if (!pixels) fail(where, ": damaged or unsupported image: ", stbi_failure_reason());
-  const size_t count = 3 * elements(image.width, image.height);
+  const size_t count = 3 * array_size(image.width, image.height);
   image.rgb.assign(pixels.get(), pixels.get() + count);
   return image;
 }

@@ -53,9 +53,9 @@ void plan_axis(int in, int out, int first, int count, PreprocessConfig::Resize f
   const double support = (bicubic ? 2.0 : 1.0) * stretch;
   const double step = 1.0 / stretch;
   axis.max_count = std::min(static_cast<int>(std::ceil(support)) * 2 + 1, in);
-  axis.spans.resize(elements(count));
-  axis.weights.resize(elements(count, axis.max_count));
-  unrounded.resize(elements(axis.max_count));
+  axis.spans.resize(array_size(count));
+  axis.weights.resize(array_size(count, axis.max_count));
+  unrounded.resize(array_size(axis.max_count));
   for (int i = 0; i < count; i++) {
     const double center = (first + i + 0.5) * scale;
     const int begin = std::max(static_cast<int>(center - support + 0.5), 0);
@@ -266,7 +266,7 @@ void resize_window(const PixelView& image, int width, int height, const Window& 
   const int halfway_width = vertical_first ? source.width : window.width;
   const int halfway_height = vertical_first ? window.height : source.height;
   const int64_t halfway_stride = 3 * int64_t{halfway_width};
-  scratch.halfway.resize(elements(halfway_stride * halfway_height));
+  scratch.halfway.resize(array_size(halfway_stride * halfway_height));
   const PixelView halfway = {scratch.halfway.data(), halfway_width, halfway_height, halfway_stride};
   if (vertical_first) {
     vertical_pass(source, vertical, scratch.sums, scratch.halfway.data());
@@ -292,7 +292,7 @@ void preprocess(const PixelView& image, const ModelInfo& config, std::span<float
   const int width = static_cast<int>(size.width), height = static_cast<int>(size.height);
   const Placement x = center(width, config.image_width);
   const Placement y = center(height, config.image_height);
-  scratch.pixels.resize(3 * elements(x.length, y.length));
+  scratch.pixels.resize(3 * array_size(x.length, y.length));
   resize_window(image, width, height, {x.offset, y.offset, x.length, y.length}, how.resize,
                 scratch.pixels, scratch);
   normalize(scratch.pixels, x, y, config, out);

@@ -4,13 +4,13 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "runtime/api/vitrun.h"
 #include "tests/fuzz/fuzz_target.h"
-#include "tests/runtime/api/logits.h"
 #include "tests/runtime/files/qbin_testing.h"
 
 namespace vitrun {
@@ -20,7 +20,7 @@ namespace {
 struct Known {
   std::string path;
   std::unique_ptr<Aligned> bytes;
-  std::vector<float> float_logits, rgb_logits;
+  std::map<std::string, std::vector<float>> float_answers, rgb_answers;  // by output
 };
 
 std::vector<Known>& known_models() {
@@ -44,7 +44,9 @@ struct OpenModel {
 struct OpenSession {
   Known* known = nullptr;
   vit_session* handle = nullptr;
-  int batch = 0, width = 0, height = 0, classes = 0;  // its model may be closed
+  // Of its model, which may be closed.
+  int batch = 0, width = 0, height = 0;
+  std::map<std::string, size_t> outputs;  // floats of each
 };
 
 class Machine {
@@ -57,7 +59,7 @@ class Machine {
 
   void run() {
     for (int step = 0; step < 24 && choices_.left(); step++) {
-      switch (choices_.below(10)) {
+      switch (choices_.below(11)) {
         case 0:
           open();
           break;
@@ -81,6 +83,9 @@ class Machine {
           break;
         case 7:
           run_rgb();
+          break;
+        case 8:
+          prepare();
           break;
         default:
           run_float();
@@ -127,7 +132,11 @@ class Machine {
             std::max(options.max_batch, 1),
             vit_model_width(model.handle),
             vit_model_height(model.handle),
-            vit_model_classes(model.handle)};
+            {}};
+    for (int o = 0; o < vit_model_outputs(model.handle); o++)
+      slot.outputs[vit_model_output_name(model.handle, o)] =
+          static_cast<size_t>(vit_model_output_rows(model.handle, o)) *
+          static_cast<size_t>(vit_model_output_cols(model.handle, o));
     FUZZ_CHECK(vit_session_memory(slot.handle) > 0 && *vit_session_isa(slot.handle));
   }
 
@@ -142,16 +151,17 @@ class Machine {
     if (!s.handle) return;
     const int batch = choices_.between(0, s.batch + 1);
     const auto count = static_cast<size_t>(3 * s.width * s.height);
-    const auto classes = static_cast<size_t>(s.classes);
+    const auto& [name, size] = output_of(s);
     const auto images = static_cast<size_t>(std::max(batch, 1));
-    std::vector<float> in(images * count), out(images * classes);
+    std::vector<float> in(images * count), out(images * size);
     for (size_t i = 0; i < in.size(); i++)
       in[i] = 0.01f * static_cast<float>(i % count % 301) - 1.5f;
-    const vit_status status = vitrun::run_float(s.handle, in.data(), batch, out);
+    const vit_output to = {name.c_str(), out.data(), out.size()};
+    const vit_status status = vit_session_run_float(s.handle, in.data(), batch, &to, 1);
     FUZZ_CHECK((status == VIT_OK) == (batch >= 1 && batch <= s.batch));
     if (status) return check_failure(status, nullptr);
     for (size_t i = 0; i < images; i++)
-      check_answer(s.known->float_logits, {out.data() + i * classes, classes});
+      check_answer(s.known->float_answers[name], {out.data() + i * size, size});
   }
 
   void run_rgb() {
@@ -164,11 +174,40 @@ class Machine {
     std::vector<uint8_t> rgb(
         static_cast<size_t>(std::max<ptrdiff_t>(stride, 1) * std::max(height, 1)));
     for (size_t i = 0; i < rgb.size(); i++) rgb[i] = static_cast<uint8_t>(i * 37 + i / 41);
-    std::vector<float> out(static_cast<size_t>(s.classes));
-    const vit_status status = vitrun::run_rgb(s.handle, rgb.data(), width, height, stride, out);
+    const auto& [name, size] = output_of(s);
+    std::vector<float> out(size);
+    const vit_output to = {name.c_str(), out.data(), size};
+    const vit_status status =
+        vit_session_run_rgb(s.handle, rgb.data(), width, height, stride, &to, 1);
     FUZZ_CHECK(status == VIT_OK || *vit_last_error());
     FUZZ_CHECK((status == VIT_ERROR_ARGUMENT) == (width < 1 || height < 1 || stride < 3 * width));
-    if (!status && fixed) check_answer(s.known->rgb_logits, out);
+    if (!status && fixed) check_answer(s.known->rgb_answers[name], out);
+  }
+
+  const std::pair<const std::string, size_t>& output_of(const OpenSession& s) {
+    return *std::next(s.outputs.begin(), choices_.below(static_cast<int>(s.outputs.size())));
+  }
+
+  // Other sizes and outputs, which may be refused; then images of the model's own size again, so
+  // that runs to come know theirs. What memory_for said is what prepare needs.
+  void prepare() {
+    OpenSession& s = sessions_[choices_.below(3)];
+    if (!s.handle) return;
+    const int sizes[][2] = {{0, 0},
+                            {s.width, s.height},
+                            {s.width + 4, s.height},
+                            {0, s.height},
+                            {choices_.between(-1, 70), choices_.between(-1, 70)}};
+    const auto& [width, height] = sizes[choices_.below(5)];
+    const char* const names[] = {output_of(s).first.c_str(),
+                                 choices_.below(8) ? output_of(s).first.c_str() : "?"};
+    const int count = choices_.between(0, 2);
+    const size_t said = vit_session_memory_for(s.handle, width, height, names, count);
+    const vit_status status = vit_session_prepare(s.handle, width, height, names, count);
+    FUZZ_CHECK((status == VIT_OK) == (said > 0));
+    if (status) return check_failure(status, nullptr);
+    FUZZ_CHECK(vit_session_memory(s.handle) == said);
+    FUZZ_CHECK(vit_session_prepare(s.handle, 0, 0, names, count) == VIT_OK);
   }
 
   static void check_answer(std::vector<float>& known, std::span<const float> found) {
@@ -179,12 +218,17 @@ class Machine {
   void ask() {
     OpenModel& m = models_[choices_.below(3)];
     if (!m.handle) return;
+    const int output = choices_.number<int8_t>();
+    const bool there = output >= 0 && output < vit_model_outputs(m.handle);
+    FUZZ_CHECK((vit_model_output_name(m.handle, output) != nullptr) == there);
+    FUZZ_CHECK((vit_model_output_rows(m.handle, output) > 0) == there);
+    FUZZ_CHECK((vit_model_output_cols(m.handle, output) > 0) == there);
     FUZZ_CHECK(vit_model_classes(m.handle) > 0 && *vit_model_name(m.handle));
     FUZZ_CHECK(vit_model_file_bytes(m.handle) == m.known->bytes->bytes().size());
     const int index = choices_.number<int32_t>();
     const char* label = vit_model_label(m.handle, index);
     FUZZ_CHECK(!label || (index >= 0 && index < vit_model_classes(m.handle)));
-    const char* keys[] = {"recipe.method", "model.depths", "site.scale", "none", "", nullptr};
+    const char* keys[] = {"recipe.method", "model.arch", "preprocess.mean", "none", "", nullptr};
     const char* value = vit_model_metadata(m.handle, keys[choices_.below(6)]);
     FUZZ_CHECK(!value || std::strlen(value) < 1 << 20);
   }

@@ -10,7 +10,6 @@
 #include "runtime/vision/dataset.h"
 #include "runtime/vision/image.h"
 #include "tests/fuzz/fuzz_target.h"
-#include "tests/runtime/api/logits.h"
 #include "tests/runtime/files/qbin_testing.h"
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size);
@@ -42,10 +41,16 @@ std::string text(Bytes bytes) {
   const vit_session_options one = {sizeof one, 1, 1, nullptr};
   if (width <= 64 && height <= 64 && !vit_session_create(model, &one, &session)) {
     const std::vector<float> image(static_cast<size_t>(3 * width * height), 0.5f);
-    std::vector<float> logits(static_cast<size_t>(vit_model_classes(model)));
-    vitrun::run_float(session, image.data(), 1, logits);
     const std::vector<uint8_t> rgb(3 * 7 * 5, 200);
-    vitrun::run_rgb(session, rgb.data(), 7, 5, 21, logits);
+    for (int o = 0; o < vit_model_outputs(model); o++) {
+      const auto size = static_cast<size_t>(vit_model_output_rows(model, o)) *
+                        static_cast<size_t>(vit_model_output_cols(model, o));
+      if (size > 1 << 20) continue;
+      std::vector<float> values(size);
+      const vit_output out = {vit_model_output_name(model, o), values.data(), size};
+      vit_session_run_float(session, image.data(), 1, &out, 1);
+      vit_session_run_rgb(session, rgb.data(), 7, 5, 21, &out, 1);
+    }
     vit_session_free(session);
   }
   vit_model_close(model);

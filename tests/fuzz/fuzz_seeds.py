@@ -21,7 +21,7 @@ def write(target, name, data):
 
 
 def qbin():
-    """As runtime/files/qbin.h specifies: a key of each type, a float tensor and one of packed codes."""
+    """As runtime/files/qbin.h specifies: a key of each type, a graph, a float tensor and one of packed codes."""
     name = lambda s: struct.pack("<H", len(s)) + s
     text = lambda s: struct.pack("<I", len(s)) + s
     keys = [name(b"i") + b"\x01" + struct.pack("<q", 7), name(b"f") + b"\x02" + struct.pack("<d", 0.5),
@@ -32,9 +32,16 @@ def qbin():
     table = lambda start: (
         name(b"a") + struct.pack("<4BIQQq", 1, 0, 1, 0, zlib.crc32(floats), start, 12, 3) +
         name(b"b") + struct.pack("<4BIQQqq", 7, 4, 2, 0, zlib.crc32(packed), start + 64, 256, 16, 32))
-    size = (64 + len(metadata) + len(table(0)) + 63) // 64 * 64
-    head = bytearray(struct.pack("<8sHHIQQQII16x", b"\x89QBN\r\n\x1a\n", 1, 0, 0, size + 320, size, 64 + len(metadata),
-                                 len(keys), 2) + metadata + table(size))
+    # An input with two attributes; a sum of it with a unit, a weight and a bias, two of them by other names.
+    nodes = [struct.pack("<BBi", 0, 0, -1) + name(b"x") + struct.pack("<3BBdBd", 0, 0, 2, 0, 3, 3, 1),
+             struct.pack("<BBi", 8, 11, 0) + name(b"y") + struct.pack("<B", 31) + name(b"u") + name(b"w") +
+             struct.pack("<BIIBBd", 2, 0, 0, 1, 15, 2)]
+    graphs = (name(b"main") + struct.pack("<I", len(nodes)) + b"".join(nodes) + struct.pack("<H", 1) + name(b"out") +
+              struct.pack("<I", 1))
+    start = 64 + len(metadata)
+    size = (start + len(graphs) + len(table(0)) + 63) // 64 * 64
+    head = bytearray(struct.pack("<8sHHIQQQIIQI4x", b"\x89QBN\r\n\x1a\n", 2, 0, 0, size + 320, size, start + len(graphs),
+                                 len(keys), 2, start, 1) + metadata + graphs + table(size))
     head = head.ljust(size, b"\0")
     head[12:16] = struct.pack("<I", zlib.crc32(head))
     write("qbin", "small", bytes(head) + floats.ljust(64, b"\0") + packed)

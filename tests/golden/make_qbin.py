@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/qbin/v1_0.qbin from the specifications in runtime/files/qbin.h and kernels/pack.h.
+"""Writes tests/golden/qbin/v2_0.qbin from the specifications in runtime/files/qbin.h and kernels/pack.h.
 
-Independent of the C++ code: struct and zlib only. The file is what a version 1.0 writer makes, and
-must load for ever.
+Independent of the C++ code: struct and zlib only. The file is what a version 2.0 writer makes, and
+must load for ever. The v1_0.qbin beside it is what this script made of format version 1, which held
+no graph and is refused.
 """
 
 import pathlib
@@ -32,6 +33,29 @@ METADATA = {  # in the order of their bytes, as the writer sorts them
     "string": (3, string("Füße\n")),
     "strings": (6, struct.pack("<I", 2) + string("") + string("猫 𝄞")),
 }
+
+
+# Of nodes: kind, role, block, name, flags, the names that these spell out, inputs, attributes.
+NODES = [
+    (0, 0, -1, "image", 0, [], [], {0: 3, 1: 4, 2: 5, 3: 1}),
+    (2, 0, -1, "patches", 0, [], [0], {4: 2, 5: 2, 6: 1, 8: 1}),
+    (4, 1, 0, "blocks.0.fc", 1 | 4 | 16, [], [1], {}),  # its unit, weight and bias go by its name
+    (5, 3, 70000, "Füße", 3 | 12 | 48, ["猫", "w", "b"], [2], {12: 1e-6}),  # all have other names
+    (8, 11, -(2**31), "n" * 256, 16, [], [3, 2], {14: float("inf"), 15: -5e-324}),
+]
+GRAPHS = {"decoder": ([], []), "main": (NODES, [("logits", 4), ("features", 3), ("猫", 3)])}
+
+
+def node(kind, role, block, text, flags, names, inputs, attributes):
+    out = struct.pack("<2Bi", kind, role, block) + name(text) + bytes([flags])
+    out += b"".join(map(name, names)) + struct.pack(f"<B{len(inputs)}I", len(inputs), *inputs)
+    return out + bytes([len(attributes)]) + b"".join(struct.pack("<Bd", *a) for a in attributes.items())
+
+
+def graph(text, nodes, outputs):
+    out = name(text) + struct.pack("<I", len(nodes)) + b"".join(node(*n) for n in nodes)
+    return out + struct.pack("<H", len(outputs)) + b"".join(
+        name(output) + struct.pack("<I", at) for output, at in outputs)
 
 
 def code(column, depth, bits):
@@ -95,12 +119,14 @@ def table(start):
 def make():
     metadata = b"".join(name(key) + bytes([kind]) + value
                         for key, (kind, value) in METADATA.items())
-    table_offset = 64 + len(metadata)
+    graphs = b"".join(graph(text, *content) for text, content in GRAPHS.items())
+    graph_offset = 64 + len(metadata)
+    table_offset = graph_offset + len(graphs)
     head_size = len(pad(bytes(table_offset) + table(0)[0]))
     entries, file_size = table(head_size)
-    header = struct.pack("<8s2HI3Q2I16x", b"\x89QBN\r\n\x1a\n", 1, 0, 0, file_size, head_size,
-                         table_offset, len(METADATA), len(TENSORS))
-    head = pad(header + metadata + entries)
+    header = struct.pack("<8s2HI3Q2IQI4x", b"\x89QBN\r\n\x1a\n", 2, 0, 0, file_size, head_size,
+                         table_offset, len(METADATA), len(TENSORS), graph_offset, len(GRAPHS))
+    head = pad(header + metadata + graphs + entries)
     head = head[:12] + struct.pack("<I", zlib.crc32(head)) + head[16:]
     data = b""
     for _, _, _, _, blob in TENSORS:
@@ -109,6 +135,6 @@ def make():
 
 
 if __name__ == "__main__":
-    path = pathlib.Path(__file__).parent / "qbin" / "v1_0.qbin"
+    path = pathlib.Path(__file__).parent / "qbin" / "v2_0.qbin"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(make())

@@ -21,7 +21,8 @@ int argmax(const Tensor& logits) {
 
 // The image without the patches in which `gone` says so, pixel by pixel.
 Tensor masked(const Graph& graph, Tensor image, const std::set<int>& gone) {
-  const int64_t p = graph.config.patch, height = image.dims[2], width = image.dims[3];
+  const int64_t p = graph[graph.find(NodeKind::kWindow)].whole(Attribute::kKernelHeight),
+                height = image.dims[2], width = image.dims[3];
   for (int64_t i = 0; i < element_count(image.dims); i++)
     if (gone.contains(static_cast<int>(i / width % height / p * (width / p) + i % width / p)))
       image.data[static_cast<size_t>(i)] = 0;
@@ -43,7 +44,7 @@ TEST_CASE("accuracy without the most relevant patches") {
     test.add(images, labels);
     for (int i = 0; i < 2; i++) single.add(slice(images, i, 1), {labels[static_cast<size_t>(i)]});
     const auto curves = test.curves(), same = single.curves();
-    REQUIRE(curves.size() == (m.graph.config.family == Family::kVit ? 3 : 2));
+    REQUIRE(curves.size() == (std::string(name) == "swin" ? 2 : 3));
     for (size_t c = 0; c < curves.size(); c++) CHECK(curves[c].accuracy == same[c].accuracy);
 
     double area = 0;
@@ -75,9 +76,8 @@ TEST_CASE("attention rollout is the class token's row of the product of the aver
   Reference forward(m.graph, m.weights, 1);
   std::vector<std::vector<double>> product;  // [t, t]
   forward.run(image, [&](int node, Tensor& value) {
-    const Node& n = m.graph[node];
-    if (n.kind != NodeKind::kSoftmax) return;
-    const size_t t = static_cast<size_t>(n.cols), heads = value.data.size() / t / t;
+    if (!m.graph.is(node, NodeKind::kSoftmax)) return;
+    const size_t t = static_cast<size_t>(value.dims[2]), heads = value.data.size() / t / t;
     std::vector<std::vector<double>> block(t, std::vector<double>(t)), next = block;
     for (size_t i = 0; i < t; i++)
       for (size_t j = 0; j < t; j++) {

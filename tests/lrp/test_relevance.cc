@@ -13,6 +13,7 @@
 
 #include "lrp/walk/relevance.h"
 #include "models/base/error.h"
+#include "models/graph/builder.h"
 #include "quant/weights/gradients.h"
 #include "runtime/files/model_file.h"
 #include "runtime/files/npy.h"
@@ -128,10 +129,11 @@ TEST_CASE("gradients along a direction are the sum of the classes', each times i
     const Tensor image = slice(l.images, 0, 1);
     engine.explain(forward, image, 0, false, into(first));
     engine.explain(forward, image, 2, false, into(other));
-    std::vector<float> direction(static_cast<size_t>(l.model.config.num_classes));
+    std::vector<float> direction(static_cast<size_t>(l.model.info.num_classes));
     direction[0] = 2;
     direction[2] = -3;
-    engine.gradients(forward.run_keeping(image, engine.embedding()), direction, into(both));
+    engine.gradients(forward.run_keeping(image, engine.embedding(), engine.logits()), direction,
+                     into(both));
     CHECK(first.size() > 20);
     for (auto& [node, expected] : first) {
       for (size_t i = 0; i < expected.size(); i++)
@@ -146,11 +148,12 @@ TEST_CASE("tokens that reach no logit have no gradient, all others have one") {
     CAPTURE(name);
     const Loaded l(name);
     const Graph& graph = l.model.graph;
+    const Shapes shapes = infer_shapes(graph);
     for (const auto& [linear, of] : output_gradients(l.model, l.images, 2)) {
       const std::vector<float>& norms = of.norms;
       const Node& n = graph[linear];
       CAPTURE(n.name);
-      const auto tokens = static_cast<size_t>(graph[n.in[0]].rows);
+      const auto tokens = static_cast<size_t>(shapes[n.in[0]].rows);
       REQUIRE(norms.size() == static_cast<size_t>(l.images.dims[0]) * tokens);
       // Behind the last attention class tokens alone count.
       const bool behind = n.name == "blocks.1.attn.proj" || n.name.starts_with("blocks.1.mlp");
@@ -165,23 +168,25 @@ TEST_CASE("relevance is conserved at every cut, for any class") {
     CAPTURE(name);
     const Loaded l(name);
     RelevanceEngine engine(l.model.graph, l.model.weights, 1);
+    const int proj = l.model.graph.find("patch_embed.proj");
+    const int patches = infer_shapes(l.model.graph)[proj].rows;
     for (int target : {-1, 3})
       for (const ImageRelevance& r : engine.run(l.images, {target, target}, true)) {
         CHECK(r.conservation_error < 1e-3);
         if (target >= 0) CHECK(r.target == target);
-        const Node& embedding = l.model.graph.nodes[1];
-        CHECK(r.heatmap.size() == static_cast<size_t>(embedding.rows));
+        CHECK(r.heatmap.size() == static_cast<size_t>(patches));
       }
   }
 }
 
 // The directional derivative of the target's logit, the node's value being moved by +- step.
-double finite_difference(Loaded& l, int node, int target, std::span<const float> direction) {
+double finite_difference(const Graph& graph, const Weights& weights, const Tensor& image, int node,
+                         int target, std::span<const float> direction) {
   constexpr float kStep = 4e-3f;
   double logit[2];
   for (int side : {0, 1}) {
-    Reference forward(l.model.graph, l.model.weights, 1);
-    const Tensor y = forward.run(slice(l.images, 0, 1), [&](int at, Tensor& value) {
+    Reference forward(graph, weights, 1);
+    const Tensor y = forward.run(image, [&](int at, Tensor& value) {
       for (size_t i = 0; at == node && i < direction.size(); i++)
         value.data[i] += (side ? kStep : -kStep) * direction[i];
     });
@@ -190,36 +195,92 @@ double finite_difference(Loaded& l, int node, int target, std::span<const float>
   return (logit[1] - logit[0]) / (2 * static_cast<double>(kStep));
 }
 
+// Holds the gradient at every node of a walk against finite differences; returns the nodes' kinds.
+std::set<NodeKind> check_gradients(const Graph& graph, const Weights& weights,
+                                   const Tensor& image) {
+  std::set<NodeKind> kinds;
+  const RelevanceEngine engine(graph, weights, 1);
+  Reference forward(graph, weights, 1);
+  std::map<int, Values> gradients;
+  const ImageRelevance r =
+      engine.explain(forward, image, -1, false,
+                     [&](int node, const Flow& flow) { gradients[node] = flow.gradient; });
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal;
+  for (const auto& [node, gradient] : gradients) {
+    const std::string& node_name = graph[node].name;
+    CAPTURE(node_name);
+    std::vector<float> direction(gradient.size());
+    double length = 0, along = 0, steepness = 0;
+    for (float& d : direction) d = normal(random), length += double{d} * double{d};
+    for (float& d : direction) d /= static_cast<float>(std::sqrt(length));
+    for (size_t i = 0; i < gradient.size(); i++) {
+      along += double{gradient[i]} * double{direction[i]};
+      steepness += double{gradient[i]} * double{gradient[i]};
+    }
+    // The step's second order, and the logits' last bits over the step (1e-7 / 4e-3).
+    const double want = finite_difference(graph, weights, image, node, r.target, direction);
+    CHECK(std::fabs(along - want) < 2e-3 * std::sqrt(steepness) + 1e-4);
+    kinds.insert(graph[node].kind);
+  }
+  return kinds;
+}
+
+// Kinds and types of nodes that the golden models have not, each where a smooth function of it
+// reaches the logits.
+Graph other_kinds() {
+  GraphBuilder b;
+  const int map = b.map("map", 4, 6, 6);
+  const int x = b.linear(map, "in", 8);
+  int y = b.window(x, "window", 3, 2, ElementOrder::kRowsFirst, 1);
+  y = b.norm(b.linear(y, "conv", 8), "rms", NormType::kRms, 1e-6f);
+  const int small = b.act(y, "silu", ActType::kSilu);
+  const int large = b.unwindow(b.linear(small, "up", 32), "unwindow", 2, 2);
+  y = b.mul(large, b.resize_like(small, large, "bilinear", true), "mul");
+  const int z = b.add(b.act(y, "gelu_tanh", ActType::kGeluTanh), x, "add", 0.75f);
+  const int table = b.constant("table", {36, 4});
+  const int q = b.rope(b.norm(z, "l2", NormType::kL2, 1e-6f, 4), table, "rope", 4, true, 0, 8);
+  const int bias = b.constant("bias", {36, 36});
+  const int mixed =
+      b.attention(q, z, x, "attn", {.heads = 2, .head_dim = 4, .causal = true, .bias = bias});
+  const int nearest = b.resize(small, "nearest", false, 4, 4);
+  const int means = b.pool_windows(z, "means", false, 3, 2, 1);
+  const int most = b.pool_windows(z, "most", true, 2, 2);
+  y = b.concat({mixed, b.act(nearest, "quick", ActType::kQuickGelu), means, most}, "rows");
+  const int sigmoid = b.act(b.linear(y, "gate", 8), "sigmoid", ActType::kSigmoid);
+  const int probability = b.node(NodeKind::kProbability, "probability", {sigmoid}, 8);
+  y = b.concat({b.slice(y, "columns", 2, 7, 1), sigmoid, probability}, "columns.gated", 1);
+  b.output("logits", b.linear(b.pool(y, "pool"), "head", 5));
+  return b.finish();
+}
+
 TEST_CASE("the gradient of every node kind equals finite differences") {
   std::set<NodeKind> kinds;
   for (const std::string name : {"deit_distilled", "deit3", "swin_padded"}) {
-    Loaded l(name);
-    const RelevanceEngine engine(l.model.graph, l.model.weights, 1);
-    Reference forward(l.model.graph, l.model.weights, 1);
-    std::map<int, Values> gradients;
-    const ImageRelevance r =
-        engine.explain(forward, slice(l.images, 0, 1), -1, false,
-                       [&](int node, const Flow& flow) { gradients[node] = flow.gradient; });
-    std::mt19937 random(3);
-    std::normal_distribution<float> normal;
-    for (const auto& [node, gradient] : gradients) {
-      const std::string& node_name = l.model.graph[node].name;
-      CAPTURE(node_name);
-      std::vector<float> direction(gradient.size());
-      double length = 0, along = 0, steepness = 0;
-      for (float& d : direction) d = normal(random), length += double{d} * double{d};
-      for (float& d : direction) d /= static_cast<float>(std::sqrt(length));
-      for (size_t i = 0; i < gradient.size(); i++) {
-        along += double{gradient[i]} * double{direction[i]};
-        steepness += double{gradient[i]} * double{gradient[i]};
-      }
-      // The step's second order, and the logits' last bits over the step (1e-7 / 4e-3).
-      const double want = finite_difference(l, node, r.target, direction);
-      CHECK(std::fabs(along - want) < 2e-3 * std::sqrt(steepness) + 1e-4);
-      kinds.insert(l.model.graph[node].kind);
-    }
+    const Loaded l(name);
+    kinds.merge(check_gradients(l.model.graph, l.model.weights, slice(l.images, 0, 1)));
   }
-  CHECK(kinds.size() == 12);  // all but kPatches, with which no walk goes on
+  const Graph graph = other_kinds();
+  std::mt19937 random(8);
+  std::normal_distribution<float> normal;
+  Weights weights;
+  for (const Param& p : graph.params) {
+    Tensor t(p.dims);
+    const auto depth = static_cast<float>(t.data.size() / static_cast<size_t>(p.dims[0]));
+    for (float& w : t.data) w = normal(random) / std::sqrt(depth);
+    weights[p.name] = std::move(t);
+  }
+  Tensor image({1, 6, 6, 4});
+  for (float& v : image.data) v = normal(random);
+  kinds.merge(check_gradients(graph, weights, image));
+  for (int kind = 0; kind < kNodeKinds; kind++) {
+    const auto k = static_cast<NodeKind>(kind);
+    const std::string kind_name = name_of(k);
+    CAPTURE(kind_name);
+    // Walks end before the image, nothing goes to constants, and nobody walks a quantized model.
+    const bool walked = k != NodeKind::kInput && k != NodeKind::kConst && k != NodeKind::kQuantize;
+    CHECK(kinds.contains(k) == walked);
+  }
 }
 
 TEST_CASE("batches and threads do not change a score; unknown classes are refused") {

@@ -10,7 +10,7 @@
 
 #include "models/base/error.h"
 #include "models/checkpoints/names.h"
-#include "models/graph/graph.h"
+#include "models/families/families.h"
 
 using namespace vitrun;
 
@@ -82,12 +82,6 @@ const Change kInvalid[] = {
        c.heads = {3, 3};
      }},
     {"hidden width of the MLP is 20000", [](ModelConfig& c) { c.mlp_hidden = 20000; }},
-    {"extra hidden channels of 3 blocks, the model has 12",
-     [](ModelConfig& c) {
-       c.mlp_extra = {1, 2, 3};
-     }},
-    {"extra hidden channels of an MLP is 300",
-     [](ModelConfig& c) { c.mlp_extra = std::vector<int>(12, 300); }},
     {"number of stages is 0", [](ModelConfig& c) { c.depths = c.heads = {}; }},
     {"number of stages is 2",
      [](ModelConfig& c) {

@@ -6,7 +6,9 @@
 
 #include "kernels/pack.h"
 #include "models/base/error.h"
+#include "models/families/families.h"
 #include "models/graph/quantizers.h"
+#include "models/graph/rewrite.h"
 #include "quant/bits/allocate.h"
 #include "runtime/files/model_file.h"
 #include "tests/runtime/program/program.h"
@@ -29,12 +31,21 @@ Importance importance_of(const Graph& graph, double (*of)(int block, const std::
   return importance;
 }
 
+int64_t parameters_of(const Graph& graph, int linear) {
+  const LinearSize size = linear_size(graph, linear);
+  return int64_t{size.n} * size.k;
+}
+
+int64_t packed_bytes(const Graph& graph, int linear, int bits) {
+  const LinearSize size = linear_size(graph, linear);
+  return pack_bytes(size.n, size.k, bits);
+}
+
 int64_t weight_bits(const Graph& graph, const BitPlan& plan) {
   int64_t bits = 0;
   for (const auto& [unit, b] : plan)
     if (const int node = graph.find(unit); node >= 0 && unit.starts_with("blocks."))
-      if (const Node& n = graph[node]; n.kind == NodeKind::kLinear)
-        bits += int64_t{b.weight} * n.cols * graph[n.in[0]].cols;
+      if (graph.is(node, NodeKind::kLinear)) bits += b.weight * parameters_of(graph, node);
   return bits;
 }
 
@@ -91,8 +102,8 @@ TEST_CASE("Swin's unequal blocks: no more weight bits than at the base") {
     int64_t more = 0;
     for (const auto& [unit, bits] : plan)
       if (const int node = graph.find(unit); node >= 0)
-        if (const Node& n = graph[node]; n.kind == NodeKind::kLinear)
-          more += (bits.weight - 4) * int64_t{n.cols} * graph[n.in[0]].cols;
+        if (graph.is(node, NodeKind::kLinear))
+          more += (bits.weight - 4) * parameters_of(graph, node);
     CHECK(more <= 0);
   }
 }
@@ -170,8 +181,8 @@ TEST_CASE("a budget buys the least sum of importance times error, and no more th
     if (!product) errors[name] = {1.0 / 64, 1.0 / 256, 1.0 / 1024, 1.0 / 4096, 1.0 / 16384, 1e-5};
   }
   int64_t uniform = 0;  // packed bytes of all weights at 4 bits
-  for (const Node& n : graph.nodes)
-    if (n.kind == NodeKind::kLinear) uniform += pack_bytes(n.cols, graph[n.in[0]].cols, 4);
+  for (int i = 0; i < graph.size(); i++)
+    if (graph.is(i, NodeKind::kLinear)) uniform += packed_bytes(graph, i, 4);
   for (auto operands : {MixedOperands::kBoth, MixedOperands::kWeights}) {
     const BitPlan plan = budget_plan(graph, importance, errors, {4, 8}, operands, uniform);
     int64_t bytes = 0;
@@ -183,9 +194,8 @@ TEST_CASE("a budget buys the least sum of importance times error, and no more th
       if (scored && unit.starts_with("blocks.5.")) CHECK(bits.weight > 5);
       if (scored && !unit.starts_with("blocks.5.")) CHECK(bits.weight <= 5);
       const int node = graph.find(unit == "patch_embed" ? "patch_embed.proj" : unit);
-      if (node < 0 || graph[node].kind != NodeKind::kLinear) continue;
-      const Node& n = graph[node];
-      bytes += pack_bytes(n.cols, graph[n.in[0]].cols, bits.weight);
+      if (node < 0 || !graph.is(node, NodeKind::kLinear)) continue;
+      bytes += packed_bytes(graph, node, bits.weight);
     }
     CHECK(bytes <= uniform);
     CHECK(bytes > uniform * 99 / 100);  // nearly all of it is spent

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "models/graph/rewrite.h"
 #include "quant/pipeline.h"
 #include "runtime/files/npy.h"
 #include "runtime/integer/engine.h"
@@ -66,8 +67,11 @@ Case equal_weights(const std::string& name) {
 Case one_block() {
   Case c = golden("vit");
   c.name += ", one block";
-  c.model.config.depths = {1};
-  c.model.graph = build_graph(c.model.config);
+  Graph& graph = c.model.graph;
+  for (const char* add : {"blocks.1.add2", "blocks.1.add1"}) bypass(graph, graph.find(add));
+  prune(graph);
+  REQUIRE(graph.find("blocks.0.mlp.fc2") >= 0);
+  REQUIRE(graph.find("blocks.1.attn.qkv") < 0);
   std::erase_if(c.model.weights, [](const auto& w) { return w.first.starts_with("blocks.1."); });
   return c;
 }
@@ -98,7 +102,8 @@ TEST_CASE("degenerate models and images give finite scales and sane answers") {
         }
         const Aligned file(quantized.file.serialize());
         const QuantModel model(QbinFile::from_memory(file.bytes(), "in memory"));
-        for (const CodeParams& p : model.site_params()) CHECK(p.scale > 0);
+        for (const QuantizedOperand& o : model.graph().operands())
+          CHECK(model.graph().quantizer(o.quantize).scale > 0);
         Engine engine(model.graph(), {.max_batch = static_cast<int>(c.images.dims[0])});
         std::vector<float> logits(want.data.size());
         engine.run(c.images.data.data(), static_cast<int>(c.images.dims[0]), logits.data());

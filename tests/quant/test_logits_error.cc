@@ -9,6 +9,7 @@
 #include "kernels/pack.h"
 #include "lrp/walk/scores.h"
 #include "models/graph/quantizers.h"
+#include "models/graph/rewrite.h"
 #include "quant/bits/logits_error.h"
 #include "quant/bits/target_plan.h"
 #include "quant/weights/gradients.h"
@@ -19,8 +20,8 @@
 namespace vitrun {
 namespace {
 
-Tensor random_images(const ModelConfig& config, int64_t count) {
-  Tensor images({count, 3, config.image_height, config.image_width});
+Tensor random_images(const ModelInfo& info, int64_t count) {
+  Tensor images({count, 3, info.image_height, info.image_width});
   std::mt19937 random(7);
   std::normal_distribution<float> normal;
   for (float& x : images.data) x = normal(random);
@@ -47,11 +48,11 @@ TEST_CASE("gradients summed over tokens are the logits' derivatives by biases") 
   for (const char* name : {"vit", "swin", "deit3"}) {
     CAPTURE(name);
     FloatModel m = load_float_model(model(name), "");
-    const Tensor image = random_images(m.config, 1);
+    const Tensor image = random_images(m.info, 1);
     Reference forward(m.graph, m.weights, 1);
     std::map<int, std::vector<double>> sums;  // over tokens, of each Linear's columns
     GradientWalk(m).visit(forward, image, 3, [&](int linear, std::span<const float> gradient) {
-      const size_t cols = static_cast<size_t>(m.graph[linear].cols);
+      const size_t cols = static_cast<size_t>(linear_size(m.graph, linear).n);
       sums[linear].resize(cols);
       for (size_t i = 0; i < gradient.size(); i++) sums[linear][i % cols] += gradient[i];
     });
@@ -78,17 +79,17 @@ TEST_CASE("gradients summed over tokens are the logits' derivatives by biases") 
 
 TEST_CASE("gradients leave out the row that pads a Swin map; their norms and moments are theirs") {
   const FloatModel m = load_float_model(model("swin_padded"), "");
-  const Tensor images = random_images(m.config, 4);  // the last is unseen
+  const Tensor images = random_images(m.info, 4);  // the last is unseen
   const auto got = output_gradients(m, images, 3);
   std::map<int, std::vector<double>> squares, fitted, unseen;
   Reference forward(m.graph, m.weights, 1);
   const GradientWalk walk(m);
+  const Shapes shapes = infer_shapes(m.graph);
   for (int64_t i = 0; i < 4 * kGradientSigns; i++)
     walk.visit(forward, slice(images, i % 4, 1), i,
                [&](int linear, std::span<const float> gradient) {
-                 const Node& n = m.graph[linear];
-                 const auto rows = static_cast<size_t>(m.graph[n.in[0]].rows);
-                 const auto cols = static_cast<size_t>(n.cols);
+                 const auto rows = static_cast<size_t>(shapes[m.graph[linear].in[0]].rows);
+                 const auto cols = static_cast<size_t>(shapes[linear].cols);
                  REQUIRE(gradient.size() == rows * cols);
                  auto& norms = squares[linear];
                  auto& moments = (i % 4 < 3 ? fitted : unseen)[linear];
@@ -137,7 +138,7 @@ struct Agreement {
 // within a factor of 2. Ranks must agree for the most part: units differ by more than that.
 TEST_CASE("predicted errors of the embedded model's logits are those measured") {
   FloatModel m = load_float_model(VITRUN_TEST_DIR "/../models/cifar10/vit.safetensors", "");
-  const Tensor images = random_images(m.config, 24);
+  const Tensor images = random_images(m.info, 24);
   const LogitsErrors errors =
       predict_errors(m, tensor_source(images), {.activations = true, .threads = 2}, {});
   Reference engine(m.graph, m.weights, 2);
@@ -204,7 +205,7 @@ TEST_CASE("predicted errors of the embedded model's logits are those measured") 
 TEST_CASE("predicted errors fall with bits, less with compensated rounding; weights stay") {
   const FloatModel m = load_float_model(model("deit_distilled"), "");
   const Weights before = m.weights;
-  const ImageSource images = tensor_source(random_images(m.config, 24));
+  const ImageSource images = tensor_source(random_images(m.info, 24));
   double sums[2] = {};
   for (const bool compensate : {false, true})
     for (const auto& [unit, e] : predict_errors(m, images, {.compensate = compensate}, {})) {

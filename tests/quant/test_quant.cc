@@ -6,6 +6,7 @@
 #include <random>
 
 #include "models/base/error.h"
+#include "models/graph/rewrite.h"
 #include "quant/pipeline.h"
 #include "quant/ranges/code_levels.h"
 #include "quant/rewrite/fold.h"
@@ -182,7 +183,7 @@ TEST_CASE("folding LayerScale leaves the logits as they were") {
   REQUIRE(model.graph.find("blocks.0.ls1") >= 0);
   fold_layer_scale(model);
   CHECK(model.graph.find("blocks.0.ls1") < 0);
-  check_weights(model.graph, model.weights, "folded");
+  check_weights(model.graph, model.weights, "folded", model.info.arch);
   const Tensor after = Reference(model.graph, model.weights, 1).run(images);
   for (size_t i = 0; i < before.data.size(); i++)
     CHECK(after.data[i] == doctest::Approx(before.data[i]).epsilon(1e-4).scale(1));
@@ -197,7 +198,7 @@ TEST_CASE("calibrated ranges cover what the images gave") {
   const auto ranges = calibrate(engine, sites, bits, tensor_source(images), {Objective::kTensor});
   engine.run(images, [&](int node, Tensor& value) {
     for (size_t s = 0; s < sites.size(); s++) {
-      if (sites[s].node != node || sites[s].kind != CodeKind::kUniform) continue;
+      if (sites[s].node != node || sites[s].softmax) continue;
       Tensor quantized = value;
       const UniformRange r = ranges[s].range;
       fake_quantize(sites[s], {ranges[s].bits, r.scale, r.zero}, quantized);
@@ -238,8 +239,8 @@ TEST_CASE("compensated weights answer nearer to the float model, the same on any
     const auto error = [&](const std::vector<uint8_t>& bytes) {
       const Aligned file(bytes);
       const QuantModel q(QbinFile::from_memory(file.bytes(), name));
-      const Weights weights = dequantize_weights(q);
-      const Tensor got = Reference(q.graph(), weights, 1).run(images, fake_quantizer(q));
+      const Weights weights = dequantize_weights(q.graph());
+      const Tensor got = Reference(q.graph().graph, weights, 1).run(images);
       double sum = 0, energy = 0;
       for (size_t i = 0; i < got.data.size(); i++) {
         sum += std::pow(double{got.data[i]} - double{want.data[i]}, 2);
@@ -372,15 +373,22 @@ TEST_CASE("split outlier channels add up to what they were, within the bend of t
     CAPTURE(block);
     FloatModel model = load_float_model(kModels + name + ".safetensors", "");
     const Tensor images = read_npy(kModels + name + ".input.npy");
+    const int gelu = model.graph.find(block + ".mlp.act");
     CHECK(split_outliers(model, tensor_source(images), 1) == 0);
-    CHECK(model.config.mlp_extra.empty());
+    CHECK(!model.graph[gelu].has(Attribute::kLimit));
     add_outlier(model, block, 40);
     const FloatModel before = model;
     const int copies = split_outliers(model, tensor_source(images), 2);
     REQUIRE(copies > 3);
-    CHECK(model.config.mlp_extra[0] == copies);
-    const int gelu = model.graph.find(block + ".mlp.act");
-    const float limit = model.graph[gelu].limit;
+    check_weights(model.graph, model.weights, "split", model.info.arch);
+    const auto size = [&](const Graph& graph, const char* linear) {
+      return linear_size(graph, graph.find(block + linear));
+    };
+    CHECK(size(model.graph, ".mlp.fc1").n == size(before.graph, ".mlp.fc1").n + copies);
+    CHECK(size(model.graph, ".mlp.fc2").k == size(before.graph, ".mlp.fc2").k + copies);
+    for (const Node& n : model.graph.nodes)
+      CHECK(n.has(Attribute::kLimit) == (n.name == block + ".mlp.act"));
+    const float limit = model.graph[gelu].limit();
     Tensor h, y;
     Reference(before.graph, before.weights, 1).run(images, [&](int node, Tensor& value) {
       if (node == gelu - 1) h = value;
@@ -410,7 +418,7 @@ TEST_CASE("pixels keep all of their 256 values as codes") {
     FloatModel model = load_float_model(kModels + name + ".safetensors", "");
     const Tensor raw = read_npy(kModels + name + ".input.npy");
     const Tensor want = Reference(model.graph, model.weights, 1).run(raw);
-    const PreprocessConfig& p = model.config.preprocess;
+    const PreprocessConfig& p = model.info.preprocess;
     Tensor images = raw;
     const size_t area = static_cast<size_t>(raw.dims[2] * raw.dims[3]);
     for (size_t i = 0; i < raw.data.size(); i++) {
@@ -422,17 +430,22 @@ TEST_CASE("pixels keep all of their 256 values as codes") {
     options.levels = true;
     const Aligned file(quantize_model(model, tensor_source(images), options).file.serialize());
     const QuantModel quantized(QbinFile::from_memory(file.bytes(), name));
-    const CodeParams& site = quantized.site_params()[0];
-    CHECK(site.scale == 1.f / 255);
-    CHECK(site.zero == 0);
+    const QuantizedOperand first = quantized.graph().operands()[0];
+    CHECK(quantized.graph().graph[first.consumer].name == "patch_embed.proj");
+    const CodeParams& params = quantized.graph().quantizer(first.quantize);
+    CHECK(params.scale == 1.f / 255);
+    CHECK(params.zero == 0);
     fold_normalization(model);
+    check_weights(model.graph, model.weights, "folded", model.info.arch);
+    const Site site = activation_sites(model.graph)[0];
+    REQUIRE(model.graph.is(site.node, NodeKind::kWindow));
     Reference folded(model.graph, model.weights, 1);
     check_close(folded.run(raw).data, want.data, 1e-5);
     std::vector<bool> seen(256);
     folded.run(images, [&](int node, Tensor& value) {
-      if (node != 0) return;
+      if (node != site.node) return;
       const Tensor exact = value;
-      fake_quantize(quantized.sites()[0], site, value);
+      fake_quantize(site, params, value);
       for (size_t i = 0; i < value.data.size(); i++) {
         REQUIRE(std::fabs(value.data[i] - exact.data[i]) < 1e-6);
         seen[static_cast<size_t>(std::lround(value.data[i] * 255))] = true;

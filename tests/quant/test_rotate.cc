@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "quant/pipeline.h"
+#include "quant/quantized_graph.h"
 #include "quant/rewrite/rotate.h"
 #include "runtime/files/npy.h"
 #include "tests/runtime/files/qbin_testing.h"
@@ -81,20 +82,80 @@ TEST_CASE("the residual stream is turned, its means, norms and what follows Laye
   rotate_residual(model);
   const Tensor images = read_npy(kModels + "deit_distilled.input.npy");
   const auto was = values_of(before, images), is = values_of(model, images);
-  for (size_t i = 0; i < model.graph.nodes.size(); i++) {
-    const Node& n = model.graph.nodes[i];
+  const Shapes shapes = infer_shapes(before.graph);
+  int turned = 0, kept = 0;
+  for (int i = 0; i < before.graph.size(); i++) {
+    const Node& n = before.graph[i];
     CAPTURE(n.name);
-    const auto width = static_cast<size_t>(n.cols);
-    if (n.kind == NodeKind::kTokens || (n.kind == NodeKind::kAdd && n.alpha == 1)) {
-      CHECK(difference(is[i], was[i]) > 0.1);
-      CHECK(difference(moments(is[i], width), moments(was[i], width)) < 1e-5);
+    const int found = model.graph.find(n.name);
+    const auto width = static_cast<size_t>(shapes[i].cols);
+    if (n.role == Role::kEmbedding || n.role == Role::kResidual) {
+      REQUIRE(found >= 0);
+      CHECK(difference(at(is, found), at(was, i)) > 0.1);
+      CHECK(difference(moments(at(is, found), width), moments(at(was, i), width)) < 1e-5);
+      turned++;
     } else if (n.kind == NodeKind::kScores || n.kind == NodeKind::kAct) {
-      CHECK(difference(is[i], was[i]) < 1e-4);
+      REQUIRE(found >= 0);
+      CHECK(difference(at(is, found), at(was, i)) < 1e-4);
+      kept++;
     } else if (n.kind == NodeKind::kNorm) {
+      REQUIRE(found >= 0);
       for (float gamma : model.weights.at(n.weight).data) CHECK(gamma == 1);
       for (float beta : model.weights.at(n.bias).data) CHECK(beta == 0);
     }
   }
+  CHECK(turned == 5);  // the embedding and two branches of two blocks
+  CHECK(kept == 4);
+}
+
+TEST_CASE("a rotated model has the embedding and the features that it had") {
+  const std::vector<std::string> names = {"embedding", "features"};
+  for (const char* name : {"vit", "vit_oblong", "deit_distilled", "deit3", "swin", "swin_padded"}) {
+    const std::string model_name = name;
+    CAPTURE(model_name);
+    const Tensor images = read_npy(kModels + name + ".input.npy");
+    const FloatModel before = load(name);
+    FloatModel model = before;
+    const bool rotated = rotate_residual(model);
+    CHECK(rotated == !model_name.starts_with("swin"));  // whose stages differ in width
+    check_weights(model.graph, model.weights, name, model.info.arch);
+    const auto want = Reference(before.graph, before.weights, 1).run_outputs(images, names);
+    const auto got = Reference(model.graph, model.weights, 1).run_outputs(images, names);
+    for (size_t i = 0; i < names.size(); i++) {
+      CAPTURE(names[i]);
+      REQUIRE(got[i].dims == want[i].dims);
+      CHECK(difference(got[i], want[i]) < 1e-4);
+    }
+    if (!rotated) continue;
+    // They are turned back, and what feeds the head is not.
+    const int restore = model.graph.find(Role::kRestore);
+    REQUIRE(restore == model.graph.find("norm.restored"));
+    CHECK(model.graph.output("features") == restore);
+    CHECK(difference(values_of(model, images)[static_cast<size_t>(model.graph.find("norm"))],
+                     want[1]) > 0.1);
+  }
+}
+
+TEST_CASE("what turns outputs back has 8 bits, whatever others have") {
+  const Tensor images = read_npy(kModels + "vit.input.npy");
+  QuantizeOptions options;
+  options.weight_bits = options.activation_bits = 3;
+  options.rotate = Rotate::kAll;
+  const Aligned bytes(quantize_model(load("vit"), tensor_source(images), options).file.serialize());
+  const QuantModel quantized(QbinFile::from_memory(bytes.bytes(), "rotated"));
+  const QuantGraph& graph = quantized.graph();
+  int linears = 0;
+  for (const QuantizedOperand& o : graph.operands()) {
+    const Node& n = graph.graph[o.consumer];
+    if (n.kind != NodeKind::kLinear) continue;
+    CAPTURE(n.name);
+    linears++;
+    const bool restores = n.role == Role::kRestore;
+    CHECK(graph.linear(o.consumer).bits == (restores ? 8 : 3));
+    const bool eight = restores || n.role == Role::kPatchEmbed;
+    CHECK(graph.quantizer(o.quantize).bits == (eight ? 8 : 3));
+  }
+  CHECK(linears == 2 * 4 + 3);
 }
 
 TEST_CASE("q and k are turned within each head, their products and v kept") {
@@ -104,14 +165,16 @@ TEST_CASE("q and k are turned within each head, their products and v kept") {
     rotate_scores(model);
     const Tensor images = read_npy(kModels + std::string(name) + ".input.npy");
     const auto was = values_of(before, images), is = values_of(model, images);
-    for (size_t i = 0; i < model.graph.nodes.size(); i++) {
-      const Node& n = model.graph.nodes[i];
+    const Shapes shapes = infer_shapes(model.graph);
+    for (int i = 0; i < model.graph.size(); i++) {
+      const Node& n = model.graph[i];
       if (n.kind != NodeKind::kScores) continue;
       CAPTURE(n.name);
+      REQUIRE(n.in[0] == n.in[1]);
       const auto qkv = static_cast<size_t>(n.in[0]);
-      const AttentionGeometry& g = model.graph.attention[static_cast<size_t>(n.attention)];
+      const AttentionGeometry& g = shapes.geometry(i);
       const int64_t dim = int64_t{g.heads} * g.head_dim;
-      CHECK(difference(is[i], was[i]) < 1e-4);
+      CHECK(difference(at(is, i), at(was, i)) < 1e-4);
       CHECK(difference(columns(is[qkv], 2 * dim, 3 * dim), columns(was[qkv], 2 * dim, 3 * dim)) <
             1e-4);
       for (int64_t h = 0; h < 2 * g.heads; h++) {
@@ -133,8 +196,7 @@ TEST_CASE("q and k are turned within each head, their products and v kept") {
 TEST_CASE("each head has its own range") {
   FloatModel model = load("vit");
   const Node& qkv = model.graph[model.graph.find("blocks.0.attn.qkv")];
-  const AttentionGeometry& g = model.graph.attention[0];
-  REQUIRE(g.heads == 2);
+  REQUIRE(infer_shapes(model.graph).attention.at(0).heads == 2);
   for (const std::string& name : {qkv.weight, qkv.bias}) {
     std::vector<float>& w = model.weights.at(name).data;
     const size_t head = w.size() / 6;
@@ -146,16 +208,16 @@ TEST_CASE("each head has its own range") {
   const Aligned bytes(quantize_model(model, tensor_source(images), options).file.serialize());
   const QuantModel quantized(QbinFile::from_memory(bytes.bytes(), "heads"));
   int seen = 0;
-  for (size_t i = 0; i < quantized.sites().size(); i++) {
-    const auto& heads = quantized.site_params()[i].heads;
-    if (quantized.sites()[i].name.starts_with("blocks.0.attn.matmul")) {
+  for (const QuantizedOperand& o : quantized.graph().operands()) {
+    const Graph& graph = quantized.graph().graph;
+    const auto& heads = quantized.graph().quantizer(o.quantize).heads;
+    if (operand_name(graph[o.quantize]).starts_with("blocks.0.attn.matmul")) {
       REQUIRE(heads.size() == 2);
       CHECK(heads[1].scale == doctest::Approx(8 * heads[0].scale));
       CHECK(heads[1].zero == heads[0].zero);
       seen++;
     }
-    if (quantized.graph()[quantized.sites()[i].consumer].kind == NodeKind::kLinear)
-      CHECK(heads.empty());
+    if (graph.is(o.consumer, NodeKind::kLinear)) CHECK(heads.empty());
   }
   CHECK(seen == 3);
 }

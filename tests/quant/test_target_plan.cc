@@ -5,7 +5,7 @@
 #include <random>
 
 #include "models/base/error.h"
-#include "models/checkpoints/config.h"
+#include "models/families/families.h"
 #include "models/graph/quantizers.h"
 #include "quant/bits/target_plan.h"
 #include "runtime/choose_kernels.h"

@@ -44,7 +44,7 @@ TEST_CASE("the C ABI gives the engine's bits, in any batch") {
   CHECK(std::string(vit_isa_names()).ends_with("scalar"));
   CHECK(vit_session_memory(h.session) > 3 * 3 * 32 * 32 * sizeof(float));  // three images at least
   const QuantModel model(QbinFile::open(kModel));
-  const ModelConfig& c = model.info();
+  const ModelInfo& c = model.info();
   CHECK(vit_model_classes(h.model) == c.num_classes);
   CHECK(vit_model_width(h.model) == c.image_width);
   CHECK(vit_model_name(h.model) == c.arch);
@@ -61,6 +61,143 @@ TEST_CASE("the C ABI gives the engine's bits, in any batch") {
   for (size_t i = 0; i < 3; i++) engine.run(images.data() + i * size, 1, want.data() + i * classes);
   REQUIRE(vitrun::run_float(h.session, images.data(), 3, got) == VIT_OK);
   CHECK(std::memcmp(got.data(), want.data(), got.size() * sizeof(float)) == 0);
+}
+
+// Room for the outputs of a batch, and where it lies.
+struct Room {
+  std::vector<std::vector<float>> values;
+  std::vector<vit_output> outputs;
+  void add(const vit_model* model, int output, int batch) {
+    const int rows = vit_model_output_rows(model, output),
+              cols = vit_model_output_cols(model, output);
+    values.emplace_back(static_cast<size_t>(batch * rows * cols));
+    outputs.push_back(
+        {vit_model_output_name(model, output), values.back().data(), values.back().size()});
+  }
+  int count() const { return count_of(outputs); }
+};
+
+TEST_CASE("the C ABI names a model's outputs and gives the engine's, alone or together") {
+  const vit_session_options options = {sizeof options, 2, 2, nullptr};
+  Handles h(&options);
+  const QuantModel model(QbinFile::open(kModel));
+  const QuantGraph& g = model.graph();
+  REQUIRE(vit_model_outputs(h.model) == 3);
+  for (int i = 0; i < 3; i++) {
+    const Output& o = g.graph.outputs[static_cast<size_t>(i)];
+    CHECK(vit_model_output_name(h.model, i) == o.name);
+    CHECK(vit_model_output_rows(h.model, i) == (*g.shapes)[o.node].rows);
+    CHECK(vit_model_output_cols(h.model, i) == (*g.shapes)[o.node].cols);
+  }
+  CHECK(std::string(vit_model_output_name(h.model, 0)) == "logits");
+  CHECK(vit_model_output_rows(h.model, 0) == 1);
+  CHECK(vit_model_output_cols(h.model, 0) == 10);
+  CHECK(std::string(vit_model_output_name(h.model, 1)) == "embedding");
+  CHECK(vit_model_output_rows(h.model, 1) == 1);
+  CHECK(std::string(vit_model_output_name(h.model, 2)) == "features");
+  CHECK(vit_model_output_rows(h.model, 2) > 1);
+  CHECK(vit_model_output_cols(h.model, 2) == vit_model_output_cols(h.model, 1));
+  for (int none : {-1, 3}) {
+    CHECK(vit_model_output_name(h.model, none) == nullptr);
+    CHECK(vit_model_output_rows(h.model, none) == 0);
+    CHECK(vit_model_output_cols(h.model, none) == 0);
+  }
+
+  std::vector<float> images(size_t{2} * 3 * 32 * 32);
+  for (size_t i = 0; i < images.size(); i++) images[i] = static_cast<float>(i * 53 % 301) / 150 - 1;
+  Room want, got;
+  for (int i : {2, 0, 1}) want.add(h.model, i, 2), got.add(h.model, i, 2);
+  Engine engine(g, {.max_batch = 2, .outputs = {"features", "logits", "embedding"}});
+  float* pointers[] = {want.outputs[0].data, want.outputs[1].data, want.outputs[2].data};
+  engine.run(images.data(), 2, pointers);
+  REQUIRE(vit_session_run_float(h.session, images.data(), 2, got.outputs.data(), 3) == VIT_OK);
+  CHECK(got.values == want.values);
+  for (size_t i = 0; i < 3; i++) {  // each alone
+    got.values[i].assign(got.values[i].size(), 0);
+    REQUIRE(vit_session_run_float(h.session, images.data(), 2, &got.outputs[i], 1) == VIT_OK);
+    CHECK(got.values[i] == want.values[i]);
+  }
+
+  // What run_rgb gives is run_float's of the preprocessed image: features of one hold the others'.
+  const std::vector<uint8_t> rgb(size_t{3} * 32 * 32, 90);
+  REQUIRE(vit_session_run_rgb(h.session, rgb.data(), 32, 32, 96, got.outputs.data(), 3) == VIT_OK);
+  const std::vector<float> logits(got.values[1].begin(), got.values[1].begin() + 10);
+  std::vector<float> alone(10);
+  REQUIRE(vitrun::run_rgb(h.session, rgb.data(), 32, 32, 96, alone) == VIT_OK);
+  CHECK(alone == logits);
+}
+
+TEST_CASE("the C ABI refuses outputs that there are not and buffers too small") {
+  const vit_session_options options = {sizeof options, 1, 2, nullptr};
+  Handles h(&options);
+  const std::vector<float> images(size_t{2} * 3 * 32 * 32, 0.5f);
+  std::vector<float> logits(20), other(10);
+  const auto run = [&](std::vector<vit_output> outputs, int batch = 1) {
+    return vit_session_run_float(h.session, images.data(), batch, outputs.data(),
+                                 count_of(outputs));
+  };
+  CHECK(run({{"logits", logits.data(), 20}}, 2) == VIT_OK);
+  CHECK(run({{"logits", logits.data(), 19}}, 2) == VIT_ERROR_ARGUMENT);
+  CHECK(last_error_says("output 'logits' takes 20 floats, data has 19"));
+  CHECK(run({{"logits", logits.data(), 9}}) == VIT_ERROR_ARGUMENT);
+  CHECK(run({{"embedding", other.data(), 10}}) == VIT_ERROR_ARGUMENT);
+  CHECK(last_error_says("'embedding'"));
+  CHECK(run({{"logits", logits.data(), 10}, {"features", other.data(), 10}}) == VIT_ERROR_ARGUMENT);
+  CHECK(run({{"boxes", logits.data(), 20}}) == VIT_ERROR_ARGUMENT);
+  CHECK(last_error_says("no output 'boxes'"));
+  CHECK(run({{nullptr, logits.data(), 20}}) == VIT_ERROR_ARGUMENT);
+  CHECK(run({{"logits", nullptr, 20}}) == VIT_ERROR_ARGUMENT);
+  CHECK(run({}) == VIT_ERROR_ARGUMENT);
+  CHECK(vit_session_run_float(h.session, images.data(), 1, nullptr, 1) == VIT_ERROR_ARGUMENT);
+  const vit_output out = {"logits", logits.data(), 20};
+  CHECK(vit_session_run_float(h.session, images.data(), 1, &out, 0) == VIT_ERROR_ARGUMENT);
+  CHECK(vit_session_run_float(h.session, images.data(), 1, &out, 65) == VIT_ERROR_ARGUMENT);
+  const uint8_t rgb[48] = {};
+  const vit_output small = {"logits", logits.data(), 9};
+  CHECK(vit_session_run_rgb(h.session, rgb, 4, 4, 12, &small, 1) == VIT_ERROR_ARGUMENT);
+  // After all that the session runs as before.
+  const std::vector<float> before = logits;
+  CHECK(run({{"logits", logits.data(), 20}}, 2) == VIT_OK);
+  CHECK(logits == before);
+}
+
+TEST_CASE("the C ABI says before what memory a choice takes") {
+  const vit_session_options options = {sizeof options, 2, 2, nullptr};
+  for (const std::vector<const char*>& names :
+       {std::vector<const char*>{"logits"}, {"embedding"}, {"features"}, {"features", "logits"}})
+    for (int side : {0, 32}) {
+      Handles h(&options);
+      const size_t said =
+          vit_session_memory_for(h.session, side, side, names.data(), count_of(names));
+      CHECK(said >= vit_session_memory(h.session));
+      REQUIRE(vit_session_prepare(h.session, side, side, names.data(), count_of(names)) == VIT_OK);
+      CHECK(vit_session_memory(h.session) == said);
+    }
+
+  Handles h(&options);
+  const char* const logits = "logits";
+  const char* const boxes = "boxes";
+  const char* const none = nullptr;
+  const size_t memory = vit_session_memory(h.session);
+  const auto refused = [&](int width, int height, const char* const* names, int count,
+                           vit_status status) {
+    CHECK(vit_session_prepare(h.session, width, height, names, count) == status);
+    CHECK(*vit_last_error());
+    CHECK(vit_session_memory_for(h.session, width, height, names, count) == 0);
+    CHECK(vit_session_memory(h.session) == memory);
+  };
+  refused(64, 64, &logits, 1, VIT_ERROR_MODEL);  // the position embedding is for 32 x 32
+  refused(36, 32, &logits, 1, VIT_ERROR_MODEL);
+  refused(1 << 20, 1 << 20, &logits, 1, VIT_ERROR_MODEL);
+  refused(0, 0, &boxes, 1, VIT_ERROR_ARGUMENT);
+  refused(0, 32, &logits, 1, VIT_ERROR_ARGUMENT);
+  refused(-32, -32, &logits, 1, VIT_ERROR_ARGUMENT);
+  refused(0, 0, &none, 1, VIT_ERROR_ARGUMENT);
+  refused(0, 0, nullptr, 1, VIT_ERROR_ARGUMENT);
+  refused(0, 0, &logits, 0, VIT_ERROR_ARGUMENT);
+  refused(0, 0, &logits, 65, VIT_ERROR_ARGUMENT);
+  CHECK(vit_session_prepare(nullptr, 0, 0, &logits, 1) == VIT_ERROR_ARGUMENT);
+  CHECK(vit_session_memory_for(nullptr, 0, 0, &logits, 1) == 0);
 }
 
 TEST_CASE("the C ABI opens a model in memory and checks its weights when asked") {

@@ -178,6 +178,7 @@ struct Blob {
 
 struct Parts {
   std::map<std::string, QbinValue> keys;
+  std::map<std::string, Graph> graphs;
   std::map<std::string, Blob> tensors;
 
   template <class T>
@@ -190,12 +191,13 @@ struct Parts {
 inline Maker parts(const std::function<void(Parts&)>& edit) {
   const Aligned good(Buffer(good_qbin().begin(), good_qbin().end()));
   const QbinFile file = QbinFile::from_memory(good.bytes(), "good");
-  Parts p{file.metadata(), {}};
+  Parts p{file.metadata(), file.graphs(), {}};
   for (const QbinTensor& t : file.tensors())
     p.tensors[t.name] = {t.dtype, t.bits, t.dims, {t.bytes.begin(), t.bytes.end()}};
   edit(p);
   QbinWriter writer;
   for (const auto& [key, value] : p.keys) writer.set(key, value);
+  for (const auto& [name, graph] : p.graphs) writer.add(name, graph);
   for (const auto& [name, b] : p.tensors) writer.add(name, b.dtype, b.bits, b.dims, b.bytes);
   const std::vector<uint8_t> bytes = writer.serialize();
   return qbin({bytes.begin(), bytes.end()});
@@ -203,6 +205,23 @@ inline Maker parts(const std::function<void(Parts&)>& edit) {
 
 inline Maker key(const std::string& name, const QbinValue& value) {
   return parts([&](Parts& p) { p.keys.at(name) = value; });
+}
+
+// Another graph, made from the good one.
+inline Maker graph(const std::function<void(Graph&)>& edit) {
+  return parts([&](Parts& p) { edit(p.graphs.at("main")); });
+}
+
+// The same with one of its nodes changed.
+inline Maker node(const std::string& name, const std::function<void(Node&)>& edit) {
+  return graph([&](Graph& g) {
+    REQUIRE_MESSAGE(g.find(name) >= 0, name);
+    edit(g[g.find(name)]);
+  });
+}
+
+inline Maker attribute(const std::string& node_name, Attribute a, double value) {
+  return node(node_name, [&](Node& n) { n.attributes[a] = value; });
 }
 
 // Another first element of an array.

@@ -4,6 +4,7 @@
 #include <limits>
 #include <set>
 
+#include "kernels/pack.h"
 #include "tests/runtime/files/bad_files.h"
 
 using namespace vitrun;
@@ -131,7 +132,8 @@ std::vector<Row> qbin_container_rows() {
   const std::string good = good_qbin(), f = "bad.qbin: ";
   std::string flipped = good, swapped = good;
   flipped[100] ^= 4;
-  for (auto [at, size] : {std::pair{8, 2}, {10, 2}, {12, 4}, {16, 8}, {24, 8}, {32, 8}, {40, 4}})
+  for (auto [at, size] :
+       {std::pair{8, 2}, {10, 2}, {12, 4}, {16, 8}, {24, 8}, {32, 8}, {40, 4}, {48, 8}, {56, 4}})
     std::reverse(swapped.begin() + at, swapped.begin() + at + size);
   return {
       {"empty", qbin(""), f + "expected a .qbin file, found an empty one"},
@@ -141,114 +143,274 @@ std::vector<Row> qbin_container_rows() {
       {"cut in the data", qbin(good.substr(0, good.size() - 1)), f + "truncated: expected"},
       {"tail", qbin(good + "xx"), f + "2 bytes after the end"},
       {"a flipped bit", qbin(flipped), f + "the head is damaged (its checksum differs)"},
-      {"big-endian", qbin(swapped), f + "format version 256.0"},
-      {"newer", head([](std::string& b) { put(b, 8, uint16_t{2}); }), f + "format version 2.0"},
+      {"big-endian", qbin(swapped), f + "format version 512.0"},
+      {"newer", head([](std::string& b) { put(b, 8, uint16_t{3}); }), f + "format version 3.0"},
+      {"of vitrun 0.1", qbin(read_bytes(golden("qbin/v1_0.qbin"))),
+       f + "made by vitrun 0.1 (format version 1), whose files hold no graph; make it again"},
       {"head size", head([](std::string& b) { put(b, 24, UINT64_MAX - 63); }), f + "head size"},
       {"keys", head([](std::string& b) { put(b, 40, UINT32_MAX); }), f + "expected at most 10000"},
       {"tensors", head([](std::string& b) { put(b, 44, UINT32_MAX); }),
        f + "expected at most 100000 tensors"},
-      {"NaN scale", nan_in("site.scale", 5),
-       f + "metadata 'site.scale': expected a number, found N"},
-      {"NaN norm_eps", nan_in("model.norm_eps", 1),
-       f + "metadata 'model.norm_eps': expected a number"},
+      {"graphs", head([](std::string& b) { put(b, 56, UINT32_MAX); }), f + "expected at most 16 g"},
+      {"NaN mean", nan_in("preprocess.mean", 5),
+       f + "metadata 'preprocess.mean': expected a number, found N"},
+      {"NaN crop", nan_in("preprocess.crop_pct", 1),
+       f + "metadata 'preprocess.crop_pct': expected a number"},
+      // Behind the name: flags and unit, an input, the number of attributes, begin, end, "scale".
+      {"NaN scale", nan_in("patch_embed.codes", 1 + 13 + 5 + 1 + 9 + 9 + 1),
+       f + "graph 'main', node 2 'patch_embed.codes': scale is NaN"},
+      {"an unknown kind of node",
+       head([](std::string& b) { put(b, b.find("cls_token") - 8, uint8_t{200}); }),
+       f + "graph 'main', node 4: kind 200, this version knows those below"},
+  };
+}
+
+// Graphs that infer_shapes() refuses, one for each of its rules that a ViT's nodes can break.
+std::vector<Row> qbin_graph_rows() {
+  using A = Attribute;
+  using K = NodeKind;
+  const std::string f = "bad.qbin: ", q = "blocks.0.attn.matmul1.q.codes",
+                    scores = "blocks.0.attn.matmul1", mix = "blocks.0.attn.matmul2",
+                    patches = "patch_embed.patches", qkv = "blocks.0.attn.qkv";
+  const auto inputs = [](const std::string& name, std::vector<int> in) {
+    return node(name, [=](Node& n) { n.in = in; });
+  };
+  const auto kind = [](const std::string& name, NodeKind k) {
+    return node(name, [=](Node& n) { n.kind = k; });
+  };
+  const auto weight = [](const std::string& name, const std::string& w) {
+    return node(name, [=](Node& n) { n.weight = w; });
+  };
+  const auto shaped = [](const std::string& tensor, Dims dims) {
+    return parts([=](Parts& p) {
+      p.tensors.at(tensor) = {DType::kF32, 0, dims,
+                              Buffer(4 * static_cast<size_t>(element_count(dims)))};
+    });
+  };
+  return {
+      {"reads itself", inputs("norm", {48}), f + "norm 'norm': reads node 48, which does not come"},
+      {"reads a later node", inputs("norm", {65535}), f + "norm 'norm': reads node 65535, which"},
+      {"no input", inputs("norm", {}), f + "norm 'norm': has 0 inputs, expected 1 to 1"},
+      {"three inputs", inputs("pos_embed.add", {6, 5, 5}), f + "add 'pos_embed.add': has 3 inputs"},
+      {"reads the image", inputs("norm", {0}), f + "norm 'norm': reads an image as it is, which"},
+      {"reads scores", inputs("norm", {13}), f + "norm 'norm': reads scores of 2 groups"},
+      {"a side of nothing", attribute("image", A::kHeight, 0),
+       f + "input 'image': height is 0, ex"},
+      {"half a side", attribute("image", A::kWidth, 15.5), f + "input 'image': width is 15.5, exp"},
+      {"a huge side", attribute("image", A::kWidth, 1e300), f + "input 'image': width is 1e+300"},
+      {"an infinite side", attribute("image", A::kWidth, INFINITY),
+       f + "input 'image': width is inf, expected a whole number from 1 to 32768"},
+      {"four channels", attribute("image", A::kChannels, 4),
+       f + "input 'image': 'image.weight' is [3], expected [4]"},
+      {"a map as input", attribute("image", A::kPlanar, 0),
+       f + "input 'image': a map has a weight, which only images have"},
+      {"a weight without a bias", node("image", [](Node& n) { n.bias = ""; }),
+       f + "input 'image': has a weight without a bias"},
+      {"no positions", shaped("cls_token", {2, 1, 1, 16}), f + "const 'cls_token': 'cls_token' is"},
+      {"a map of other rows",
+       node("pos_embed",
+            [](Node& n) { n.attributes[A::kHeight] = 4, n.attributes[A::kWidth] = 4; }),
+       f + "const 'pos_embed': its map of 4 x 4 has not its 17 rows"},
+      {"fewer positions", shaped("pos_embed", {1, 16, 16}),
+       f + "add 'pos_embed.add': an operand of 16 x 16 does not fit one of 17 x 16"},
+      {"a kernel of nothing", attribute(patches, A::kKernelHeight, 0),
+       f + "window 'patch_embed.patches': kernel_height is 0"},
+      {"a kernel beyond the image", attribute(patches, A::kKernelWidth, 17),
+       f + "window 'patch_embed.patches': a kernel of 4 x 17 on a map of 16 x 16"},
+      {"an endless window", attribute(patches, A::kStride, 0),
+       f + "window 'patch_embed.patches': stride is 0"},
+      {"padding as wide as the kernel", attribute(patches, A::kPadding, 4),
+       f + "window 'patch_embed.patches': padding is 4, expected a whole number from 0 to 3"},
+      {"an order", attribute(patches, A::kOrder, 3),
+       f + "window 'patch_embed.patches': order is 3"},
+      {"a window of no map", kind("pool", K::kWindow), f + "window 'pool': its input is no map"},
+      {"columns before the first", attribute(q, A::kBegin, -1),
+       f + "quantize '" + q + "': begin i"},
+      {"columns behind the last", attribute(q, A::kEnd, 49), f + "quantize '" + q + "': end is 49"},
+      {"some columns of scores", attribute("blocks.0.attn.attn.codes", A::kEnd, 16),
+       f + "quantize 'blocks.0.attn.attn.codes': takes some columns of scores"},
+      {"heads that do not fit", attribute(scores, A::kHeads, 3),
+       f + "scores 'blocks.0.attn.matmul1': 3 heads of 8 columns do not fit 16 and 16"},
+      {"no heads", attribute(scores, A::kHeads, 0), f + "scores '" + scores + "': heads is 0"},
+      {"keys further on", attribute(scores, A::kKeyBegin, 1),
+       f + "scores '" + scores + "': 2 head"},
+      {"a negative scale of scores", attribute(scores, A::kScale, -1),
+       f + "scores 'blocks.0.attn.matmul1': scale is -1, expected 0 to 1e+06"},
+      {"windows of no map", attribute(scores, A::kWindow, 2),
+       f + "scores 'blocks.0.attn.matmul1': its input is no map of positions"},
+      {"a shift without a window", attribute(scores, A::kShift, 1),
+       f + "scores 'blocks.0.attn.matmul1': shift is 1, expected a whole number from 0 to 0"},
+      {"values further on", attribute(mix, A::kValueBegin, 1),
+       f + "mix '" + mix + "': 2 heads of 8"},
+      {"a mix of no scores", inputs(mix, {9, 16}),
+       f + "mix '" + mix + "': its input comes from no"},
+      {"values of fewer rows", inputs(mix, {15, 3}), f + "mix '" + mix + "': v has 16 rows, k 17"},
+      {"a softmax of no scores", kind("norm", K::kSoftmax),
+       f + "softmax 'norm': its input comes f"},
+      {"a table for no windows", weight("blocks.0.attn.attn", "norm.weight"),
+       f + "softmax 'blocks.0.attn.attn': "},
+      {"a norm's type", attribute("norm", A::kType, 3), f + "norm 'norm': type is 3"},
+      {"a layer norm without a weight", weight("norm", ""), f + "norm 'norm': a layer norm needs"},
+      {"an infinite epsilon", attribute("norm", A::kEpsilon, INFINITY),
+       f + "norm 'norm': epsilon is inf, expected 0 to 1"},
+      {"groups of a layer norm", attribute("norm", A::kGroup, 8),
+       f + "norm 'norm': groups of 8 of"},
+      {"an activation", attribute("blocks.0.mlp.act", A::kType, 6),
+       f + "act 'blocks.0.mlp.act': type is 6, expected a whole number from 0 to 5"},
+      {"a limit below 0", attribute("blocks.0.mlp.act", A::kLimit, -1),
+       f + "act 'blocks.0.mlp.act': limit is -1"},
+      {"a factor", attribute("pos_embed.add", A::kAlpha, -INFINITY),
+       f + "add 'pos_embed.add': alpha is -inf"},
+      {"an axis", attribute("tokens", A::kAxis, 2), f + "concat 'tokens': axis is 2"},
+      {"side by side", attribute("tokens", A::kAxis, 1),
+       f + "concat 'tokens': inputs of 1 x 16 an"},
+      {"no rows", attribute("pool", A::kEnd, 0),
+       f + "slice 'pool': end is 0, expected a whole num"},
+      {"a row behind the last", attribute("pool", A::kBegin, 17), f + "slice 'pool': begin is 17"},
+      {"a pool of no map",
+       node("pool",
+            [](Node& n) {
+              n.kind = K::kPool;
+              n.attributes[A::kKernelHeight] = n.attributes[A::kKernelWidth] = 2;
+            }),
+       f + "pool 'pool': its input is no map"},
+      {"a resize of no map", kind("pool", K::kResize), f + "resize 'pool': its input is no map"},
+      {"an unwindow of no map", kind("pool", K::kUnwindow),
+       f + "unwindow 'pool': its input is no m"},
+      {"a rope of nothing", kind("pos_embed.add", K::kRope),
+       f + "rope 'pos_embed.add': head_dim is"},
+      {"a weight of other columns", weight(qkv, "blocks.0.mlp.fc2.weight"),
+       f + "linear 'blocks.0.attn.qkv': 'blocks.0.mlp.fc2.weight' is [16, 64], its input has 16"},
+      {"a weight that is a vector", weight(qkv, "norm.weight"),
+       f + "linear 'blocks.0.attn.qkv': 'norm.weight' is [16]"},
+      {"another layer's bias", node(qkv, [](Node& n) { n.bias = "head.bias"; }),
+       f + "linear 'blocks.0.attn.qkv': 'head.bias' is [10], expected [48]"},
   };
 }
 
 std::vector<Row> qbin_model_rows() {
   using I = int64_t;
+  using A = Attribute;
   const std::string f = "bad.qbin: ";
   const double infinity = std::numeric_limits<double>::infinity();
-  const std::string qkv = "blocks.0.attn.qkv.weight";
-  const auto rates = [](std::vector<double> values) {
-    return parts([=](Parts& p) { p.keys["site.rate"] = values; });
-  };
-  const auto extra = [](std::vector<I> channels) {
-    return parts([=](Parts& p) { p.keys["model.mlp_extra"] = channels; });
-  };
-  const auto twins = [](std::vector<int64_t> values) {
-    return parts([=](Parts& p) { p.keys["site.twin"] = values; });
-  };
-  const auto levels = [](DType type, std::vector<uint8_t> bytes) {
+  const std::string qkv = "blocks.0.attn.qkv.weight", codes = "patch_embed.codes",
+                    of = f + "quantize 'patch_embed.codes': ", v = "blocks.0.attn.matmul2.v.codes",
+                    of_v = f + "quantize '" + v + "': ";
+  const auto table = [](const std::string& quantize, std::string Node::*field, DType type,
+                        const Dims& dims, auto values) {
     return parts([=](Parts& p) {
-      p.get<std::vector<I>>("site.bits")[0] = 3;
-      p.tensors["patch_embed.proj.input_levels"] = {
-          type, 0, {static_cast<I>(bytes.size()) / 2, 2}, bytes};
+      Graph& g = p.graphs.at("main");
+      Node& n = g[g.find(quantize)];
+      n.weight = n.bias = "";
+      n.*field = "table";
+      n.attributes[A::kBits] = 3;
+      Buffer bytes(values.size() * sizeof values[0]);
+      std::memcpy(bytes.data(), values.data(), bytes.size());
+      p.tensors["table"] = {type, 0, dims, bytes};
     });
   };
-  const auto heads = [](std::vector<float> scales, std::vector<int16_t> zeros) {
-    return parts([=](Parts& p) {
-      const auto tensor = [&](const char* name, DType type, const auto& values) {
-        Buffer bytes(values.size() * sizeof values[0]);
-        std::memcpy(bytes.data(), values.data(), bytes.size());
-        p.tensors[cat("blocks.0.attn.qkv.head_", name)] = {
-            type, 0, {3, static_cast<I>(values.size()) / 3}, bytes};
-      };
-      tensor("scale", DType::kF32, scales);
-      p.tensors.erase("blocks.0.attn.qkv.head_zero");
-      if (!zeros.empty()) tensor("zero", DType::kI16, zeros);
-    });
+  const auto levels = [&](DType type, std::vector<uint8_t> bytes) {
+    return table(codes, &Node::weight, type, {static_cast<I>(bytes.size()) / 2, 2}, bytes);
+  };
+  const auto heads = [&](const Dims& dims, std::vector<float> values) {
+    return table(v, &Node::bias, DType::kF32, dims, values);
   };
   return {
-      {"no model in it", qbin(read_bytes(golden("qbin/v1_0.qbin"))),
+      {"no model in it", qbin(read_bytes(golden("qbin/v2_0.qbin"))),
+       f + "tensor 'blocks.0.fc.weight' is missing"},
+      {"no graph", parts([](Parts& p) { p.graphs.clear(); }), f + "it holds no graph 'main'"},
+      {"a second graph that is broken", parts([](Parts& p) {
+         p.graphs["decoder"] = p.graphs.at("main");
+         p.graphs["decoder"][1].in = {54};
+       }),
+       f + "window 'patch_embed.patches': reads node 54, which does not come before it"},
+      {"no name", parts([](Parts& p) { p.keys.erase("model.arch"); }),
        f + "metadata 'model.arch' is missing"},
-      {"type of a key", key("model.patch", 4.0), f + "metadata 'model.patch': expected i64, found"},
-      {"extra channels of one block", extra(std::vector<I>{3}),
-       f + "configuration: extra hidden channels of 1 blocks, the model has 2"},
-      {"fewer channels", extra(std::vector<I>{-1, 0}),
-       f + "configuration: extra hidden channels of an MLP is -1"},
-      {"channels that are not there", extra(std::vector<I>{0, 8}),
-       f + "tensor 'blocks.1.mlp.fc1.weight' is [64, 16], the model needs [72, 16]"},
-      {"family", key("model.family", "convnext"), f + "model.family is 'convnext'"},
-      {"huge", key("model.embed_dim", I{1} << 40), f + "model.embed_dim is 1099511627776"},
-      {"large", key("model.embed_dim", I{1} << 20), f + "configuration: embed_dim is 1048576"},
-      {"patch", key("model.patch", I{0}), f + "configuration: patch size is 0"},
-      {"deep", first("model.depths", I{1000}), f + "configuration: depth is 1000"},
-      {"heads", first("model.heads", I{3}), f + "configuration: embed_dim 16 is no multiple"},
-      {"huge in a list", first("model.depths", I{1} << 40), f + "model.depths holds 1099511627776"},
-      {"three sides", key("model.image_size", std::vector<I>{16, 16, 3}),
-       f + "model.image_size has 3"},
-      {"image", key("model.image_size", std::vector<I>{16, 18}), f + "configuration: image 16x18"},
+      {"type of a key", key("model.arch", 4.0),
+       f + "metadata 'model.arch': expected string, found f64"},
+      {"no output", graph([](Graph& g) { g.outputs.clear(); }), f + "graph 'main' has no output"},
+      {"logits of every token", graph([](Graph& g) { g.outputs[0].node = 48; }),
+       f + "output 'logits' has 17 rows, expected 1"},
+      {"an image of two channels", parts([](Parts& p) {
+         Graph& g = p.graphs.at("main");
+         g[0].weight = g[0].bias = "";
+         g[0].attributes[A::kChannels] = 2;
+         g[1].attributes[A::kKernelWidth] = 6;
+         g[1].attributes[A::kPadding] = 1;
+       }),
+       f + "graph 'main' has no image of 3 channels as its input"},
+      {"a huge image", attribute("image", A::kHeight, 20000),
+       f + "add 'pos_embed.add': an operand"},
+      {"too deep", parts([](Parts& p) {
+         Graph& g = p.graphs.at("main");
+         for (A a : {A::kHeight, A::kWidth}) g[0].attributes[a] = 74;
+         for (A a : {A::kKernelHeight, A::kKernelWidth, A::kStride}) g[1].attributes[a] = 74;
+         g[2].attributes[A::kEnd] = 3 * 74 * 74;
+         for (const char* block : {"blocks.0", "blocks.1"})
+           g[g.find(cat(block, ".attn.attn.codes"))].attributes[A::kEnd] = 2;
+         p.tensors.at("pos_embed") = {DType::kF32, 0, {1, 2, 16}, Buffer(2 * 16 * 4)};
+         p.tensors.at("patch_embed.proj.weight") = {
+             DType::kPacked,
+             4,
+             {16, 3 * 74 * 74},
+             Buffer(static_cast<size_t>(pack_bytes(16, 3 * 74 * 74, 4)))};
+       }),
+       f + "'patch_embed.proj' has depth 16428, at most 16384"},
       {"filter", key("preprocess.resize", "nearest"), f + "preprocess.resize is 'nearest'"},
       {"crop", key("preprocess.crop_pct", 0.0), f + "configuration: crop_pct is 0"},
+      {"mean", first("preprocess.mean", infinity), f + "configuration: mean is inf"},
+      {"two means", key("preprocess.mean", std::vector<double>{0, 0}),
+       f + "preprocess.mean has 2 values instead of 3"},
       {"std", first("preprocess.std", 0.0), f + "configuration: std is 0"},
       {"labels", parts([](Parts& p) { p.keys["labels"] = std::vector<std::string>{"a"}; }),
-       f + "configuration: 1 labels for 10 classes"},
-      {"bits of a site", first("site.bits", I{9}), f + "site 'patch_embed': bits are 9, expected"},
-      {"infinite scale", first("site.scale", infinity), f + "site 'patch_embed': scale is inf"},
-      {"negative scale", first("site.scale", -0.5), f + "site 'patch_embed': scale is -0.5"},
-      {"zero point", first("site.zero", I{1} << 40), f + "site 'patch_embed': zero point is 1099"},
-      {"site's name", first("site.name", std::string("stem")), f + "site 'patch_embed': the file"},
-      {"a site less", parts([](Parts& p) { p.get<std::vector<I>>("site.bits").pop_back(); }),
-       f + "site.name, bits, scale, zero, rate and twin hold 18, 17, 18, 18, 18 and 18 values"},
-      {"a rate of nothing", rates(std::vector<double>(18, 0)),
-       f + "site 'patch_embed': rate is 0, expected 0.5"},
-      {"one rate", rates({2}), f + "site.name, bits"},
-      {"one twin", twins({-1}), f + "site.name, bits"},
-      {"a twin of no units", twins(std::vector<int64_t>(18, 14)),
-       f + "site 'patch_embed': twin is 14, expected -1 to "},
-      {"a negative twin", twins(std::vector<int64_t>(18, -2)),
-       f + "site 'patch_embed': twin is -2, expected -1 to "},
+       f + "1 labels for 10 classes"},
+      {"bits of codes", attribute(codes, A::kBits, 9), of + "bits are 9, expected"},
+      {"half a bit", attribute(codes, A::kBits, 4.5), of + "bits are 4.5, expected"},
+      {"infinite scale", attribute(codes, A::kScale, infinity), of + "scale is inf"},
+      {"negative scale", attribute(codes, A::kScale, -0.5), of + "scale is -0.5"},
+      {"zero point", attribute(codes, A::kZero, 0x1p40),
+       of + "zero point is 1.09951e+12, expected"},
+      {"a rate of nothing", attribute(codes, A::kRate, 0), of + "rate is 0, expected 0.5"},
+      {"a twin of no units", attribute(codes, A::kTwin, 14), of + "twin is 14, expected -1 to "},
+      {"a negative twin", attribute(codes, A::kTwin, -2), of + "twin is -2, expected -1 to "},
       {"levels that fall", levels(DType::kU8, {0, 9, 4, 9}),
-       f + "tensor 'patch_embed.proj.input_levels' does not ascend"},
+       of + "levels do not ascend from code 0 at run 1"},
       {"levels from code 1", levels(DType::kU8, {1, 9, 4, 10}),
-       f + "tensor 'patch_embed.proj.input_levels' does not ascend"},
+       of + "levels do not ascend from code 0 at run 0"},
       {"levels of a wrong type", levels(DType::kI8, {0, 9}),
-       f + "tensor 'patch_embed.proj.input_levels' has the wrong type or shape"},
+       f + "tensor 'table' has the wrong type, expected F32 or F16"},
+      {"levels of a wrong shape",
+       table(codes, &Node::weight, DType::kU8, {4}, std::vector<uint8_t>(4)),
+       of + "levels are [4], expected [levels, 2]"},
       {"too many levels", levels(DType::kU8, std::vector<uint8_t>(18)),
-       f + "tensor 'patch_embed.proj.input_levels' holds 9 levels, 3 bits tell 8 apart"},
-      {"heads without zero points", heads(std::vector<float>(6, 1), {}),
-       f + "'blocks.0.attn.qkv': head_scale is [3, 2], head_zero missing, expected F32 and I16 of"},
-      {"a head too many", heads(std::vector<float>(9, 1), std::vector<int16_t>(9)),
-       f + "'blocks.0.attn.qkv': head_scale is [3, 3], head_zero [3, 3]"},
-      {"a head's scale", heads({1, 1, 1, 0, 1, 1}, std::vector<int16_t>(6)),
-       f + "'blocks.0.attn.qkv', head 1: scale is 0, expected a positive number"},
-      {"a head's zero point", heads(std::vector<float>(6, 1), {0, 0, 0, 0, 600, 0}),
-       f + "'blocks.0.attn.qkv', head 0: zero point is 600, expected -256 to 511"},
+       of + "9 levels, 3 bits tell 8 apart"},
+      {"a level that is no code",
+       table(codes, &Node::weight, DType::kF32, {1, 2}, std::vector<float>{0, 256}),
+       of + "a level of 256"},
+      {"heads without zero points", heads({1, 2}, {1, 1}),
+       of_v + "ranges by head are [1, 2], expected [2, heads]"},
+      {"a head too many", heads({2, 3}, {1, 1, 1, 0, 0, 0}), of_v + "3 heads of 16 columns"},
+      {"a head's scale", heads({2, 2}, {1, 0, 0, 0}), of_v + "scale is 0, expected a positive num"},
+      {"a head's zero point", heads({2, 2}, {1, 1, 600, 0}),
+       of_v + "zero point is 600, expected -256 to 511"},
+      {"levels and heads", parts([&](Parts& p) {
+         Graph& g = p.graphs.at("main");
+         Node& n = g[g.find(v)];
+         n.weight = "levels", n.bias = "heads";
+         p.tensors["levels"] = {DType::kU8, 0, {1, 2}, Buffer{0, 9}};
+         const std::vector<float> ranges = {1, 1, 0, 0};
+         Buffer bytes(16);
+         std::memcpy(bytes.data(), ranges.data(), 16);
+         p.tensors["heads"] = {DType::kF32, 0, {2, 2}, bytes};
+       }),
+       of_v + "levels and ranges by head"},
       {"missing tensor", parts([&](Parts& p) { p.tensors.erase(qkv); }),
        f + "tensor 'blocks.0.attn.qkv.weight' is missing"},
       {"another layer's", parts([&](Parts& p) { p.tensors[qkv] = p.tensors["head.weight"]; }),
-       f + "tensor 'blocks.0.attn.qkv.weight' is [10, 16], the model needs [48, 16]"},
-      {"no codes", parts([&](Parts& p) { p.tensors[qkv] = p.tensors[qkv + "_scale"]; }),
+       f + "linear 'blocks.0.attn.qkv': 'blocks.0.attn.qkv.bias' is [48], expected [10]"},
+      {"no codes", parts([&](Parts& p) {
+         p.tensors[qkv] = {DType::kI8, 0, {48, 16}, Buffer(48 * 16)};
+       }),
        f + "tensor 'blocks.0.attn.qkv.weight' has the wrong type, expected packed codes"},
       {"NaN weight scale", first_float(qkv + "_scale", std::nanf("")),
        f + "tensor 'blocks.0.attn.qkv.weight_scale' holds nan at 0"},
@@ -256,12 +418,13 @@ std::vector<Row> qbin_model_rows() {
        f + "tensor 'blocks.0.attn.qkv.weight_scale' holds 0 at 0"},
       {"impossible sum", parts([&](Parts& p) { p.tensors.at(qkv + "_sum").bytes[1] = 0x7f; }),
        f + "tensor 'blocks.0.attn.qkv.weight_sum' holds 32"},
-      {"norm of codes",
-       parts([](Parts& p) { p.tensors["norm.weight"] = p.tensors["head.weight"]; }),
+      {"norm of codes", parts([](Parts& p) {
+         p.tensors["norm.weight"] = {DType::kI8, 0, {16}, Buffer(16)};
+       }),
        f + "tensor 'norm.weight' has the wrong type, expected F32 or F16"},
       {"another norm's shape",
        parts([](Parts& p) { p.tensors["norm.weight"] = p.tensors["pos_embed"]; }),
-       f + "tensor 'norm.weight' is ["},
+       f + "norm 'norm': 'norm.weight' is [1, 17, 16], expected [16]"},
       {"infinite norm", first_float("norm.weight", INFINITY), f + "tensor 'norm.weight' holds inf"},
   };
 }
@@ -354,6 +517,7 @@ TEST_CASE("bad input: configurations") {
 TEST_CASE("bad input: qbin") {
   check_all("qbin containers", qbin_container_rows(), 12);
   check_all("qbin models", qbin_model_rows(), 12);
+  check_all("qbin graphs", qbin_graph_rows(), 50);
 }
 
 TEST_CASE("bad input: images") {

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <csignal>
 #include <cstring>
 #include <filesystem>
@@ -68,7 +69,7 @@ std::span<const uint8_t> raw(const std::vector<T>& data) {
   return {reinterpret_cast<const uint8_t*>(data.data()), data.size() * sizeof(T)};
 }
 
-// What tests/golden/make_qbin.py puts into v1_0.qbin, as its writer would be given it.
+// What tests/golden/make_qbin.py puts into v2_0.qbin, as its writer would be given it.
 constexpr int kColumnCount = 17, kDepthCount = 35;
 
 Buffer golden_codes(int bits) {
@@ -86,6 +87,59 @@ const std::vector<double> kDoubles = {1.5, std::numeric_limits<double>::infinity
 const std::vector<int64_t> kIntegers = {1, -1, std::numeric_limits<int64_t>::max()};
 const std::vector<std::string> kStrings = {"", "猫 𝄞"};
 
+Graph golden_graph() {
+  using A = Attribute;
+  Graph graph;
+  const auto add = [&](NodeKind kind, Role role, int block, const std::string& name,
+                       std::vector<int> in, std::map<A, double> attributes) {
+    Node n;
+    n.kind = kind;
+    n.role = role;
+    n.block = block;
+    n.name = name;
+    n.in = std::move(in);
+    n.attributes = std::move(attributes);
+    graph.nodes.push_back(std::move(n));
+  };
+  add(NodeKind::kInput, Role::kNone, -1, "image", {},
+      {{A::kChannels, 3}, {A::kHeight, 4}, {A::kWidth, 5}, {A::kPlanar, 1}});
+  add(NodeKind::kWindow, Role::kNone, -1, "patches", {0},
+      {{A::kKernelHeight, 2}, {A::kKernelWidth, 2}, {A::kStride, 1}, {A::kCeil, 1}});
+  add(NodeKind::kLinear, Role::kPatchEmbed, 0, "blocks.0.fc", {1}, {});
+  add(NodeKind::kNorm, Role::kPreNorm, 70000, "Füße", {2}, {{A::kEpsilon, 1e-6}});
+  add(NodeKind::kAdd, Role::kResidual, INT32_MIN, std::string(256, 'n'), {3, 2},
+      {{A::kLimit, INFINITY}, {A::kAlpha, -5e-324}});
+  Node &linear = graph[2], &norm = graph[3], &sum = graph[4];
+  linear.unit = "blocks.0.fc", linear.weight = "blocks.0.fc.weight",
+  linear.bias = "blocks.0.fc.bias";
+  norm.unit = "猫", norm.weight = "w", norm.bias = "b";
+  sum.bias = sum.name + ".bias";
+  graph.outputs = {{"logits", 4}, {"features", 3}, {"猫", 3}};
+  return graph;
+}
+
+void check_same(const Graph& found, const Graph& expected) {
+  REQUIRE(found.size() == expected.size());
+  for (int i = 0; i < found.size(); i++) {
+    const Node &a = found[i], &b = expected[i];
+    CAPTURE(b.name);
+    CHECK(a.kind == b.kind);
+    CHECK(a.role == b.role);
+    CHECK(a.block == b.block);
+    CHECK(a.name == b.name);
+    CHECK(a.in == b.in);
+    CHECK(a.attributes == b.attributes);
+    CHECK(a.unit == b.unit);
+    CHECK(a.weight == b.weight);
+    CHECK(a.bias == b.bias);
+  }
+  REQUIRE(found.outputs.size() == expected.outputs.size());
+  for (size_t i = 0; i < found.outputs.size(); i++) {
+    CHECK(found.outputs[i].name == expected.outputs[i].name);
+    CHECK(found.outputs[i].node == expected.outputs[i].node);
+  }
+}
+
 QbinWriter golden_writer() {
   QbinWriter writer;
   writer.set("strings", kStrings);
@@ -95,6 +149,8 @@ QbinWriter golden_writer() {
   writer.set("f64s", kDoubles);
   writer.set("string", "Füße\n");
   writer.set("none", std::vector<std::string>{});
+  writer.add("main", golden_graph());
+  writer.add("decoder", Graph());
   writer.add("f32", DType::kF32, 0, {2, 3}, raw(kFloats));
   writer.add("f16", DType::kF16, 0, {1, 2, 1, 1}, raw(std::vector<uint16_t>{0x3C00, 0xB400}));
   writer.add("i8", DType::kI8, 0, {5}, raw(std::vector<int8_t>{-128, -1, 0, 1, 127}));
@@ -111,7 +167,7 @@ QbinWriter golden_writer() {
 }
 
 std::string golden_path() {
-  return std::string(VITRUN_TEST_DIR) + "/golden/qbin/v1_0.qbin";
+  return std::string(VITRUN_TEST_DIR) + "/golden/qbin/v2_0.qbin";
 }
 
 }  // namespace
@@ -151,7 +207,7 @@ TEST_CASE("mapped_file: what cannot be mapped is named with the reason") {
   CHECK(error_of([&] { MappedFile file("/"); }) == "/: expected a regular file, found a directory");
 }
 
-TEST_CASE("qbin: the golden file of version 1.0 reads back") {
+TEST_CASE("qbin: the golden file of version 2.0 reads back") {
   const QbinFile file = QbinFile::open(golden_path());
   file.verify();
   CHECK(file.where() == golden_path());
@@ -164,6 +220,11 @@ TEST_CASE("qbin: the golden file of version 1.0 reads back") {
   CHECK(file.get_f64s("f64s") == kDoubles);
   CHECK(file.get_strings("strings") == kStrings);
   CHECK(file.get_strings("none").empty());
+
+  REQUIRE(file.graphs().size() == 2);
+  check_same(file.graphs().at("main"), golden_graph());
+  check_same(file.graphs().at("decoder"), Graph());
+  CHECK(file.graphs().at("main").params.empty());
 
   CHECK(values<float>(file, "f32") == kFloats);
   CHECK(file.find("f32")->dims == Dims{2, 3});
@@ -178,6 +239,14 @@ TEST_CASE("qbin: the golden file of version 1.0 reads back") {
   for (const QbinTensor& tensor : file.tensors()) {
     CHECK(reinterpret_cast<uintptr_t>(tensor.bytes.data()) % 64 == 0);
   }
+}
+
+TEST_CASE("qbin: a file of version 1.0 is refused with what to do") {
+  const std::string path = std::string(VITRUN_TEST_DIR) + "/golden/qbin/v1_0.qbin";
+  CHECK(error_of([&] { QbinFile::open(path); }) ==
+        path +
+            ": made by vitrun 0.1 (format version 1), whose files hold no graph; make it again "
+            "with vitquant");
 }
 
 TEST_CASE("qbin: packed tensors of the golden file unpack to their codes") {
@@ -264,14 +333,23 @@ TEST_CASE("qbin_writer: an empty file and what it refuses") {
   CHECK(error_of([&] { twice.set("k", "one"); }) == "metadata 'k' is set twice");
   CHECK(error_of([&] { twice.add("t", DType::kU8, 0, {3}, three); }) ==
         "tensor 't' is added twice");
+  twice.add("main", Graph());
+  CHECK(error_of([&] { twice.add("main", Graph()); }) == "graph 'main' is added twice");
 
-  QbinWriter size, long_name, bits;
+  QbinWriter size, long_name, bits, inputs, attribute;
   size.add("t", DType::kF32, 0, {1}, three);
   CHECK(contains(error_of([&] { size.serialize(); }), "'t': expected 4 bytes for [1], found 3"));
   long_name.set(std::string(70000, 'k'), 1);
   CHECK(contains(error_of([&] { long_name.serialize(); }), "70000 does not fit"));
   bits.add("t", DType::kU8, -1, {3}, three);
   CHECK(contains(error_of([&] { bits.serialize(); }), "-1 does not fit"));
+  Graph many = golden_graph(), nan = golden_graph();
+  many[4].in.assign(256, 0);
+  inputs.add("main", many);
+  CHECK(contains(error_of([&] { inputs.serialize(); }), "256 does not fit"));
+  nan[3].attributes[Attribute::kEpsilon] = std::nan("");
+  attribute.add("main", nan);
+  CHECK(contains(error_of([&] { attribute.serialize(); }), "'Füße': epsilon is NaN"));
 }
 
 TEST_CASE("qbin_writer: the largest table entry takes 58 bytes beside its name") {

@@ -59,9 +59,29 @@ class Emitter {
   Buffer bytes;
 };
 
+struct HandNode {
+  uint8_t kind = 0, role = 0;
+  std::string name = "n";
+  uint8_t flags = 0;
+  std::vector<std::string> names = {};  // that the flags spell out
+  std::vector<uint32_t> inputs = {};
+  std::vector<std::pair<uint8_t, double>> attributes = {};
+};
+
+struct HandGraph {
+  std::string name;
+  std::vector<HandNode> nodes;
+  std::vector<std::pair<std::string, uint32_t>> outputs;
+  // What it says of the lengths of those.
+  uint32_t node_count = static_cast<uint32_t>(nodes.size());
+  uint16_t output_count = static_cast<uint16_t>(outputs.size());
+};
+
 struct HandFile {
   Emitter metadata;
   uint32_t keys = 0;
+  std::vector<HandGraph> graphs;
+  std::string after_graphs;
   std::vector<HandTensor> tensors;
   size_t data_size = 0;
   std::string after_table;
@@ -74,8 +94,27 @@ struct HandFile {
   Buffer build() const;
 
  private:
+  Buffer graph_section() const;
   Buffer table(uint64_t data_start) const;
 };
+
+Buffer HandFile::graph_section() const {
+  Emitter out;
+  for (const HandGraph& g : graphs) {
+    out.name(g.name).put(g.node_count);
+    for (const HandNode& n : g.nodes) {
+      out.put(n.kind).put(n.role).put(int32_t{-1}).name(n.name).put(n.flags);
+      for (const std::string& name : n.names) out.name(name);
+      out.put(static_cast<uint8_t>(n.inputs.size()));
+      for (uint32_t in : n.inputs) out.put(in);
+      out.put(static_cast<uint8_t>(n.attributes.size()));
+      for (const auto& [attribute, value] : n.attributes) out.put(attribute).put(value);
+    }
+    out.put(g.output_count);
+    for (const auto& [name, node] : g.outputs) out.name(name).put(node);
+  }
+  return out.text(after_graphs).bytes;
+}
 
 Buffer HandFile::table(uint64_t data_start) const {
   Emitter out;
@@ -88,10 +127,11 @@ Buffer HandFile::table(uint64_t data_start) const {
 }
 
 Buffer HandFile::build() const {
-  const uint64_t table_at = 64 + metadata.bytes.size();
+  const Buffer graph_bytes = graph_section();
+  const uint64_t graphs_at = 64 + metadata.bytes.size(), table_at = graphs_at + graph_bytes.size();
   const uint64_t head_size = (table_at + table(0).size() + 63) / 64 * 64;
   QbinHeader header{{0x89, 'Q', 'B', 'N', '\r', '\n', 0x1a, '\n'},
-                    1,
+                    2,
                     0,
                     0,
                     head_size + data_size,
@@ -99,11 +139,14 @@ Buffer HandFile::build() const {
                     table_at,
                     keys,
                     static_cast<uint32_t>(tensors.size()),
-                    {}};
+                    graphs_at,
+                    static_cast<uint32_t>(graphs.size()),
+                    0};
   patch(header);
   Emitter out;
   out.put(header);
   out.text({metadata.bytes.begin(), metadata.bytes.end()});
+  out.text({graph_bytes.begin(), graph_bytes.end()});
   const Buffer entries = table(head_size);
   out.text({entries.begin(), entries.end()});
   out.bytes.resize(head_size + data_size);
@@ -112,10 +155,21 @@ Buffer HandFile::build() const {
   return out.bytes;
 }
 
-// One key of type i64; "a": three floats; after a gap "b": 4-bit codes [16, 32], 256 bytes.
+// One key of type i64; a graph of an input and of a sum with names of all kinds; "a": three floats;
+// after a gap "b": 4-bit codes [16, 32], 256 bytes.
 HandFile hand_file() {
   HandFile file;
   file.key("k", 1).put(int64_t{7});
+  file.graphs = {{.name = "g",
+                  .nodes = {{.attributes = {{0, 3.0}, {3, 1.0}}},
+                            {.kind = 8,
+                             .role = 11,
+                             .name = "s",
+                             .flags = 1 | 12 | 16,
+                             .names = {"w"},
+                             .inputs = {0, 0},
+                             .attributes = {{15, 2.0}}}},
+                  .outputs = {{"x", 0}, {"y", 1}}}};
   file.tensors = {{"a", 1, 0, {3}, 0, 12}, {"b", 7, 4, {16, 32}, 64, 256}};
   file.data_size = 320;
   return file;
@@ -173,24 +227,31 @@ TEST_CASE("qbin: every rule for the header") {
     return [patch](HandFile& file) { file.patch = patch; };
   };
   check_all({
-      {header([](H& h) { h.major_version = 2; }), "version 2.0, made by a newer vitrun"},
-      {header([](H& h) { h.major_version = 0; }), "version 0.0; this one reads version 1"},
+      {header([](H& h) { h.major_version = 3; }), "version 3.0, made by a newer vitrun"},
+      {header([](H& h) { h.major_version = 1; }), "made by vitrun 0.1 (format version 1), whose"},
+      {header([](H& h) { h.major_version = 0; }), "version 0.0; this one reads version 2"},
       {header([](H& h) { h.file_size = UINT64_MAX; }), "truncated: expected 18446744073709551615"},
       {header([](H& h) { h.head_size = UINT64_MAX - 63; }), "head size 18446744073709551552"},
       {header([](H& h) { h.head_size = 0; }), "head size 0 is not"},
       {header([](H& h) { h.head_size += 1; }), "is not a multiple of 64"},
       {header([](H& h) { h.table_offset = 63; }), "tensor table offset 63"},
       {header([](H& h) { h.table_offset = UINT64_MAX; }), "table offset 18446744073709551615"},
+      {header([](H& h) { h.graph_offset = 63; }), "graph offset 63 is not in 64.."},
+      {header([](H& h) { h.graph_offset = h.table_offset + 1; }), "graph offset "},
+      {header([](H& h) { h.graph_offset = UINT64_MAX; }), "graph offset 18446744073709551615"},
+      {header([](H& h) { h.graph_count = 17; }), "at most 16 graphs, found 17"},
       {header([](H& h) { h.key_count = 10001; }), "at most 10000 metadata keys, found 10001"},
       {header([](H& h) { h.tensor_count = 100001; }), "at most 100000 tensors, found 100001"},
-      {header([](H& h) { h.zero[15] = 1; }), "reserved bytes are not zero"},
+      {header([](H& h) { h.zero = 1 << 31; }), "reserved bytes are not zero"},
       {header([](H& h) { h.key_count = 2; }), "metadata key 1: expected 2 more bytes"},
       {header([](H& h) { h.key_count = 0; }), "metadata: 12 bytes after the last key"},
+      {header([](H& h) { h.graph_count = 2; }), "graph 1: expected 2 more bytes, but its section"},
+      {header([](H& h) { h.graph_count = 0; }), "graphs: 85 bytes after the last graph"},
       {header([](H& h) { h.tensor_count = 3; }), "tensor 2: expected a name of 1..256"},
       {header([](H& h) { h.tensor_count = 1; }), "tensor table: expected fewer than 64 zeros"},
   });
   HandFile newer = hand_file();
-  newer.patch = [](H& h) { h.minor_version = 7, h.zero[0] = 1; };
+  newer.patch = [](H& h) { h.minor_version = 7, h.zero = 1; };
   CHECK(open_error(newer.build()) == "no error");
 }
 
@@ -225,6 +286,68 @@ TEST_CASE("qbin: every rule for metadata") {
       {[](HandFile& f) { f.key("a", 6).put(uint32_t{1 << 20}).put(uint32_t{0}); },
        "an array of 1048576 values does not fit the 4 bytes left"},
       {[](HandFile& f) { f.key("a", 5).put(uint32_t{1}).put(std::nan("")); }, "found NaN"},
+  });
+}
+
+TEST_CASE("qbin: every rule for graphs") {
+  using N = HandNode;
+  const auto graph = [](std::function<void(HandGraph&)> patch) {
+    return [patch](HandFile& file) { patch(file.graphs[0]); };
+  };
+  const auto node = [](std::function<void(N&)> patch) {
+    return [patch](HandFile& file) { patch(file.graphs[0].nodes[1]); };
+  };
+  const auto flags = [&](uint8_t value) { return node([value](N& n) { n.flags = value; }); };
+  const std::string long_name(257, 'x');
+  const double nan = std::nan("");
+  check_all({
+      {graph([](HandGraph& g) { g.name = ""; }), "graph 0: expected a name of 1..256 bytes"},
+      {graph([](HandGraph& g) { g.name = "\n"; }), "graph 0: the name is not UTF-8 text"},
+      {[](HandFile& f) { f.graphs.push_back(f.graphs[0]); }, "graph 'g': is there twice"},
+      {[](HandFile& f) { f.after_graphs = "x"; }, "graphs: 1 bytes after the last graph"},
+      {graph([](HandGraph& g) { g.node_count = 65537; }),
+       "graph 'g': expected at most 65536 nodes, found 65537"},
+      {graph([](HandGraph& g) { g.node_count = 65536; }), "graph 'g', node 2"},
+      {graph([](HandGraph& g) { g.node_count = 1; }), "graph 'g': expected at most 64 outputs"},
+      {node([](N& n) { n.kind = kNodeKinds; }),
+       "graph 'g', node 1: kind 19, this version knows those below 19"},
+      {node([](N& n) { n.kind = 255; }), "graph 'g', node 1: kind 255, this version knows"},
+      {node([](N& n) { n.role = 17; }),
+       "graph 'g', node 1: role 17, this version knows those below 17"},
+      {node([](N& n) { n.name = ""; }), "graph 'g', node 1: expected a name of 1..256 bytes"},
+      {node([&](N& n) { n.name = long_name; }), "graph 'g', node 1: expected a name of 1..256"},
+      {node([](N& n) { n.name = "\x80"; }), "graph 'g', node 1: the name is not UTF-8 text"},
+      {flags(2), "graph 'g', node 1 's': flags 2"},  // names spelled out that it does not have
+      {flags(8), "graph 'g', node 1 's': flags 8"},
+      {flags(32), "graph 'g', node 1 's': flags 32"},
+      {flags(1 | 12 | 16 | 64), "graph 'g', node 1 's': flags 93"},
+      {flags(1 | 12 | 16 | 128), "graph 'g', node 1 's': flags 157"},
+      {node([](N& n) { n.names[0] = ""; }), "graph 'g', node 1 's': expected a name of 1..256"},
+      {node([](N& n) { n.names[0] = "\x1b"; }), "graph 'g', node 1 's': the name is not UTF-8"},
+      {node([](N& n) { n.inputs[1] = 65536; }), "'s': reads node 65536 of at most 65536"},
+      {node([](N& n) { n.inputs[0] = UINT32_MAX; }), "'s': reads node 4294967295 of at most"},
+      {node([](N& n) { n.attributes[0].first = 32; }),
+       "graph 'g', node 1 's': attribute 32, this version knows those below 32"},
+      {node([&](N& n) { n.attributes[0].second = nan; }), "graph 'g', node 1 's': alpha is NaN"},
+      {node([](N& n) {
+         n.attributes.push_back({15, 3});
+       }),
+       "graph 'g', node 1 's': attributes do not ascend"},
+      {node([](N& n) {
+         n.attributes.push_back({14, 3});
+       }),
+       "graph 'g', node 1 's': attributes do not ascend"},
+      {graph([](HandGraph& g) { g.output_count = 65; }),
+       "graph 'g': expected at most 64 outputs, found 65"},
+      {graph([](HandGraph& g) { g.output_count = 3; }), "graph 'g': expected 2 more bytes"},
+      {graph([](HandGraph& g) { g.output_count = 1; }), "graphs: 7 bytes after the last graph"},
+      {graph([](HandGraph& g) { g.outputs[0].first = ""; }), "graph 'g': expected a name of 1.."},
+      {graph([](HandGraph& g) { g.outputs[1].second = 2; }),
+       "graph 'g': output 'y' is node 2 of 2"},
+      {graph([](HandGraph& g) { g.outputs[1].second = UINT32_MAX; }),
+       "graph 'g': output 'y' is node 4294967295 of 2"},
+      {graph([](HandGraph& g) { g.outputs[1].first = "x"; }),
+       "graph 'g': output 'x' is there twice"},
   });
 }
 
@@ -266,13 +389,13 @@ TEST_CASE("qbin: every rule for tensors") {
        "expected packed codes [N, K] with N, K <="},
       {b([](T& t) { t.offset = 65; }), "is not a multiple of 64"},
       {b([](T& t) { t.offset = 0; }), "overlaps what comes before it"},
-      {a([](T& t) { t.offset -= 64; }), "tensor 'a': offset 128 overlaps what comes before it"},
-      {b([](T& t) { t.offset = 128; }), "tensor 'b': 256 bytes at 320 pass the end of the file"},
-      {b([](T& t) { t.offset = uint64_t{1} << 63; }), "pass the end of the file at 512"},
+      {a([](T& t) { t.offset -= 64; }), "tensor 'a': offset 192 overlaps what comes before it"},
+      {b([](T& t) { t.offset = 128; }), "tensor 'b': 256 bytes at 384 pass the end of the file"},
+      {b([](T& t) { t.offset = uint64_t{1} << 63; }), "pass the end of the file at 576"},
       {b([](T& t) {
          t.dtype = 4, t.bits = 0, t.size = 256, t.dims = {256}, t.rank = 1, t.offset = 1 << 20;
        }),
-       "pass the end of the file at 512"},
+       "pass the end of the file at 576"},
       {[](HandFile& f) { f.tensors[1].offset += 64, f.data_size += 64; }, "leaves a gap of 116"},
       {[](HandFile& f) { f.data_size += 1; }, "1 bytes after the last tensor"},
       {[](HandFile& f) { f.after_table = std::string(63, '\0'); }, "fewer than 64 zeros after it"},

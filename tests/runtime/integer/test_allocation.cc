@@ -118,6 +118,58 @@ TEST_CASE("a run allocates nothing, the first one included") {
   }
 }
 
+TEST_CASE("a choice of outputs and sizes that comes again allocates nothing, nor do its runs") {
+  const std::string path = VITRUN_TEST_DIR "/../models/cifar10/vit.qbin";
+  vit_model* model = nullptr;
+  vit_session* session = nullptr;
+  const vit_session_options options = {sizeof options, 2, 2, nullptr};
+  REQUIRE(vit_model_open(path.c_str(), nullptr, &model) == VIT_OK);
+  REQUIRE(vit_session_create(model, &options, &session) == VIT_OK);
+  const char* const kOutputs[] = {"logits", "embedding", "features"};
+  std::vector<float> values[3];
+  vit_output out[3];
+  for (int i = 0; i < 3; i++) {
+    const int rows = vit_model_output_rows(model, i), cols = vit_model_output_cols(model, i);
+    values[i].resize(static_cast<size_t>(2 * rows * cols));
+    out[i] = {kOutputs[i], values[i].data(), values[i].size()};
+  }
+  const std::vector<float> images(2 * 3 * 32 * 32, 0.25f);
+  const std::vector<uint8_t> rgb(3 * 40 * 40, 100);
+  // Each of the three alone, and all together: as many choices as a session keeps.
+  for (int choice = 0; choice < 4; choice++)
+    REQUIRE(vit_session_prepare(session, 0, 0, kOutputs + choice % 3, choice < 3 ? 1 : 3) ==
+            VIT_OK);
+  REQUIRE(vit_session_run_rgb(session, rgb.data(), 40, 40, 120, out, 3) == VIT_OK);
+  const size_t memory = vit_session_memory(session);
+  for (int choice = 0; choice < 4; choice++) {
+    CAPTURE(choice);
+    const int first = choice % 3, count = choice < 3 ? 1 : 3;
+    REQUIRE(vit_session_prepare(session, 0, 0, kOutputs + first, count) == VIT_OK);
+    const int64_t before = allocations.load();
+    REQUIRE(vit_session_run_float(session, images.data(), 2, out + first, count) == VIT_OK);
+    REQUIRE(vit_session_run_rgb(session, rgb.data(), 40, 40, 120, out + first, count) == VIT_OK);
+    CHECK(allocations.load() == before);
+  }
+  CHECK(vit_session_memory(session) == memory);
+  vit_session_free(session);
+  vit_model_close(model);
+
+  // The engine itself allocates nothing when it chooses again either.
+  const QuantModel opened(QbinFile::open(path));
+  Engine engine(opened.graph(), {.max_batch = 2});
+  const std::vector<std::vector<std::string>> choices = {
+      {"logits"}, {"embedding"}, {"features"}, {"features", "logits"}};
+  const std::vector<MapSize> sizes = {{32, 32}};
+  for (const auto& names : choices) engine.select(sizes, names);
+  const int64_t before = allocations.load();
+  for (const auto& names : choices) {
+    engine.select(sizes, names);
+    float* pointers[2] = {values[2].data(), values[0].data()};
+    engine.run(images.data(), 1, pointers);
+  }
+  CHECK(allocations.load() == before);
+}
+
 // A model opened, used and closed through the C ABI; the first status that is not VIT_OK.
 vit_status use_library(const std::string& path, const std::vector<uint8_t>& rgb, int width,
                        int threads) {

@@ -2,13 +2,16 @@
 // ISAs, threads and batches.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <set>
 
 #include "kernels/registry.h"
 #include "quant/pipeline.h"
 #include "runtime/files/npy.h"
 #include "runtime/float/fake_quant.h"
+#include "runtime/float/reference.h"
 #include "runtime/integer/engine.h"
 #include "tests/runtime/files/qbin_testing.h"
 
@@ -60,26 +63,62 @@ double largest(const Tensor& t) {
   return top;
 }
 
+// The nodes of other kinds than Quantize whose values the engine has as codes alone: the softmax,
+// and Linears of q, k and v, whose columns are those of several Quantize nodes.
+std::set<int> coded_nodes(const QuantGraph& model) {
+  std::set<int> nodes;
+  const Plan plan = make_plan(model, {.batch = 2, .all_rows = true});
+  for (const Step& s : plan.steps) {
+    if (s.op == Op::kAttention) nodes.insert(model.graph[model.graph[s.node].in[0]].in[0]);
+    if (at(plan.values, s.out).codes && !model.graph.is(s.result, NodeKind::kQuantize))
+      nodes.insert(s.result);
+  }
+  return nodes;
+}
+
 // Walks the float engine beside the integer engine's trace. At every value both have, the float
-// one, quantized where the engine quantizes, must agree; then it takes the engine's codes, so that
+// one, quantized where the engine has codes, must agree; then it takes the engine's value, so that
 // one code that float rounding moved over an edge does not hide what comes after.
 struct Comparison {
-  const QuantModel& model;
+  const QuantGraph& model;
+  std::set<int> coded;
   std::map<int, Tensor> traced;
   double worst = 0;  // difference of floats, relative to the value's largest
   int64_t codes = 0, moved = 0;
+  size_t compared = 0;
 
   void see(int node, Tensor& value) {
     auto found = traced.find(node);
     if (found == traced.end()) return;
     REQUIRE(found->second.data.size() == value.data.size());
-    const bool quantized = std::any_of(model.sites().begin(), model.sites().end(),
-                                       [&](const Site& s) { return s.node == node; });
-    if (quantized)
-      compare_codes(node, value, found->second);
+    compared++;
+    if (coded.contains(node)) round_to_codes(node, value);
+    if (coded.contains(node) || model.graph.is(node, NodeKind::kQuantize))
+      compare_codes(value, found->second);
     else
       compare_floats(value, found->second);
     value.data = found->second.data;
+  }
+
+  void round_to_codes(int node, Tensor& value) const {
+    const int64_t cols = value.dims.back(), rows = element_count(value.dims) / cols;
+    const std::vector<int> readers = model.graph.readers()[static_cast<size_t>(node)];
+    for (int q : readers) {
+      const Node& n = model.graph[q];
+      REQUIRE(n.kind == NodeKind::kQuantize);
+      const int begin = n.whole(Attribute::kBegin);
+      fake_quantize(model.quantizer(q), is_softmax(model.graph, node), value.data.data(), rows,
+                    cols, begin, begin + (*model.shapes)[q].cols);
+    }
+  }
+
+  // Whether the values of all Quantize nodes were compared.
+  bool all_codes_seen() const {
+    for (int i = 0; i < model.graph.size(); i++)
+      if (model.graph.is(i, NodeKind::kQuantize) && !traced.contains(i) &&
+          !coded.contains(model.graph[i].in[0]))
+        return false;
+    return true;
   }
 
   void compare_floats(const Tensor& value, const Tensor& engine) {
@@ -90,8 +129,7 @@ struct Comparison {
 
   // Both are multiples of the scale (or logarithmic values): equal up to the last bits, or another
   // code.
-  void compare_codes(int node, Tensor& value, const Tensor& engine) {
-    fake_quantizer(model)(node, value);
+  void compare_codes(const Tensor& value, const Tensor& engine) {
     for (size_t i = 0; i < value.data.size(); i++) {
       codes++;
       moved +=
@@ -101,20 +139,22 @@ struct Comparison {
 };
 
 void check_against_float(const Fixture& f) {
-  Comparison c{*f.model, {}};
-  Engine engine(f.model->graph(),
-                {.max_batch = 2, .all_rows = true, .kernels = find_kernels("scalar")});
+  const QuantGraph& model = f.model->graph();
+  Comparison c{model, coded_nodes(model), {}};
+  Engine engine(model, {.max_batch = 2, .all_rows = true, .kernels = find_kernels("scalar")});
   engine.set_trace([&](int node, const Tensor& value) { c.traced[node] = value; });
   std::vector<float> logits(static_cast<size_t>(2 * f.model->info().num_classes));
   engine.run(f.images.data.data(), 2, logits.data());
 
-  const Weights weights = dequantize_weights(*f.model);
-  Reference reference(f.model->graph(), weights, 1);
+  const Weights weights = dequantize_weights(model);
+  Reference reference(model.graph, weights, 1);
   reference.run(f.images, [&](int node, Tensor& value) { c.see(node, value); });
   CHECK(c.worst < 1e-4);
   CHECK(c.codes > 1000);
   // Codes move only where float rounding of about 1e-6 meets an edge.
   CHECK(static_cast<double>(c.moved) < 1e-3 * static_cast<double>(c.codes));
+  CHECK(c.compared == c.traced.size());
+  CHECK(c.all_codes_seen());
 }
 
 TEST_CASE("the integer engine equals fake-quantized float of the same codes") {
@@ -144,10 +184,13 @@ TEST_CASE("the same with outlier channels split") {
   for (const char* name : {"vit", "swin"}) {
     FloatModel model = load_float_model(kModels + name + ".safetensors", "");
     add_outlier(model, name == std::string("vit") ? "blocks.0" : "layers.0.blocks.0", 40);
+    const int64_t hidden =
+        model.graph.param(model.graph[model.graph.find(Role::kFc1)].bias)->dims[0];
     QuantizeOptions options;
     options.split = true;
     Fixture f(std::move(model), name, options);
-    REQUIRE(f.model->info().mlp_extra.at(0) > 3);
+    const int fc1 = f.model->graph().graph.find(Role::kFc1);  // of the first MLP
+    REQUIRE(f.model->graph().linear(fc1).n > static_cast<int>(hidden) + 3);
     check_against_float(f);
     const std::vector<float> scalar = f.run({.kernels = find_kernels("scalar")});
     for (const Kernels* k : compiled_kernels())
@@ -187,6 +230,57 @@ TEST_CASE("leaving out the rows that cannot reach the logits changes no bit") {
   }
 }
 
+// The values of the outputs named, for both images.
+std::vector<Tensor> outputs_of(const Fixture& f, const std::vector<std::string>& names,
+                               EngineOptions options) {
+  options.outputs = names;
+  options.max_batch = 2;
+  Engine engine(f.model->graph(), options);
+  std::vector<Tensor> values;
+  std::vector<float*> pointers;
+  REQUIRE(engine.outputs().size() == names.size());
+  for (const PlannedOutput& o : engine.outputs()) values.emplace_back(Dims{2, o.rows, o.cols});
+  for (Tensor& t : values) pointers.push_back(t.data.data());
+  engine.run(f.images.data.data(), 2, pointers.data());
+  return values;
+}
+
+TEST_CASE("outputs asked for together are those asked for alone, for every ISA") {
+  for (const char* name : kNames) {
+    const std::string model_name = name;
+    CAPTURE(model_name);
+    Fixture f(name, 4, 8);
+    const QuantGraph& g = f.model->graph();
+    std::vector<std::string> names;
+    for (const Output& o : g.graph.outputs) names.push_back(o.name);
+    CHECK(names == std::vector<std::string>{"logits", "embedding", "features"});
+    const std::vector<Tensor> all = outputs_of(f, names, {.kernels = find_kernels("scalar")});
+    CHECK(all[0].data == f.run({}));
+    for (size_t i = 0; i < names.size(); i++) {
+      const Shape& s = (*g.shapes)[g.graph.output(names[i])];
+      CHECK(all[i].dims == Dims{2, s.rows, s.cols});
+      CHECK(outputs_of(f, {names[i]}, {})[0].data == all[i].data);
+    }
+    for (const Kernels* k : compiled_kernels()) {
+      if (!is_supported(*k)) continue;
+      const std::vector<Tensor> got = outputs_of(f, names, {.threads = 3, .kernels = k});
+      for (size_t i = 0; i < names.size(); i++) CHECK(got[i].data == all[i].data);
+    }
+  }
+}
+
+TEST_CASE("a choice that fails leaves the one before") {
+  Fixture f("vit", 8, 8);
+  Engine engine(f.model->graph(), {.max_batch = 2});
+  std::vector<float> before(20), after(20);
+  engine.run(f.images.data.data(), 2, before.data());
+  CHECK(contains(error_of([&] { engine.select({}, {"boxes"}); }), "no output 'boxes'"));
+  CHECK_THROWS_AS(engine.select({{7, 16}}, {}), Error);
+  CHECK(engine.outputs().size() == 1);
+  engine.run(f.images.data.data(), 2, after.data());
+  CHECK(after == before);
+}
+
 TEST_CASE("logits of 8 bits stay near float") {
   for (const char* name : kNames) {
     const std::string model_name = name;
@@ -206,7 +300,7 @@ TEST_CASE("logits of 8 bits stay near float") {
 
 TEST_CASE("buffers are planned without overlap of living values") {
   Fixture f("swin_padded", 8, 8);
-  const Plan plan = make_plan(*f.model, 3, false);
+  const Plan plan = make_plan(f.model->graph(), {.batch = 3});
   int64_t sum = 0;
   for (const Value& v : plan.values)
     if (!v.constant) sum += int64_t{v.rows} * 3 * v.stride * (v.codes ? 1 : 4);

@@ -110,7 +110,7 @@ TEST_CASE("cli: --help names every option") {
   const std::pair<const char*, std::vector<const char*>> programs[] = {
       {"vitrun",
        {"--model", "--topk", "--threads", "--isa", "--batch", "--labels", "--json", "--logits",
-        "--raw", "--info", "--demo", "--version", "IMAGE..."}},
+        "--embedding", "--features", "--raw", "--info", "--demo", "--version", "IMAGE..."}},
       {"vitquant",
        {"--weights", "--calib", "--calib-raw", "--calib-count", "--seed", "--recipe", "--bits",
         "--without", "--with", "--labels", "--arch", "--report", "-o, --output", "--version"}},
@@ -272,6 +272,24 @@ TEST_CASE("cli: vitquant then vitrun, each family, as JSON") {
   }
 }
 
+TEST_CASE("cli: --embedding and --features write what the class token and all tokens are") {
+  const TempFolder folder;
+  for (const std::string& path : {model("vit"), quantize(folder, "vit", 8)}) {
+    CAPTURE(path);
+    const Command run = {"vitrun", "--model", path, "--raw", input_of("vit"), "--batch", "1"};
+    const std::string logits = logits_bytes(folder, run);
+    Command all = run;
+    all.insert(all.end(), {"--embedding", folder / "e.npy", "--features", folder / "f.npy"});
+    CHECK(logits_bytes(folder, all) == logits);
+    const Tensor embedding = read_npy(folder / "e.npy"), features = read_npy(folder / "f.npy");
+    REQUIRE(embedding.dims == Dims{2, 16});
+    REQUIRE(features.dims == Dims{2, 17, 16});
+    for (size_t image = 0; image < 2; image++)
+      for (size_t i = 0; i < 16; i++)
+        CHECK(embedding.data[16 * image + i] == features.data[16 * 17 * image + i]);
+  }
+}
+
 TEST_CASE("cli: every bit width runs, and fewer bits make a smaller file") {
   const TempFolder folder;
   uintmax_t before = 0;
@@ -292,7 +310,9 @@ TEST_CASE("cli: --info of a .qbin and of float weights") {
   CHECK(info["format"] == "qbin");
   CHECK(info["model"]["input"] == json{3, 16, 16});
   CHECK(info["model"]["classes"] == 10);
-  CHECK(info["model"]["depths"] == json{2});
+  CHECK(info["model"]["blocks"] == 2);
+  CHECK(info["model"]["outputs"] ==
+        json{{"logits", {1, 10}}, {"embedding", {1, 16}}, {"features", {17, 16}}});
   CHECK(info["model"]["preprocess"]["mean"] == json{0.5, 0.5, 0.5});
   CHECK(info["recipe"]["weight_bits"] == 5);
   CHECK(info["recipe"]["weights"] == "vit.safetensors");

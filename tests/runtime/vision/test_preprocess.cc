@@ -79,8 +79,8 @@ Resize filter_named(const std::string& name) {
   return name == "bicubic" ? Resize::kBicubic : Resize::kBilinear;
 }
 
-ModelConfig small_config(int width, int height) {
-  ModelConfig config;
+ModelInfo small_config(int width, int height) {
+  ModelInfo config;
   config.image_width = width;
   config.image_height = height;
   return config;
@@ -136,7 +136,7 @@ TEST_CASE("preprocessing equals timm's eval transform bit for bit") {
     std::istringstream in(line);
     int width, height, model_width, model_height;
     in >> width >> height >> model_width >> model_height;
-    ModelConfig config = small_config(model_width, model_height);
+    ModelInfo config = small_config(model_width, model_height);
     std::string filter, normalisation;
     in >> config.preprocess.crop_pct >> config.preprocess.squash >> filter >> normalisation;
     config.preprocess.resize = filter_named(filter);
@@ -188,7 +188,7 @@ TEST_CASE("bytes between the rows are not part of the image") {
 
 TEST_CASE("a second image of the same size allocates nothing") {
   const Pixels first(50, 40, "noise"), second(30, 90, "smooth");  // the two orders of passes
-  const ModelConfig config = small_config(24, 24);
+  const ModelInfo config = small_config(24, 24);
   std::vector<float> out(3 * 24 * 24);
   PreprocessScratch scratch;
   preprocess(first.view(), config, out, scratch);
@@ -206,10 +206,10 @@ TEST_CASE("a second image of the same size allocates nothing") {
 
 TEST_CASE("what cannot be preprocessed is refused with its reason") {
   const Pixels source(8, 6, "noise");
-  const ModelConfig config = small_config(4, 4);
+  const ModelInfo config = small_config(4, 4);
   std::vector<float> out(48);
   PreprocessScratch scratch;
-  const auto refusal = [&](const PixelView& image, const ModelConfig& how, std::span<float> to) {
+  const auto refusal = [&](const PixelView& image, const ModelInfo& how, std::span<float> to) {
     return message_of([&] { preprocess(image, how, to, scratch); });
   };
   CHECK(refusal({source.rgb.data(), 0, 6, 24}, config, out) ==
@@ -221,7 +221,7 @@ TEST_CASE("what cannot be preprocessed is refused with its reason") {
         "image: expected a row stride of at least 24 bytes, found 23");
   CHECK(refusal(source.view(), config, std::span(out).first(47)) ==
         "preprocessing: expected an output of 48 floats, found 47");
-  ModelConfig bad = config;
+  ModelInfo bad = config;
   bad.preprocess.crop_pct = 0;
   CHECK(refusal(source.view(), bad, out) ==
         "preprocessing: crop_pct of 0 gives no usable size for an input side of 4");
@@ -230,7 +230,7 @@ TEST_CASE("what cannot be preprocessed is refused with its reason") {
         "preprocessing: crop_pct of 5 gives no usable size for an input side of 4");
 
   const std::vector<uint8_t> thin(3 * 32768);
-  const ModelConfig large = small_config(224, 224);
+  const ModelInfo large = small_config(224, 224);
   std::vector<float> large_out(3 * 224 * 224);
   CHECK(refusal({thin.data(), 32768, 1, 3 * 32768}, large, large_out) ==
         "image of 32768x1 would be resized to 8126464x248, expected sides of 1 to 1048576 pixels");
