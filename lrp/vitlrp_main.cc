@@ -1,4 +1,4 @@
-// vitlrp: which layers matter, by layer-wise relevance.
+// The program vitlrp: it scores the layers of a model by layer-wise relevance.
 #include <malloc.h>
 
 #include <charconv>
@@ -26,16 +26,16 @@ namespace {
 
 volatile std::sig_atomic_t interrupted = 0;
 
-// What is to be explained: images, and a class for each (-1: the predicted one).
+// The images to explain.
 struct Work {
   int64_t count = 0;
   std::function<Tensor(int64_t first, int64_t n)> load;
-  std::vector<int> targets;
-  std::string target = "predicted";
-  std::vector<int> labels;  // of the list, -1 where it has none; empty: no list
+  std::vector<int> targets;          // the class to explain for each image, -1: the predicted one
+  std::string target = "predicted";  // Scores::target
+  std::vector<int> labels;           // labels from the list, -1: none; empty if there is no list
 };
 
-// "i/n": this process takes the images i, i + n, ... of those there are.
+// Keeps the images i, i + n, i + 2n, ... of `work`, for a shard "i/n".
 void take_shard(const std::string& shard, Work& work) {
   int index = 0, count = 0;
   const char* const end = shard.data() + shard.size();
@@ -45,8 +45,7 @@ void take_shard(const std::string& shard, Work& work) {
   if (!parts || count_end.ec != std::errc() || count_end.ptr != end || index < 0 || index >= count)
     throw UsageError(cat("--shard must be I/N with 0 <= I < N, got '", shard, "'"));
   std::vector<int> targets;
-  for (int64_t i = index; i < work.count; i += count)
-    targets.push_back(work.targets[static_cast<size_t>(i)]);
+  for (int64_t i = index; i < work.count; i += count) targets.push_back(at(work.targets, i));
   work.targets = std::move(targets);
   work.count = static_cast<int64_t>(work.targets.size());
   if (work.count == 0) fail("--shard ", shard, " has no image");
@@ -92,7 +91,7 @@ Work choose_work(const cxxopts::ParseResult& args, const ModelInfo& config) {
     work.count = std::min(all->dims[0], limit);
     work.load = [all](int64_t first, int64_t n) { return slice(*all, first, n); };
   } else {
-    // With --labels the list of labels is the list of images.
+    // The list of labels, if there is one, is the list of images too.
     samples = load_samples(args[args.count("labels") ? "labels" : "images"].as<std::string>());
     auto loader = std::make_shared<ImageLoader>(config);
     work.count = std::min(static_cast<int64_t>(samples.size()), limit);
@@ -106,11 +105,12 @@ Work choose_work(const cxxopts::ParseResult& args, const ModelInfo& config) {
   return work;
 }
 
-// Whether the order of importances has settled: compared each time the images have doubled.
+// Compares the order of importances each time the number of images has doubled.
 class Stability {
  public:
   explicit Stability(bool verbose) : verbose_(verbose) {}
 
+  // Whether the order is (nearly) that of half as many images.
   bool settled(const Scores& scores) {
     if (scores.images < next_) return false;
     next_ = 2 * scores.images;
@@ -129,7 +129,7 @@ class Stability {
   std::vector<double> last_;
 };
 
-// Ranks and numbers of the units, most important first.
+// Prints the units' importances, the highest first.
 void print_scores(const Scores& scores) {
   const auto importance = scores.importance(), contribution = scores.contribution(),
              error = scores.standard_error();
@@ -158,18 +158,17 @@ Scores start_scores(const cxxopts::ParseResult& args, const FloatModel& model, c
   return scores;
 }
 
-// What accumulate() does beside adding.
-struct Until {
-  bool stable;    // stop once the order of importances has settled
-  int64_t batch;  // images of one rank between two looks at the others
+struct AccumulateOptions {
+  bool until_stable;  // stop once the order of importances has settled
+  int64_t batch;      // images that each rank takes in a round
 };
 
 // Adds the images from scores.images on until all are done, the order is stable or the user
-// interrupts. The ranks share each round of images, so that what is done is always the front of the
-// list, and a run may be resumed with another number of ranks.
-void accumulate(const Ranks& ranks, RelevanceEngine& engine, const Work& work, Until until,
-                Scores& scores) {
-  Scores own = scores;  // this rank's part; rank 0's has what was resumed
+// interrupts. The ranks share each round of images, so that the images done are always the front of
+// the list, and a run may be resumed with another number of ranks.
+void accumulate(const Ranks& ranks, RelevanceEngine& engine, const Work& work,
+                AccumulateOptions options, Scores& scores) {
+  Scores own = scores;  // this rank's sums; those of rank 0 include what was resumed
   if (ranks.rank() > 0) own = Scores(engine.graph(), scores.model, scores.target);
   Stability stability(ranks.rank() == 0);
   double leak = 0;
@@ -179,7 +178,7 @@ void accumulate(const Ranks& ranks, RelevanceEngine& engine, const Work& work, U
   const int64_t before = scores.images;
   int64_t done = before;
   for (bool stop = false; done < work.count && !stop;) {
-    const int64_t round = std::min(until.batch * ranks.count(), work.count - done);
+    const int64_t round = std::min(options.batch * ranks.count(), work.count - done);
     const Range r = share(round, ranks.rank(), ranks.count());
     if (const int64_t first = done + r.begin, n = r.end - r.begin; n > 0)
       for (const ImageRelevance& image :
@@ -189,9 +188,9 @@ void accumulate(const Ranks& ranks, RelevanceEngine& engine, const Work& work, U
         leak = std::max(leak, image.conservation_error);
       }
     done += round;
-    if (bar) bar->update(static_cast<double>(done) / static_cast<double>(work.count));
+    if (bar) bar->update(ratio(done, work.count));
     stop = ranks.any(interrupted != 0);
-    if (until.stable) stop = stability.settled(ranks.sum(own)) || stop;
+    if (options.until_stable) stop = stability.settled(ranks.sum(own)) || stop;
   }
   scores = ranks.sum(own);
   const double seconds =
@@ -208,17 +207,17 @@ std::vector<Picture> draw_pictures(RelevanceEngine& engine, const ModelInfo& inf
   std::vector<Picture> pictures;
   for (int64_t i = 0; i < std::min(count, work.count); i++) {
     const Tensor image = work.load(i, 1);
-    const ImageRelevance r = engine.run(image, {work.targets[static_cast<size_t>(i)]}, true)[0];
+    const ImageRelevance r = engine.run(image, {at(work.targets, i)}, true)[0];
     const auto& labels = info.labels;
-    const auto target = static_cast<size_t>(r.target);
-    pictures.push_back({target < labels.size() ? labels[target] : cat("class ", r.target),
-                        draw_heatmap(info, engine.patches(), image, r.heatmap)});
+    pictures.push_back(
+        {r.target < count_of(labels) ? at(labels, r.target) : cat("class ", r.target),
+         draw_heatmap(info, engine.patches(), image, r.heatmap)});
   }
   return pictures;
 }
 
-// The walk allocates and frees megabytes all the time: they are to stay with the process, not to be
-// mapped and zeroed by the system each time.
+// Makes freed memory stay with the process. The walk allocates and frees megabytes all the time,
+// which the system would otherwise map and zero anew each time.
 void keep_memory() {
 #if defined(__GLIBC__)
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
@@ -273,7 +272,7 @@ int merge(const cxxopts::ParseResult& args, const std::vector<std::string>& file
   return 0;
 }
 
-// The curves of the perturbation test, a line each step.
+// Prints the curves of the perturbation test, one line for each step.
 void print_curves(const std::vector<PerturbationCurve>& curves, int64_t images) {
   std::printf("%jd images\n  removed", static_cast<intmax_t>(images));
   for (const PerturbationCurve& c : curves) std::printf("  %17s", c.order.c_str());
@@ -294,7 +293,7 @@ int perturb(const cxxopts::ParseResult& args) {
   const Work work = choose_work(args, model.info);
   if (work.labels.empty()) throw UsageError("perturb needs --images with labels");
   for (int64_t i = 0; i < work.count; i++)
-    if (work.labels[static_cast<size_t>(i)] < 0) fail("image ", i, " of the list has no label");
+    if (at(work.labels, i) < 0) fail("image ", i, " of the list has no label");
   const int threads =
       args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
   PerturbationTest test(model.graph, model.weights, threads);
@@ -303,7 +302,7 @@ int perturb(const cxxopts::ParseResult& args) {
   for (int64_t first = 0; first < work.count; first += batch) {
     const int64_t n = std::min(batch, work.count - first);
     test.add(work.load(first, n), {work.labels.begin() + first, work.labels.begin() + first + n});
-    bar.update(static_cast<double>(first + n) / static_cast<double>(work.count));
+    bar.update(ratio(first + n, work.count));
   }
   const auto curves = test.curves();
   print_curves(curves, work.count);

@@ -21,8 +21,9 @@ void add_f32(QbinWriter& out, const std::string& name, const Tensor& t) {
   out.add(name, DType::kF32, 0, t.dims, bytes_of(t.data));
 }
 
-// Biases, position embeddings and bias tables add to sums: half precision costs them 2^-11 of their
-// own size. Kept in float where a value leaves the range of a half.
+// Stores t in half precision, or in float where a value leaves the range of a half. It is for
+// biases, position embeddings and bias tables, which are added to sums: half precision costs 2^-11
+// of their own size.
 void add_f16(QbinWriter& out, const std::string& name, const Tensor& t) {
   if (std::any_of(t.data.begin(), t.data.end(), [](float x) { return std::fabs(x) > 65504; }))
     return add_f32(out, name, t);
@@ -34,7 +35,7 @@ void add_f16(QbinWriter& out, const std::string& name, const Tensor& t) {
 void add_weight(QbinWriter& out, const std::string& name, const WeightCodes& w) {
   std::vector<uint8_t> panels(static_cast<size_t>(pack_bytes(w.n, w.k, w.bits)));
   pack_codes(w.codes.data(), w.n, w.k, w.bits, panels.data());
-  std::vector<int32_t> sums(static_cast<size_t>(w.n));
+  std::vector<int32_t> sums(w.ranges.size());
   sum_columns(w.codes.data(), w.n, w.k, w.bits, sums.data());
   std::vector<float> scales;
   std::vector<int8_t> zeros;
@@ -66,7 +67,8 @@ void put_info(QbinWriter& out, const ModelInfo& info) {
   if (!info.labels.empty()) out.set("labels", info.labels);
 }
 
-// A parameter of a node that is not Linear. What scales needs its relative precision.
+// Stores a parameter of a node that is not a Linear. Parameters that are added are halves; those
+// that multiply stay float, which keeps their relative precision.
 void add_param(QbinWriter& out, const Node& n, const std::string& name, const Tensor& t) {
   if (n.kind == NodeKind::kQuantize && name == n.weight)
     out.add(name, DType::kU8, 0, t.dims, std::vector<uint8_t>(t.data.begin(), t.data.end()));
@@ -90,7 +92,7 @@ QbinWriter export_model(const FloatModel& model, const std::map<std::string, Wei
   QuantizedGraph quantized = insert_quantizers(model.graph, activation_sites(model.graph), params);
   std::set<std::string> added;
   for (Node& n : quantized.graph.nodes) {
-    n.attributes.erase(Attribute::kLimit);  // the range of the codes ends there
+    n.attributes.erase(Attribute::kLimit);  // the codes' range ends at the limit, and clips there
     if (n.kind == NodeKind::kLinear) {
       add_weight(out, n.weight, weights.at(n.name));
       if (!n.bias.empty()) add_f16(out, n.bias, model.weights.at(n.bias));

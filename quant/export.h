@@ -1,4 +1,4 @@
-// A quantized model into a .qbin; the layout is in runtime/integer/qmodel.h, which reads it.
+// Turns a quantized model into a .qbin. runtime/integer/qmodel.h describes the layout and reads it.
 #pragma once
 
 #include "quant/ranges/calibrate.h"
@@ -8,9 +8,9 @@
 
 namespace vitrun {
 
-// Weights by the name of their kLinear node; ranges as calibrate() returns them. Float parameters
-// and biases come from `model`, whose LayerScale has been folded. `recipe` becomes the metadata
-// "recipe.*".
+// `weights` has the codes by the Linear's name, `ranges` is in the order of activation_sites().
+// Other parameters and biases come from `model`, whose LayerScale has been folded. `recipe` becomes
+// the metadata "recipe.*".
 QbinWriter export_model(const FloatModel& model, const std::map<std::string, WeightCodes>& weights,
                         const std::vector<SiteRange>& ranges,
                         const std::map<std::string, QbinValue>& recipe);

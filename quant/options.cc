@@ -61,7 +61,7 @@ std::optional<T> number_in(const std::string& text) {
   return value;
 }
 
-// What --recipe, --with and --without ask for.
+// The method and steps that --recipe, --with and --without name.
 struct Recipe {
   std::optional<Method> method;  // none: the default recipe, whose method depends on the widths
   double clip_k = 0;
@@ -74,7 +74,7 @@ struct Recipe {
   }
 };
 
-// The value of --recipe, or of its older spelling --method, as a method and crl's K.
+// Reads the value of --recipe, or of its older spelling --method, as a method and crl's K.
 void read_method(const cxxopts::ParseResult& args, Recipe& recipe) {
   const char* const option = args.count("method") ? "method" : "recipe";
   std::string name = args[option].as<std::string>();
@@ -131,7 +131,7 @@ enum class BitsRule {
   kTarget,  // the file and the time on a machine are limited
 };
 
-// What --bits asks for, or --wbits, --abits, --mixed, --size and --importance.
+// The widths and the rule that --bits names, or --wbits, --abits, --mixed, --size and --importance.
 struct BitsRequest {
   std::optional<int> weight, activation;  // the base, from which the rule departs
   BitsRule rule = BitsRule::kNone;
@@ -212,7 +212,7 @@ BitsRequest parse_bits(const std::string& text) {
   return request;
 }
 
-// The paper's names set the base too.
+// Reads --wbits and --abits, the paper's names for the base.
 void add_widths(const cxxopts::ParseResult& args, BitsRequest& request) {
   if (!args.count("wbits") && !args.count("abits")) return;
   if (request.weight) throw UsageError("give bits by --bits or by --wbits and --abits");
@@ -220,7 +220,8 @@ void add_widths(const cxxopts::ParseResult& args, BitsRequest& request) {
   if (args.count("abits")) request.activation = int_option(args, "abits", kMinBits, kMaxBits);
 }
 
-// The paper's names set a rule too, or the details of one that --bits gave.
+// Reads --mixed, --mp-case, --size and --importance, the paper's names for a rule, or for the
+// details of one that --bits gave.
 void add_mixed(const cxxopts::ParseResult& args, BitsRequest& request) {
   const std::string mixed = args["mixed"].as<std::string>(), mp = args["mp-case"].as<std::string>();
   if (mixed != "none" && mixed != "lrp" && mixed != "budget")
@@ -258,7 +259,7 @@ BitsRequest read_bits_request(const cxxopts::ParseResult& args) {
   return request;
 }
 
-// Sets the widths, and what the recipe does at these widths.
+// Sets the widths, and the steps that the recipe takes at these widths.
 void choose_steps(const Recipe& recipe, const BitsRequest& bits, QuantizeOptions& options) {
   const bool target = bits.rule == BitsRule::kTarget;
   options.weight_bits = bits.weight.value_or(target ? 4 : 8);
@@ -274,7 +275,7 @@ void choose_steps(const Recipe& recipe, const BitsRequest& bits, QuantizeOptions
   options.compensate = recipe.takes("rounding");
   options.levels = recipe.takes("levels");
   options.split = recipe.takes("split");
-  // At 8 bits ranges by head gain nothing (bench/results/accuracy.md), so they must be asked for.
+  // Ranges by head gain nothing at 8 bits (bench/results/accuracy.md), so they must be asked for.
   options.heads = recipe.takes("heads") &&
                   (options.activation_bits < 8 || target || recipe.with.contains("heads"));
   // A fold of each LayerNorm does for activations what rotating the residual stream would, which

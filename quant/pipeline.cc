@@ -14,11 +14,10 @@
 namespace vitrun {
 namespace {
 
-constexpr double kFoldPart = 0.3;        // of the progress
-constexpr double kRangePart = 0.8;       // of what follows the fold
-constexpr size_t kMostLevels = 128;      // 8 bits have none
-constexpr double kAllocationPart = 0.4;  // of all, with a budget
-constexpr int64_t kReportBytes = 2048;   // more than a PlanReport takes in a file
+constexpr double kFoldPart = 0.3;        // share of the progress
+constexpr double kRangePart = 0.8;       // share of the progress that follows the fold
+constexpr double kAllocationPart = 0.4;  // share of the progress where there is a budget
+constexpr int64_t kReportBytes = 2048;   // a PlanReport takes less in a file
 
 void check_bits(const std::string& what, int bits) {
   if (bits < kMinBits || bits > kMaxBits)
@@ -41,12 +40,12 @@ BitPlan complete_plan(const Graph& graph, const QuantizeOptions& options) {
   return plan;
 }
 
-// Those of a unit; a matrix product that is none has 8.
+// Returns the bits of a unit; a matrix product that belongs to no unit has 8.
 UnitBits bits_of(const BitPlan& plan, const std::string& unit) {
   return unit.empty() ? UnitBits{} : plan.at(unit);
 }
 
-// Bits of every site; the image itself is 8 bits deep.
+// Returns the bits of every site. The image always has 8.
 std::vector<int> site_bits(const Graph& graph, const std::vector<Site>& sites,
                            const BitPlan& plan) {
   std::vector<int> bits;
@@ -68,20 +67,21 @@ std::map<std::string, WeightCodes> quantize_weights(const FloatModel& model,
                                                     const Progress& progress) {
   std::map<std::string, WeightCodes> out;
   for (const auto& [node, unit] : bits) {
-    if (progress) progress(static_cast<double>(out.size()) / static_cast<double>(bits.size()));
+    if (progress) progress(ratio(out.size(), bits.size()));
     const Node& n = model.graph[node];
     out[n.name] = quantize_weight(model.weights.at(n.weight), unit.weight);
   }
   return out;
 }
 
-// Whether inputs of Linears get levels: on a target they would take the time of 8 bits.
+// Whether inputs of Linears get levels. On a target they do not, since levels take the time of
+// 8-bit codes.
 bool input_levels(const QuantizeOptions& options) {
   return options.levels && !(options.budget && options.budget->costs);
 }
 
-// The ranges of all sites; those of folded LayerNorms follow from the fold, unless levels are
-// searched for them.
+// Returns the ranges of all sites. Those of folded LayerNorms follow from the fold, unless levels
+// are searched for them.
 std::vector<SiteRange> site_ranges(Reference& engine, const BitPlan& plan,
                                    const std::map<int, NormFold>& folds, const ImageSource& images,
                                    const CalibrateOptions& options, const Progress& progress) {
@@ -106,15 +106,15 @@ std::vector<SiteRange> site_ranges(Reference& engine, const BitPlan& plan,
   return ranges;
 }
 
-// Codes an octave of the softmax output that are tried: log2, log sqrt 2, or what fits best, the
-// adaptive base of AdaLog (method.md section 6).
+// Returns the rates of log codes after softmax that are tried (method.md section 10): 1 is log2, 2
+// is log sqrt 2.
 std::vector<float> log_rates(const QuantizeOptions& options) {
   if (options.method == Method::kFqVit) return {1};
   if (options.levels) return {1, 1.5, 2, 2.5, 3, 3.5};
   return {2};
 }
 
-// The table of the plan, its errors not yet measured.
+// Returns the table of the plan, with its errors not yet measured.
 UnitTable table_of(const Graph& graph, const BitPlan& plan) {
   UnitTable table;
   const Shapes shapes = infer_shapes(graph);
@@ -133,7 +133,7 @@ UnitTable table_of(const Graph& graph, const BitPlan& plan) {
   return table;
 }
 
-// The rows of the table that are Linears, with their nodes.
+// Returns the rows of the table that are Linears, with their nodes.
 std::vector<std::pair<UnitRow*, int>> linear_rows(const Graph& graph, UnitTable& table) {
   std::vector<std::pair<UnitRow*, int>> rows;
   for (UnitRow& row : table) {
@@ -144,7 +144,7 @@ std::vector<std::pair<UnitRow*, int>> linear_rows(const Graph& graph, UnitTable&
   return rows;
 }
 
-// What plain layer-wise quantization at these bits would do, for comparison.
+// Measures the errors of plain layer-wise quantization at these bits, for comparison.
 void measure_before(Reference& engine, const InputRows& inputs, UnitTable& table) {
   for (const auto& [row, node] : linear_rows(engine.graph(), table)) {
     const Tensor& weight = engine.weights().at(engine.graph()[node].weight);
@@ -158,7 +158,7 @@ void measure_before(Reference& engine, const InputRows& inputs, UnitTable& table
 void measure_after(Reference& engine, const InputRows& inputs, const Operands& operands,
                    const std::map<int, NormFold>& folds, UnitTable& table) {
   const std::vector<Site> sites = activation_sites(engine.graph());
-  std::map<int, const SiteRange*> range_of;  // by kLinear
+  std::map<int, const SiteRange*> range_of;  // Linear -> the range of its input
   for (size_t i = 0; i < sites.size(); i++) range_of[sites[i].consumer] = &operands.sites[i];
   for (const auto& [row, node] : linear_rows(engine.graph(), table)) {
     const Node& n = engine.graph()[node];
@@ -224,7 +224,7 @@ std::map<int, NormFold> fold(FloatModel& model, const ImageSource& images,
       {options.method, options.clip_k, linear_bits(model.graph, plan), options.threads}, progress);
 }
 
-// Whether inputs of Linears may have levels.
+// Whether inputs of Linears may have levels, searched or as PTQ4ViT's twin codes.
 bool has_levels(const QuantizeOptions& options) {
   return input_levels(options) || options.method == Method::kPtq4Vit;
 }
@@ -236,8 +236,8 @@ bool may_be_narrow(const QuantizeOptions& options) {
          (!budget.importance.empty() && budget.operands == MixedOperands::kBoth);
 }
 
-// At most so many bytes of the file are neither weight_bytes() nor levels: the size of a file of
-// 8-bit codes of signed 0, less its weights.
+// Returns an upper bound on the bytes of the file that are neither weight_bytes() nor levels. It
+// exports the model with all weights as 8-bit codes of 0 and subtracts the packed weights.
 int64_t other_bytes(const FloatModel& model, const QuantizeOptions& options,
                     const std::map<int, NormFold>& folds, const BitPlan& plan) {
   std::map<std::string, WeightCodes> zeros;
@@ -250,21 +250,21 @@ int64_t other_bytes(const FloatModel& model, const QuantizeOptions& options,
     const Node& n = model.graph[node];
     const LinearSize size = linear_size(model.graph, node);
     zeros[n.name] = {size.n, size.k, 8,
-                     std::vector<uint8_t>(static_cast<size_t>(row->parameters), 128),
-                     std::vector<UniformRange>(static_cast<size_t>(size.n))};
+                     std::vector<uint8_t>(array_size(row->parameters), 128),  // signed 0
+                     std::vector<UniformRange>(array_size(size.n))};
     packed += pack_bytes(size.n, size.k, 8);
   }
   std::vector<SiteRange> ranges;
   const Shapes shapes = infer_shapes(model.graph);
   for (const Site& s : activation_sites(model.graph)) {
-    // Scales differ so that no two sites share a Quantize node.
+    // The scales differ, so that no two sites share a Quantize node.
     ranges.push_back({8, {static_cast<float>(ranges.size() + 1), 0}});
     if (s.softmax) ranges.back().rate = 1, ranges.back().twin = 0;
     if (has_levels(options) && may_be_narrow(options) && !s.unit.empty() &&
         model.graph[s.consumer].kind == NodeKind::kLinear)
       ranges.back().levels = {{0, 0}};
     if (options.heads && at(shapes.attention_of, s.consumer) >= 0 && !s.softmax)
-      ranges.back().heads.resize(static_cast<size_t>(shapes.geometry(s.consumer).heads));
+      ranges.back().heads.resize(array_size(shapes.geometry(s.consumer).heads));
   }
   const auto file =
       export_model(model, zeros, ranges, recipe_of(options, model.graph, folds, table, {}));
@@ -274,11 +274,11 @@ int64_t other_bytes(const FloatModel& model, const QuantizeOptions& options,
 
 struct Allocation {
   BitPlan plan;
-  std::optional<double> ranking;
+  std::optional<double> ranking;  // Quantized::ranking
   std::optional<PlanReport> report;
 };
 
-// By relevance times Lambda.
+// Minimises the sum of relevance times Lambda within `bytes` (budget_plan()).
 Allocation allocate_by_importance(const FloatModel& model, const ImageSource& images,
                                   const QuantizeOptions& options, UnitTable& table, int64_t bytes) {
   const Budget& budget = *options.budget;
@@ -294,7 +294,7 @@ Allocation allocate_by_importance(const FloatModel& model, const ImageSource& im
     const auto importance = budget.importance.find(row->name);
     if (importance == budget.importance.end()) continue;
     omega.push_back(importance->second);
-    lambda.push_back(errors[row->name][static_cast<size_t>(options.weight_bits - kMinBits)]);
+    lambda.push_back(at(errors[row->name], options.weight_bits - kMinBits));
   }
   return {budget_plan(model.graph, budget.importance, errors,
                       {options.weight_bits, options.activation_bits}, budget.operands, bytes,
@@ -303,7 +303,7 @@ Allocation allocate_by_importance(const FloatModel& model, const ImageSource& im
           {}};
 }
 
-// By what each unit's error is predicted to do to the logits.
+// Minimises the predicted error of the logits within the budget (plan_within()).
 Allocation allocate_by_prediction(const FloatModel& model, const ImageSource& images,
                                   const QuantizeOptions& options, std::optional<int64_t> bytes,
                                   const Progress& progress) {
@@ -321,7 +321,8 @@ Allocation allocate_by_prediction(const FloatModel& model, const ImageSource& im
   return {std::move(found.bits), {}, std::move(found.report)};
 }
 
-// Errors are those of the model as it would be folded at the base widths.
+// Chooses the bits of every unit within the budget. The errors that decide are those of the model
+// as it would be folded at the base widths.
 Allocation allocate(FloatModel model, const ImageSource& images, const QuantizeOptions& options,
                     const Progress& progress) {
   const BitPlan base = complete_plan(model.graph, options);
@@ -329,7 +330,7 @@ Allocation allocate(FloatModel model, const ImageSource& images, const QuantizeO
   const auto folds =
       fold(model, images, options, base, [&](double done) { progress(kFoldPart * done); });
   UnitTable table = table_of(model.graph, base);
-  std::optional<int64_t> left;
+  std::optional<int64_t> left;  // bytes for weights and levels
   if (budget.bytes) left = *budget.bytes - other_bytes(model, options, folds, base);
   if (!budget.importance.empty())
     return allocate_by_importance(model, images, options, table, left.value_or(0));
@@ -340,7 +341,7 @@ Allocation allocate(FloatModel model, const ImageSource& images, const QuantizeO
                                 [&](double done) { progress(kFoldPart + (1 - kFoldPart) * done); });
 }
 
-// The codes of every weight and the range of every activation.
+// Returns the codes of every weight and the range of every activation.
 Operands quantize_operands(FloatModel& model, Reference& engine, const BitPlan& plan,
                            const std::map<int, NormFold>& folds, const ImageSource& images,
                            const QuantizeOptions& options, const Progress& progress) {
@@ -372,7 +373,7 @@ Operands quantize_operands(FloatModel& model, Reference& engine, const BitPlan& 
 Quantized quantize_model(FloatModel model, const ImageSource& calibration,
                          const QuantizeOptions& options, const Progress& progress) {
   if (calibration.count < 1) fail("calibration needs at least one image");
-  double begun = 0;  // allocation is a first part of all, where there is any
+  double begun = 0;  // share of the progress that allocation has taken
   auto part = [&](double from, double to) {
     return [&progress, begun, from, to](double done) {
       if (progress) progress(begun + (1 - begun) * (from + (to - from) * done));

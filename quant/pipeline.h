@@ -1,4 +1,4 @@
-// From a float model to a .qbin, the steps one call each, top to bottom.
+// Quantizes a float model to a .qbin. quantize_model() calls one function for each step, in order.
 #pragma once
 
 #include "quant/bits/allocate.h"
@@ -10,44 +10,44 @@
 
 namespace vitrun {
 
-// Limits and what to spend them on. With an importance: allocate.h, budget_plan(). Without: every
-// unit by what its error is predicted to do to the logits, target_plan.h, plan_within(); with
-// `costs` in time as well, and inputs of Linears have evenly spaced codes, since codes of fewer
-// than 8 bits save time only so.
+// Limits within which bits are chosen. With an importance budget_plan() of allocate.h chooses them,
+// without one plan_within() of target_plan.h. With `costs` time is limited too, and inputs of
+// Linears have evenly spaced codes, since levels save no time.
 struct Budget {
-  std::optional<int64_t> bytes;  // of the file; none: as at the base bits
+  std::optional<int64_t> bytes;  // size of the file; none: as at the base bits
   Importance importance = {};
-  MixedOperands operands = MixedOperands::kWeights;  // with an importance
+  MixedOperands operands = MixedOperands::kWeights;  // counts only with an importance
   std::optional<CostTable> costs = {};
-  std::optional<double> milliseconds = {};  // of matrix products there; none: as at the base bits
+  std::optional<double> milliseconds = {};  // matrix products on the target; none: as at the base
 };
 
-// What is rotated first (rotate.h): nothing, q and k of each head, those and the residual stream.
+// The activations that are rotated (rotate.h): none; q and k of each head; these and the residual
+// stream.
 enum class Rotate { kNone, kScores, kAll };
 
 struct QuantizeOptions {
   Method method = Method::kRepq;
-  double clip_k = 0;        // kCrl: k for every layer; 0: chosen for each by its output error
-  int weight_bits = 8;      // 3..8, of units that `bits` does not name
+  double clip_k = 0;        // kCrl: k for every layer; 0: k is chosen for each by its output error
+  int weight_bits = 8;      // 3..8, for units that `bits` does not name
   int activation_bits = 8;  // 3..8; the patch embedding's input is always 8 (method.md section 2)
   BitPlan bits = {};
-  std::optional<Budget> budget = {};  // instead of `bits`
+  std::optional<Budget> budget = {};  // decides the bits instead of `bits`
   Objective objective = Objective::kResidual;
-  bool compensate = false;  // weights by quant/weights/compensate.h instead of to the nearest
-  bool levels = false;      // activations by quant/ranges/code_levels.h instead of evenly spaced
-  bool split = false;       // outlier channels by quant/rewrite/split_outliers.h
-  bool heads = false;       // ranges of q, k and v by head
+  bool compensate = false;  // round weights by quant/weights/compensate.h, not to the nearest
+  bool levels = false;      // give activations the codes of quant/ranges/code_levels.h
+  bool split = false;       // split outlier channels by quant/rewrite/split_outliers.h
+  bool heads = false;       // give each head of q, k and v its own range
   Rotate rotate = Rotate::kNone;
   int threads = 1;
-  std::map<std::string, QbinValue> provenance =
-      {};  // calibration images, seed: recorded in the file
+  // The file's record of its origin: calibration images, seed, weights.
+  std::map<std::string, QbinValue> provenance = {};
 };
 
 struct Quantized {
   QbinWriter file;
   UnitTable units;
-  std::optional<double> ranking;    // with importances: Kendall's tau of those and Lambda
-  std::optional<PlanReport> plans;  // with a budget without importances
+  std::optional<double> ranking;    // Kendall's tau of importance and Lambda, if a budget used both
+  std::optional<PlanReport> plans;  // the plans predicted for a budget without importances
 };
 
 // Quantizes every Linear and activation site of `model`, whose weights it consumes. Fails on widths

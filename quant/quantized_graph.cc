@@ -44,19 +44,19 @@ class Inserter {
     int& in = at(consumer.in, site.operand);
     if (at(moved_, site.node) == in) {
       in = quantize;
-    } else {  // a convolution, whose Window then reads codes
+    } else {  // the consumer is a convolution, whose Window now reads codes
       Node window = out_.graph[in];
       window.in = {quantize};
       in = append(std::move(window), -1);
     }
-    // The Quantize has just the operand's columns.
+    // The Quantize holds the operand's columns alone, so that they begin at 0.
     if (consumer.kind == NodeKind::kScores)
       consumer.attributes[site.operand ? Attribute::kKeyBegin : Attribute::kQueryBegin] = 0;
     if (consumer.kind == NodeKind::kMix && site.operand == 1)
       consumer.attributes[Attribute::kValueBegin] = 0;
   }
 
-  // The Quantize of a site: an equal one if there is one.
+  // Returns the Quantize of a site, an equal one of an earlier site if there is one.
   int quantizer(size_t s) {
     const Site& site = sites_[s];
     const auto equal = [&](size_t other) {
@@ -71,7 +71,7 @@ class Inserter {
     n.in = {at(moved_, site.node)};
     n.unit = site.unit;
     n.block = from_[site.consumer].block;
-    if (!site.softmax) {  // whose columns follow from the size of the input
+    if (!site.softmax) {  // a softmax output is quantized whole, at any size of the input
       n.attributes[Attribute::kBegin] = site.begin;
       n.attributes[Attribute::kEnd] = site.end;
     }
@@ -92,8 +92,8 @@ class Inserter {
   const Graph& from_;
   const std::vector<Site>& sites_;
   const std::vector<CodeParams>& params_;
-  std::vector<int> moved_;                    // by node of the float graph
-  std::vector<std::pair<size_t, int>> made_;  // site and its Quantize
+  std::vector<int> moved_;                    // node of the float graph -> node of out_
+  std::vector<std::pair<size_t, int>> made_;  // each site with a Quantize of its own, and that
   QuantizedGraph out_;
 };
 

@@ -8,15 +8,16 @@ namespace vitrun {
 struct QuantizedGraph {
   Graph graph;
   Weights quantizers;         // the parameters of its Quantize nodes
-  std::vector<int> original;  // by node: that of the float graph; -1: a Quantize or its Window
+  std::vector<int> original;  // node -> node of the float graph; -1: a Quantize or its Window
 };
 
-// Puts a Quantize with params[i] before the operand that sites[i] names. Operands of one value,
-// columns and parameters share one. Nodes that no output needs any more are left out.
+// Puts a Quantize with params[i] before the operand that sites[i] names. Operands that have value,
+// columns and parameters in common share one Quantize. Nodes that no output needs any more are left
+// out.
 QuantizedGraph insert_quantizers(const Graph& graph, const std::vector<Site>& sites,
                                  const std::vector<CodeParams>& params);
 
-// The name of the operand that a Quantize is of: Site::name.
+// Returns the name of the operand that a Quantize rounds (Site::name).
 std::string operand_name(const Node& quantize);
 
 }  // namespace vitrun

@@ -19,7 +19,7 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// The least time of a few runs on one image and one thread, in milliseconds.
+// Returns the least time of a few runs on one image and one thread, in milliseconds.
 double measure_speed(const std::string& qbin, const Tensor& image) {
   const auto model = open_predictor(qbin, {});
   double best = INFINITY;

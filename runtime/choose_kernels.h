@@ -1,4 +1,4 @@
-// The kernels a session runs on, or an error that says which there are.
+// Chooses the kernels that a session runs on.
 #pragma once
 
 #include <string>
@@ -7,8 +7,9 @@
 
 namespace vitrun {
 
-// The kernels called `name`; for an empty name those VITRUN_ISA names, else the best this CPU has.
-// A name that is unknown or not supported fails and lists the supported ones.
+// Returns the kernels called `name`. An empty name means those that VITRUN_ISA names, or else the
+// best that this CPU supports. A name that is unknown or not supported fails and lists the
+// supported ones.
 const Kernels& choose_kernels(const std::string& name = "");
 
 }  // namespace vitrun

@@ -8,7 +8,7 @@
 namespace vitrun {
 namespace {
 
-constexpr int kSpins = 2000;  // some tens of microseconds: longer than the gaps between nodes
+constexpr int kSpins = 2000;  // takes longer than the gap between two nodes
 
 void relax() {
 #if defined(__x86_64__)

@@ -1,4 +1,4 @@
-// A pool of threads: the caller and size - 1 workers, which spin briefly for the next task and then
+// A pool of threads: the caller and size - 1 workers. Workers spin briefly for the next task, then
 // sleep.
 #pragma once
 
@@ -11,7 +11,7 @@ namespace vitrun {
 
 class ThreadPool {
  public:
-  // threads >= 1; fails if the system refuses a thread.
+  // threads must be at least 1. Fails if the system refuses a thread.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -19,8 +19,9 @@ class ThreadPool {
 
   int size() const { return size_; }
 
-  // Calls task(thread) once on each thread 0..size-1, 0 being the caller, and returns when all are
-  // done. One run at a time; the task must not throw and must not call run. No allocation.
+  // Calls task(thread) once on each thread 0..size-1, where 0 is the caller, and returns when all
+  // are done. Allocates nothing. Only one run may go on at a time; the task must not throw and must
+  // not call run.
   template <class Task>
   void run(const Task& task) {
     run(&task,
@@ -37,12 +38,12 @@ class ThreadPool {
   const void* context_ = nullptr;
   Entry entry_ = nullptr;
   std::atomic<uint32_t> generation_{0};  // a new value starts a task
-  std::atomic<int> running_{0};          // workers still busy with it
+  std::atomic<int> running_{0};          // workers that have not finished the task
   std::atomic<bool> stop_{false};
   std::vector<std::thread> workers_;
 };
 
-// All threads of a pool meet here; as often as wanted.
+// Holds each thread in wait() until all have called it. It may be used any number of times.
 class Barrier {
  public:
   explicit Barrier(int threads) : threads_(threads) {}
@@ -54,11 +55,12 @@ class Barrier {
   std::atomic<uint32_t> round_{0};
 };
 
-// The part [begin, end) of `count` items, in multiples of `grain`, that falls to a thread. Parts
-// are contiguous and fixed by (count, threads): a core goes on with the rows it produced.
 struct Range {
   int64_t begin, end;
 };
+// Returns the items [begin, end) of `count` that fall to a thread, in multiples of `grain`. Shares
+// are contiguous and depend on (count, threads) alone, so a core goes on with rows that it
+// produced.
 Range share(int64_t count, int thread, int threads, int64_t grain = 1);
 
 }  // namespace vitrun

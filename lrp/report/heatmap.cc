@@ -17,7 +17,8 @@ struct Color {
   float r, g, b;
 };
 
-// Black, violet, red, orange, yellow: lightness grows evenly, so that order shows without hue.
+// Maps x in 0..1 to black, violet, red, orange, yellow. Lightness grows evenly, so that the order
+// is visible without hue.
 Color colormap(float x) {
   static constexpr Color kStops[] = {{0, 0, 4},      {31, 12, 72},   {85, 15, 109},
                                      {136, 34, 106}, {186, 54, 85},  {227, 89, 51},
@@ -32,14 +33,10 @@ Color colormap(float x) {
 class Canvas {
  public:
   Canvas(int width, int height)
-      : width_(width),
-        height_(height),
-        rgb_(static_cast<size_t>(width) * static_cast<size_t>(height) * 3, 255) {}
+      : width_(width), height_(height), rgb_(array_size(width, height) * 3, 255) {}
 
   void set(int x, int y, Color c) {
-    uint8_t* p =
-        rgb_.data() +
-        (static_cast<size_t>(y) * static_cast<size_t>(width_) + static_cast<size_t>(x)) * 3;
+    uint8_t* p = rgb_.data() + 3 * (int64_t{y} * width_ + x);
     for (float v : {c.r, c.g, c.b})
       *p++ = static_cast<uint8_t>(std::lround(std::clamp(v, 0.f, 255.f)));
   }
@@ -61,7 +58,8 @@ class Canvas {
   std::vector<uint8_t> rgb_;
 };
 
-// The map at a point of the image, both in 0..1 across, between the centres of patches.
+// Interpolates map [height, width] between the centres of patches at the point (x, y) of the image,
+// each in 0..1.
 float sample(const std::vector<float>& map, int width, int height, float x, float y) {
   const float fx =
       std::clamp(x * static_cast<float>(width) - 0.5f, 0.f, static_cast<float>(width - 1));
@@ -69,10 +67,10 @@ float sample(const std::vector<float>& map, int width, int height, float x, floa
       std::clamp(y * static_cast<float>(height) - 0.5f, 0.f, static_cast<float>(height - 1));
   const int x0 = static_cast<int>(fx), y0 = static_cast<int>(fy);
   const int x1 = std::min(x0 + 1, width - 1), y1 = std::min(y0 + 1, height - 1);
-  auto at = [&](int column, int row) { return map[static_cast<size_t>(row * width + column)]; };
+  auto patch = [&](int column, int row) { return at(map, row * width + column); };
   const float tx = fx - static_cast<float>(x0), ty = fy - static_cast<float>(y0);
-  return (at(x0, y0) * (1 - tx) + at(x1, y0) * tx) * (1 - ty) +
-         (at(x0, y1) * (1 - tx) + at(x1, y1) * tx) * ty;
+  return (patch(x0, y0) * (1 - tx) + patch(x1, y0) * tx) * (1 - ty) +
+         (patch(x0, y1) * (1 - tx) + patch(x1, y1) * tx) * ty;
 }
 
 }  // namespace
@@ -90,8 +88,8 @@ std::vector<uint8_t> draw_heatmap(const ModelInfo& info, MapSize patches, const 
     for (int x = 0; x < w; x++) {
       float pixel[3];
       for (int i = 0; i < 3; i++) {
-        const auto at = static_cast<size_t>((i * height + y / zoom) * width + x / zoom);
-        pixel[i] = 255 * (image.data[at] * p.std[i] + p.mean[i]);
+        const float value = at(image.data, (i * height + y / zoom) * width + x / zoom);
+        pixel[i] = 255 * (value * p.std[i] + p.mean[i]);
       }
       canvas.set(x, y, {pixel[0], pixel[1], pixel[2]});
       const float heat = (sample(heatmap, patches.width, patches.height,

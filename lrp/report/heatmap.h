@@ -1,4 +1,4 @@
-// Pictures of relevance.
+// Draws relevance maps.
 #pragma once
 
 #include <cstdint>
@@ -10,9 +10,9 @@
 
 namespace vitrun {
 
-// A PNG: the image as the model sees it, beside it the same under its relevance map (scaled to its
-// own range, upsampled bilinearly) with a colour bar. `image` is [1, 3, H, W], preprocessed.
-// `patches` is the grid of the map's elements.
+// Returns a PNG: the image as the model sees it, beside it the same image under its relevance map
+// with a colour bar. The map is scaled to its own range and upsampled bilinearly. image is
+// [1, 3, H, W], preprocessed; heatmap is [patches.height, patches.width].
 std::vector<uint8_t> draw_heatmap(const ModelInfo& info, MapSize patches, const Tensor& image,
                                   const std::vector<float>& heatmap);
 

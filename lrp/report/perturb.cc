@@ -10,19 +10,18 @@
 namespace vitrun {
 namespace {
 
-constexpr size_t kSteps = 10;  // 0, 10, .. 90 %
+constexpr size_t kSteps = 10;  // 0, 10, .. 90 % of the patches are removed
 
-// The highest first; equal ones by their place.
+// Returns the indices of `map` in descending order of its values, equal ones in their own order.
 std::vector<int> descending(const std::vector<float>& map) {
   std::vector<int> order(map.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
-    return map[static_cast<size_t>(a)] > map[static_cast<size_t>(b)];
-  });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int a, int b) { return at(map, a) > at(map, b); });
   return order;
 }
 
-// `grid` patches cover the image [3, height, width].
+// Sets one patch of the image [3, height, width], which `grid` patches cover, to 0.
 void erase_patch(MapSize grid, int patch, int64_t height, int64_t width, float* image) {
   const int64_t tall = height / grid.height, wide = width / grid.width;
   const int64_t y = patch / grid.width * tall, x = patch % grid.width * wide;
@@ -31,7 +30,8 @@ void erase_patch(MapSize grid, int patch, int64_t height, int64_t width, float* 
       std::fill_n(image + (channel * height + y + row) * width + x, wide, 0.f);
 }
 
-// The image with the first 10, 20, .. 90 % of `order` gone.
+// Returns the image [1, 3, H, W] without the first 10, 20, .. 90 % of the patches of `order`,
+// [kSteps - 1, 3, H, W].
 Tensor without(MapSize grid, const Tensor& image, const std::vector<int>& order) {
   Tensor out({static_cast<int64_t>(kSteps) - 1, 3, image.dims[2], image.dims[3]});
   const size_t size = image.data.size();
@@ -64,7 +64,7 @@ std::vector<float> attention_rollout(Reference& forward, const Tensor& image) {
     attention.push_back(value);
     geometry.push_back(&forward.shapes().geometry(node));
   });
-  const size_t t = static_cast<size_t>(geometry.at(0)->tokens);
+  const auto t = static_cast<size_t>(geometry.at(0)->tokens);
   std::vector<float> row(t, 0);
   row[0] = 1;
   for (size_t block = attention.size(); block-- > 0;) {
@@ -75,8 +75,7 @@ std::vector<float> attention_rollout(Reference& forward, const Tensor& image) {
     for (float& x : next) x *= 0.5f;
     row = std::move(next);
   }
-  const auto patches =
-      static_cast<std::ptrdiff_t>(forward.shapes()[graph.find(NodeKind::kWindow)].rows);
+  const int patches = forward.shapes()[graph.find(NodeKind::kWindow)].rows;
   return {row.end() - patches, row.end()};
 }
 
@@ -121,10 +120,10 @@ void PerturbationTest::add(const Tensor& images, const std::vector<int>& labels)
   pool_.run([&](int thread) {
     const auto own = static_cast<size_t>(thread);
     for (size_t i = own; i < count; i += forward_.size()) {
-      const auto at = static_cast<int64_t>(i);
-      const Tensor image = slice(images, at, 1);
+      const auto index = static_cast<int64_t>(i);
+      const Tensor image = slice(images, index, 1);
       Reference& forward = *forward_[own];
-      test(forward, image, labels[i], orders_of(forward, image, maps[i].heatmap, images_ + at),
+      test(forward, image, labels[i], orders_of(forward, image, maps[i].heatmap, images_ + index),
            correct[own]);
     }
   });
@@ -138,8 +137,7 @@ std::vector<PerturbationCurve> PerturbationTest::curves() const {
   for (size_t o = 0; o < names_.size(); o++) {
     PerturbationCurve curve{names_[o], {}, 0};
     for (size_t step = 0; step < kSteps; step++)
-      curve.accuracy.push_back(static_cast<double>(correct_[o * kSteps + step]) /
-                               static_cast<double>(images_));
+      curve.accuracy.push_back(ratio(correct_[o * kSteps + step], images_));
     for (size_t step = 1; step < kSteps; step++)
       curve.area += (curve.accuracy[step - 1] + curve.accuracy[step]) / 2 / kSteps;
     out.push_back(std::move(curve));

@@ -13,8 +13,9 @@ namespace vitrun {
 #ifdef VITRUN_MPI
 namespace {
 
-// Open MPI's mpirun sets the first, MPICH's and Slurm's launchers the others. Without one of them
-// MPI is not even started: that takes longer than many runs.
+// Whether an MPI launcher started this process. Open MPI's mpirun sets the first variable, those of
+// MPICH and Slurm set the others. Without any of them MPI is not started, since starting it takes
+// longer than many runs.
 bool under_mpirun() {
   for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"})
     if (std::getenv(name)) return true;

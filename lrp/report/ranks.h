@@ -1,5 +1,5 @@
-// The processes of one `mpirun -n R vitlrp`. Built without MPI (-DVITRUN_MPI=ON), or started
-// without mpirun, there is one.
+// The processes of one `mpirun -n R vitlrp`. A build without -DVITRUN_MPI=ON, or a start without
+// mpirun, has one process.
 #pragma once
 
 #include "lrp/walk/scores.h"
@@ -8,7 +8,7 @@ namespace vitrun {
 
 class Ranks {
  public:
-  Ranks();  // starts MPI where mpirun started this process; one object a process
+  Ranks();  // starts MPI where mpirun started this process; make one object in each process
   ~Ranks();
   Ranks(const Ranks&) = delete;
   Ranks& operator=(const Ranks&) = delete;
@@ -16,9 +16,10 @@ class Ranks {
   int rank() const { return rank_; }
   int count() const { return count_; }
 
-  // Collective: every rank calls them, and every rank gets the answer.
+  // Collective calls: every rank makes them, and every rank gets the answer. Scores must be of the
+  // same model and target; their sum is exact, so the order of the ranks does not matter.
   bool any(bool mine) const;
-  Scores sum(const Scores& mine) const;  // of the same model and target; exact, in any order
+  Scores sum(const Scores& mine) const;
 
  private:
   int rank_ = 0, count_ = 1;

@@ -44,7 +44,7 @@ std::string report_page(const Scores& scores, const BitLabels& bits,
                         const std::vector<Picture>& pictures) {
   const auto importance = scores.importance(), contribution = scores.contribution(),
              error = scores.standard_error();
-  std::vector<std::string> kinds;  // in order of appearance
+  std::vector<std::string> kinds;  // in the order of their first unit
   std::map<std::string, std::vector<Bar>> bars;
   std::map<std::string, double> share_of_kind;
   for (size_t u = 0; u < scores.units.size(); u++) {

@@ -1,4 +1,4 @@
-// The page of vitlrp --report.
+// Makes the page of vitlrp --report.
 #pragma once
 
 #include <cstdint>
@@ -15,14 +15,14 @@ struct Picture {
   std::vector<uint8_t> png;
 };
 
-// "4/8" or, without a weight, "8": the weight and activation bits of units, by name.
+// Unit name -> its weight and activation bits, "4/8", or "8" for a unit without a weight.
 using BitLabels = std::map<std::string, std::string>;
 
-// Of a .qbin, which must be of the scores' model.
+// Reads the bits of a .qbin, which must be of the model that was scored.
 BitLabels bit_labels(const std::string& qbin, const Scores& scores);
 
-// One self-contained HTML page: importances by block and kind of unit with their bits where given,
-// how the two scorers agree, and the pictures.
+// Returns one self-contained HTML page: importances by block and kind of unit, with bits if `bits`
+// is not empty, how well the two scorers agree, and the pictures.
 std::string report_page(const Scores& scores, const BitLabels& bits,
                         const std::vector<Picture>& pictures);
 

@@ -8,12 +8,13 @@
 namespace vitrun {
 namespace {
 
-// Units of blocks, and patch mergings between them.
+// Whether relevance scores a node: units of blocks, and the patch mergings between them.
 bool is_scored(const Node& n) {
   return !n.unit.empty() && (n.block >= 0 || n.role == Role::kReduction);
 }
 
-// The first value inside the network, or where nobody said which it is, the first Linear's.
+// Returns the node at which the walk ends: the embedding, or the first Linear of a graph that does
+// not name its embedding.
 int embedding_of(const Graph& graph) {
   const int embedding = graph.find(Role::kEmbedding);
   if (embedding >= 0) return embedding;
@@ -28,11 +29,11 @@ int logits_of(const Graph& graph) {
   return logits >= 0 ? logits : graph.outputs[0].node;
 }
 
-// One factor of the attention rollout, E_h[(gradient R)+] + I, times those of the blocks behind.
-// Only the class token's row of the product is kept: row <- row * factor.
+// row <- row (E_h[(gradient * R)+] + I), one block's factor of the heat map (method.md section 4).
+// `row` is the class token's row of the product over blocks, the only one that is needed.
 void roll_out(const AttentionGeometry& g, const Flow& flow, std::vector<float>& row) {
   const size_t t = static_cast<size_t>(g.tokens), area = t * t;
-  std::vector<float> next = row;  // the identity's part
+  std::vector<float> next = row;  // row I
   const float share = 1 / static_cast<float>(g.heads);
   for (size_t i = 0; i < flow.relevance.size(); i++) {
     const float product = flow.relevance[i] * flow.gradient[i];
@@ -41,6 +42,7 @@ void roll_out(const AttentionGeometry& g, const Flow& flow, std::vector<float>& 
   row = std::move(next);
 }
 
+// Sums the relevance over channels: out [rows] from relevance [rows, cols].
 std::vector<float> patch_sums(const Flow& flow, size_t cols) {
   std::vector<float> sums(flow.relevance.size() / cols);
   for (size_t i = 0; i < flow.relevance.size(); i++) sums[i / cols] += flow.relevance[i];
@@ -87,13 +89,11 @@ std::vector<ImageRelevance> RelevanceEngine::run(const Tensor& images,
   for (int target : targets)
     if (target < -1 || target >= classes)
       fail("class ", target, ": the model has ", classes, " classes");
-  std::vector<ImageRelevance> out(static_cast<size_t>(count));
+  std::vector<ImageRelevance> out(array_size(count));
   std::atomic<int64_t> next{0};
   pool_.run([&](int thread) {
     for (int64_t i; (i = next.fetch_add(1)) < count;)
-      out[static_cast<size_t>(i)] =
-          explain(*forward_[static_cast<size_t>(thread)], slice(images, i, 1),
-                  targets[static_cast<size_t>(i)], heatmap);
+      at(out, i) = explain(*at(forward_, thread), slice(images, i, 1), at(targets, i), heatmap);
   });
   return out;
 }
@@ -109,7 +109,7 @@ void RelevanceEngine::score(int node, const Tensor& value, const Flow& flow,
   const auto unit = unit_.find(node);
   if (unit == unit_.end()) return;
   size_t count = value.data.size();
-  if (shapes_[node].pad_row) count -= static_cast<size_t>(shapes_[node].cols);  // no token
+  if (shapes_[node].pad_row) count -= static_cast<size_t>(shapes_[node].cols);  // not a token
   const float *gradient = flow.gradient.data(), *relevance = flow.relevance.data(),
               *x = value.data.data();
   const double score =
@@ -119,7 +119,8 @@ void RelevanceEngine::score(int node, const Tensor& value, const Flow& flow,
   out.gradient_input[unit->second] = plain / static_cast<double>(count);
 }
 
-// What arrived at node `i` goes to its inputs' flows; returns the relevance that found no way.
+// Passes the flow that arrived at node `i` on to those of its inputs; returns the relevance that
+// was absorbed.
 double RelevanceEngine::pass_on(int i, const std::vector<Tensor>& values,
                                 std::vector<Flow>& flows) const {
   const Node& node = graph_[i];
@@ -129,7 +130,7 @@ double RelevanceEngine::pass_on(int i, const std::vector<Tensor>& values,
   Flows to(node.in.size());
   const double lost =
       backward({graph_, shapes_, i, in, at(values, i), weights_, magnitudes_, flow}, to);
-  // Readers that take parts: q and k, v; the class and the distillation token.
+  // These readers take disjoint parts of a value: q, k and v; the class and the distillation token.
   const bool parts = node.kind == NodeKind::kScores || node.kind == NodeKind::kMix ||
                      node.kind == NodeKind::kSlice;
   for (int k = 0; k < count_of(node.in); k++)
@@ -172,8 +173,8 @@ ImageRelevance RelevanceEngine::explain(Reference& forward, const Tensor& image,
   start.relevance.assign(logits.size(), 0);
   at(start.relevance, out.target) = 1;
   start.gradient = start.relevance;
-  std::vector<float> row;  // of the rollout
-  double absorbed = 0;     // relevance that had nowhere to go
+  std::vector<float> row;  // the class token's row of the heat map's product
+  double absorbed = 0;     // relevance that no input received
   const auto check_cut = [&](const Flow& flow) {
     out.conservation_error =
         std::max(out.conservation_error, std::fabs(sum(flow.relevance) + absorbed - 1));

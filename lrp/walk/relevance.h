@@ -1,5 +1,5 @@
-// Layer-wise relevance of a float model: one forward pass and one reverse walk an image (method.md
-// section 4).
+// Computes layer-wise relevance and gradients of a float model, with one forward pass and one
+// reverse walk for each image (method.md section 4).
 #pragma once
 
 #include <atomic>
@@ -11,53 +11,53 @@
 
 namespace vitrun {
 
-// The units that are scored, in node order: those of the blocks, and Swin's reductions.
+// Returns the units that are scored, in node order: those of the blocks, and Swin's reductions.
 std::vector<std::string> scored_units(const Graph& graph);
 
-// The answer for one image. Vectors over units are in the order of scored_units().
+// The scores of one image. Vectors over units are in the order of scored_units().
 struct ImageRelevance {
-  int target = 0;             // the class explained
-  std::vector<double> score;  // mean over the unit's output of (gradient * relevance)+
-  std::vector<double>
-      gradient_input;             // mean of |gradient * value| there: a scorer without relevance
-  double conservation_error = 0;  // largest |sum R - 1| over the cuts behind residual adds
-  // Relevance of the patches [map_height * map_width], if asked for, not normalised: for ViT the
-  // class token's row of the product over blocks of E_h[(gradient attn * R attn)+] + I, for a model
-  // without prefix tokens the relevance at the embedding summed over channels.
+  int target = 0;                      // the class that is explained
+  std::vector<double> score;           // mean of (gradient * relevance)+ over the unit's output
+  std::vector<double> gradient_input;  // mean of |gradient * value|, a scorer without relevance
+  // The largest |sum R + absorbed - 1| over all residual adds and the embedding.
+  double conservation_error = 0;
+  // The heat map of method.md section 4 over the patches [height * width], not normalised; empty if
+  // not asked for.
   std::vector<float> heatmap;
 };
 
-// Called for every node of the walk with what arrived at its output.
+// Receives, for every node of the walk, the flow that arrived at its output.
 using FlowObserver = std::function<void(int node, const Flow& flow)>;
 
-// Images are shared among threads, each of which walks one at a time; memory is one forward pass's
-// activations a thread.
+// Threads share the images, and each walks one image at a time. Memory is the activations of one
+// forward pass for each thread.
 class RelevanceEngine {
  public:
-  // Both must outlive the engine. The copy of |W| takes as much memory as the Linears' weights.
+  // Graph and weights must outlive the engine. Its copy of |W| takes as much memory as the weights
+  // of all Linears.
   RelevanceEngine(const Graph& graph, const Weights& weights, int threads);
 
-  // images [batch, 3, H, W], preprocessed; targets: the class to explain for each, -1 for the
-  // predicted one. Fails on a class the model does not have.
+  // Explains images [batch, 3, H, W], preprocessed. targets [batch] are the classes to explain, -1
+  // for the predicted one. Fails on a class that the model does not have.
   std::vector<ImageRelevance> run(const Tensor& images, const std::vector<int>& targets,
                                   bool heatmap = false);
 
   const Graph& graph() const { return graph_; }
   const Shapes& shapes() const { return shapes_; }
   int logits() const { return logits_; }  // the node the walk starts from
-  // The grid of patches that a heat map has its elements of.
+  // The grid of patches; a heat map has one element for each.
   MapSize patches() const;
-  // Rows of the embedding before those of the patches: the class token's and others.
+  // The number of rows of the embedding before those of the patches (class and distillation token).
   int prefix_tokens() const { return prefix_tokens_; }
-  // The node the walk ends with: the embedding.
-  int embedding() const { return end_; }
+  int embedding() const { return end_; }  // the node the walk ends with
 
-  // One image [1, 3, H, W], every flow observable. Gradients are those of the target's logit.
+  // Explains one image [1, 3, H, W] and shows every flow to `observe`. Gradients are those of the
+  // target's logit.
   ImageRelevance explain(Reference& forward, const Tensor& image, int target, bool heatmap,
                          const FlowObserver& observe = {}) const;
 
-  // The gradients alone, of the sum of direction[c] logit[c]; `values` of that image as
-  // Reference::run_keeping() returns them from embedding() on.
+  // Walks with the gradients of sum_c direction[c] * logit[c] alone. `values` are those of one
+  // image, as Reference::run_keeping() returns them from embedding() on.
   void gradients(const std::vector<Tensor>& values, std::span<const float> direction,
                  const FlowObserver& observe) const;
 
@@ -71,10 +71,10 @@ class RelevanceEngine {
   Weights magnitudes_;
   Shapes shapes_;
   std::map<int, size_t> unit_;  // node -> index into scored_units()
-  int logits_, end_;            // the walk starts and ends with these nodes
-  int prefix_tokens_;           // rows of the embedding before those of the patches
+  int logits_, end_;            // the first and the last node of the walk
+  int prefix_tokens_;
   ThreadPool pool_;
-  std::vector<std::unique_ptr<Reference>> forward_;  // one a thread
+  std::vector<std::unique_ptr<Reference>> forward_;  // by thread
 };
 
 }  // namespace vitrun

@@ -12,13 +12,13 @@ namespace vitrun {
 namespace {
 
 using Json = nlohmann::ordered_json;
-constexpr int kFraction = 80;  // bits of an ExactSum behind the point
+constexpr int kFraction = 80;  // bits of an ExactSum behind the binary point
 
 }  // namespace
 
 void ExactSum::add(double x) {
   if (!(std::fabs(x) < 0x1p20)) fail("a score of ", x, " cannot be summed");
-  // In two parts, each of which fits into 64 bits.
+  // x is added in two parts, each of which fits into 64 bits.
   const double high = std::floor(std::ldexp(x, kFraction - 40));
   const double low = std::nearbyint(std::ldexp(std::ldexp(x, kFraction - 40) - high, 40));
   units_ += static_cast<__int128>(static_cast<int64_t>(high)) * (int64_t{1} << 40) +

@@ -1,4 +1,4 @@
-// Unit scores summed over images: SCORES.json.
+// Sums the scores of units over images, and reads and writes them as SCORES.json.
 #pragma once
 
 #include <string>
@@ -8,15 +8,15 @@
 
 namespace vitrun {
 
-// A sum of doubles that does not depend on their order: each is taken as a multiple of 2^-80, and
-// these are added exactly. |x| < 2^20, at most 2^26 of them.
+// A sum of doubles that does not depend on their order: each is rounded to a multiple of 2^-80, and
+// these are added exactly. At most 2^26 doubles may be added, each with |x| < 2^20.
 class ExactSum {
  public:
   void add(double x);
   void add(const ExactSum& other) { units_ += other.units_; }
   double value() const;
-  std::string text() const;  // the integer, in units of 2^-80
-  // The inverse; fails on anything else.
+  std::string text() const;  // the sum as an integer, in units of 2^-80
+  // The inverse of text(); fails on any other text.
   static ExactSum from_text(const std::string& text);
   bool operator==(const ExactSum&) const = default;
 
@@ -24,16 +24,16 @@ class ExactSum {
   __extension__ __int128 units_ = 0;
 };
 
-// What is known of a model's units. Adding images and merging give the same sums in any order, so
-// shards, interrupted and resumed runs end with the same file as one run.
+// The scores of a model's units, summed over images. Images and other Scores may be added in any
+// order, so shards, interrupted and resumed runs end with the same file as one run.
 struct Scores {
   struct Unit {
     std::string name;
     ExactSum score, squares, gradient_input;
   };
 
-  std::string model;   // its architecture
-  std::string target;  // which class was explained: "predicted", "labels" or "class 7"
+  std::string model;   // the model's architecture
+  std::string target;  // the class that was explained: "predicted", "labels" or "class 7"
   int64_t images = 0;
   std::vector<Unit> units;
 
@@ -41,23 +41,22 @@ struct Scores {
   Scores(const Graph& graph, std::string arch, std::string target_classes);
 
   void add(const ImageRelevance& image);
-  // Fails where the other is of another model or target.
+  // Adds the other's sums. Fails where the other is of another model or target.
   void merge(const Scores& other);
 
-  // Of the units in order: C_u, the mean score (method.md section 4); its standard error; and
-  // Omega_u, its share of all.
-  std::vector<double> contribution() const;
-  std::vector<double> standard_error() const;
-  std::vector<double> importance() const;
-  std::vector<double> gradient_input() const;  // the mean of the other scorer
+  // Vectors over the units (method.md section 4).
+  std::vector<double> contribution() const;    // C_u, the mean score
+  std::vector<double> standard_error() const;  // the standard error of C_u
+  std::vector<double> importance() const;      // Omega_u = C_u / sum C
+  std::vector<double> gradient_input() const;  // the mean score of the other scorer
 };
 
-// Kendall's tau-b of two rankings.
+// Returns Kendall's tau_b of two rankings.
 double kendall_tau(const std::vector<double>& a, const std::vector<double>& b);
 
-// All or nothing, as QbinWriter::write.
+// Writes SCORES.json, all or nothing (atomic_file.h).
 void write_scores(const Scores& scores, const std::string& path);
-// Fails naming the file and what is wrong with it.
+// Reads SCORES.json. Fails naming the file and what is wrong with it.
 Scores read_scores(const std::string& path);
 
 }  // namespace vitrun

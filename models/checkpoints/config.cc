@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "models/base/error.h"
+#include "models/base/index.h"
 
 namespace vitrun {
 namespace {
@@ -30,19 +31,20 @@ void check_image(const ModelConfig& c) {
               kMaxTokens);
 }
 
-// Swin doubles its width with each stage; the first is checked before it is shifted.
+// Checks the sizes of each stage. Swin doubles its width with each, so the first is checked before
+// it is shifted.
 void check_stages(const ModelConfig& c) {
-  const int stages = static_cast<int>(c.depths.size());
+  const int stages = count_of(c.depths);
   check_range("number of stages", stages, 1, c.family == Family::kVit ? 1 : kMaxStages);
   if (c.heads.size() != c.depths.size())
     fail("configuration: heads of ", c.heads.size(), " stages but depths of ", stages);
   check_range("embed_dim", c.embed_dim, 1, kMaxEmbed);
   check_range("hidden width of the MLP", c.mlp_hidden, 1, kMaxHidden);
   for (int s = 0; s < stages; s++) {
-    const int embed = c.embed_dim << s, heads = c.heads[static_cast<size_t>(s)];
+    const int embed = c.embed_dim << s, heads = at(c.heads, s);
     check_range("embed_dim", embed, 1, kMaxEmbed);
     check_range("hidden width of the MLP", c.mlp_hidden << s, 1, kMaxHidden);
-    check_range("depth", c.depths[static_cast<size_t>(s)], 1, kMaxBlocks);
+    check_range("depth", at(c.depths, s), 1, kMaxBlocks);
     check_range("number of heads", heads, 1, embed);
     if (embed % heads)
       fail("configuration: embed_dim ", embed, " is no multiple of the number of heads, ", heads);
@@ -91,7 +93,8 @@ ModelConfig vit_arch(const char* family, const VitSize& size, const char* varian
   return c;
 }
 
-// The ViTs of the augreg and JAX releases want pixels in -1..1, all others ImageNet's statistics.
+// Normalises pixels to -1..1, as the ViTs of the augreg and JAX releases want them. All other
+// models want ImageNet's statistics.
 void set_half_normalization(PreprocessConfig& p) {
   std::fill(std::begin(p.mean), std::end(p.mean), 0.5f);
   std::fill(std::begin(p.std), std::end(p.std), 0.5f);
@@ -151,16 +154,16 @@ std::vector<ModelConfig> all_archs() {
   return all;
 }
 
-// --- what the shapes say ----------------------------------------------------------------------
+// --- sizes from the shapes --------------------------------------------------------------------
 
-// A weight file seen as a source of sizes; `where` names it in messages.
+// Reads sizes from the shapes of a weight file; `where` names the file in messages.
 struct ShapeReader {
   const ShapeMap& shapes;
   const std::string& where;
 
   bool has(const std::string& name) const { return shapes.contains(name); }
 
-  // Side `axis` of a tensor that must exist with that rank.
+  // Returns side `axis` of a tensor, which must exist and have that rank.
   int side(const std::string& name, size_t rank, size_t axis) const {
     const auto it = shapes.find(name);
     if (it == shapes.end()) fail(where, ": no tensor '", name, "'");
@@ -171,7 +174,7 @@ struct ShapeReader {
     return static_cast<int>(dims[axis]);
   }
 
-  // Blocks, or stages, that follow one another from 0.
+  // Returns how many names prefix0suffix, prefix1suffix, ... there are.
   int count(const std::string& prefix, const std::string& suffix) const {
     int n = 0;
     while (n <= kMaxBlocks && has(cat(prefix, n, suffix))) n++;
@@ -179,13 +182,13 @@ struct ShapeReader {
   }
 };
 
-// The root of a perfect square, else 0.
+// Returns the root of a perfect square, 0 for any other number.
 int exact_root(int square) {
   const int root = static_cast<int>(std::lround(std::sqrt(static_cast<double>(square))));
   return square > 0 && root * root == square ? root : 0;
 }
 
-// Stated sizes must agree, open ones are filled.
+// Fills a size that the configuration leaves open; one that it states must be the size found.
 void settle(int& stated, int found, const char* what, const std::string& where) {
   if (stated == 0) stated = found;
   if (stated != found)
@@ -213,13 +216,14 @@ void settle_common(ModelConfig& c, const ShapeReader& in, const std::string& fir
   c.qkv_bias = in.has(first_block + ".attn.qkv.bias");
 }
 
-// pos_embed's rows against the image, or the image from them where they form a square.
+// Checks the rows of pos_embed against the size of the image. An open size follows from the rows
+// where the patches form a square.
 void settle_positions(ModelConfig& c, const ShapeReader& in) {
   const int rows = in.side("pos_embed", 3, 1);
   const int prefix = int{c.class_token} + int{c.distilled};
   if (c.image_height == 0) {
-    // Rows for the patches only are DeiT-III's; elsewhere 15 x 15 rows may be 14 x 16 patches and
-    // one.
+    // Only DeiT-III (LayerScale) may have rows for the patches alone. Elsewhere 15 x 15 rows may be
+    // 14 x 16 patches and a class token.
     const int with = exact_root(rows - prefix), without = c.layer_scale ? exact_root(rows) : 0;
     if (!with && !without)
       fail(in.where, ": pos_embed has ", rows, " rows, which is no square grid of patches and ",
@@ -252,15 +256,17 @@ std::string bias_table(int stage) {
   return cat("layers.", stage, ".blocks.0.attn.relative_position_bias_table");
 }
 
-// The side of the square window with a bias table of that many rows; 0 if there is none.
+// Returns the side w of the square window whose bias table has (2w - 1)^2 = rows; 0 if there is
+// none.
 int window_of_table(int rows) {
   const int root = exact_root(rows);
   return root % 2 ? (root + 1) / 2 : 0;
 }
 
-// Swin's image size is in no shape. Every published model's last map is one window.
+// Sets the image size so that the last map is one window, as in every published Swin: no shape
+// tells the size.
 void guess_swin_image(ModelConfig& c, const ShapeReader& in) {
-  const int stages = static_cast<int>(c.depths.size());
+  const int stages = count_of(c.depths);
   for (int s = 0; s < stages; s++)
     if (window_of_table(in.side(bias_table(s), 2, 0)) != c.window)
       fail(in.where, ": the weights do not tell the image size: it must come from config.json or ",
@@ -270,10 +276,11 @@ void guess_swin_image(ModelConfig& c, const ShapeReader& in) {
   c.image_height = c.image_width = (c.patch * c.window) << (stages - 1);
 }
 
-// Each stage's table against the window that timm's rule gives: min(map, nominal) along each axis.
+// Checks each stage's bias table against the window of timm's rule, min(map, nominal side) along
+// each axis.
 void check_windows(const ModelConfig& c, const ShapeReader& in) {
   int height = c.image_height / c.patch, width = c.image_width / c.patch;
-  for (int s = 0; s < static_cast<int>(c.depths.size()); s++) {
+  for (int s = 0; s < count_of(c.depths); s++) {
     const int h = std::min(height, c.window), w = std::min(width, c.window);
     const int rows = in.side(bias_table(s), 2, 0), expected = (2 * h - 1) * (2 * w - 1);
     if (rows != expected)
@@ -299,7 +306,7 @@ void complete_swin(ModelConfig& c, const ShapeReader& in) {
     fail(in.where, ": the weights do not tell the window (", in.side(bias_table(0), 2, 0),
          " rows of '", bias_table(0), "'): it must come from config.json or --arch");
   if (c.image_height == 0) guess_swin_image(c, in);
-  validate(c);  // before the sizes are multiplied
+  validate(c);  // bounds the sizes, which check_windows() multiplies
   check_windows(c, in);
 }
 
@@ -314,7 +321,7 @@ void validate(const ModelConfig& c) {
   if (c.distilled && !c.class_token)
     fail("configuration: a distillation token without a class token is not supported");
   if (c.family == Family::kSwin) check_range("window", c.window, 1, kMaxWindow);
-  if (!c.labels.empty() && c.labels.size() != static_cast<size_t>(c.num_classes))
+  if (!c.labels.empty() && count_of(c.labels) != c.num_classes)
     fail("configuration: ", c.labels.size(), " labels for ", c.num_classes, " classes");
   check_info(c);
 }

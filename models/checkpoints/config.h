@@ -1,7 +1,7 @@
-// What a checkpoint is: family, dimensions, preprocessing and labels. Plain data; no weights, no
-// buffers. It comes from a config.json (timm hub or Hugging Face transformers), an --arch name or
-// the shapes of the weights. build_graph() (models/families) turns it into a graph, which is what a
-// .qbin stores; nothing that runs a .qbin knows of it.
+// The configuration of a checkpoint: family, dimensions, preprocessing and labels. It comes from a
+// config.json (timm hub or Hugging Face transformers), an --arch name or the shapes of the weights.
+// build_graph() (models/families) turns it into a graph, which is what a .qbin stores. Nothing that
+// runs a .qbin knows of configurations.
 #pragma once
 
 #include <map>
@@ -13,49 +13,50 @@
 
 namespace vitrun {
 
-enum class Family { kVit, kSwin };  // kVit: ViT, DeiT (also distilled), DeiT-III
+enum class Family { kVit, kSwin };  // kVit stands for ViT, DeiT (also distilled) and DeiT-III
 
 struct ModelConfig : ModelInfo {
   Family family = Family::kVit;
   int patch = 16;
   float norm_eps = 1e-6f;
   bool qkv_bias = true;
-  int embed_dim = 192;      // Swin: of the first stage; stage s has embed_dim << s
-  int mlp_hidden = 768;     // Swin: of the first stage, doubled with each
-  std::vector<int> depths;  // blocks per stage; ViT has one stage
-  std::vector<int> heads;   // per stage
+  int embed_dim = 192;      // width of the first stage; Swin's stage s has embed_dim << s
+  int mlp_hidden = 768;     // hidden width of the first stage's MLPs, doubled with each stage
+  std::vector<int> depths;  // blocks of each stage; ViT has one stage
+  std::vector<int> heads;   // heads of each stage
 
-  // ViT family.
+  // The next four are for the ViT family.
   bool class_token = true;
   bool distilled = false;            // a second prefix token with its own head
-  bool pos_embed_has_prefix = true;  // DeiT-III: false, pos_embed covers the patches only
+  bool pos_embed_has_prefix = true;  // false for DeiT-III, whose pos_embed covers only the patches
   bool layer_scale = false;
 
-  // Swin: the nominal side of a window. A stage whose map is smaller along an axis uses the map's
-  // side there, and its bias table has (2h - 1) * (2w - 1) rows of that reduced window.
+  // The nominal side of Swin's windows. A stage whose map is smaller along an axis uses the map's
+  // side there; the bias table of the resulting h x w window has (2h - 1) * (2w - 1) rows.
   int window = 7;
 };
 
-// Shapes of a weight file's tensors under their current timm names.
+// The shapes of a weight file's tensors by their current timm names.
 using ShapeMap = std::map<std::string, Dims>;
 
-// Refuses dimensions that cannot be a model (zero, not divisible, absurdly large): called by every
-// way in.
+// Fails on dimensions that cannot be a model's (zero, not divisible, absurdly large). Whatever
+// reads a configuration from a file calls it.
 void validate(const ModelConfig& config);
 
-// A built-in architecture by timm's name, e.g. "deit_small_distilled_patch16_224",
-// "swin_tiny_patch4_window7_224", with or without a tag (".fb_in1k"); an unknown name fails and
+// Returns a built-in architecture by timm's name, e.g. "deit_small_distilled_patch16_224",
+// "swin_tiny_patch4_window7_224", with or without a tag (".fb_in1k"). An unknown name fails and
 // lists the known ones.
 ModelConfig config_from_arch(const std::string& arch);
 std::vector<std::string> known_archs();
 
-// The same for a given weight file: classes, flags and a square image size come from the shapes,
-// whatever else the name says must agree with them. `where` names the file in messages.
+// Returns the architecture for a given weight file. Classes, flags and a square image size come
+// from the shapes; all else that the name says must agree with them. `where` names the file in
+// messages.
 ModelConfig config_from_arch(const std::string& arch, const ShapeMap& shapes,
                              const std::string& where);
 
-// Parses config.json (either convention) and completes it from the shapes; `where` names the file
-// in messages. A value that contradicts the shapes fails with both.
+// Parses config.json (either convention) and completes it from the shapes. `where` names the file
+// in messages. Where a value contradicts the shapes, the message states both.
 ModelConfig config_from_json(const std::string& text, const ShapeMap& shapes,
                              const std::string& where);
 
@@ -63,17 +64,18 @@ ModelConfig config_from_json(const std::string& text, const ShapeMap& shapes,
 void apply_preprocessor_json(const std::string& text, ModelConfig& config,
                              const std::string& where);
 
-// Everything from the shapes, where that is unambiguous (heads = embed_dim / 64 for ViT; Swin's are
-// stored). What no shape tells is timm's default for the family: LayerNorm's epsilon,
-// preprocessing, and for Swin that the last map is one window.
+// Takes the whole configuration from the shapes and fails where they are ambiguous. ViT has
+// embed_dim / 64 heads; Swin's shapes tell the heads. What no shape tells is timm's default for the
+// family: LayerNorm's epsilon, preprocessing, and for Swin that the last map is one window.
 ModelConfig config_from_shapes(const ShapeMap& shapes, const std::string& where);
 
-// For parsers. A configuration that states nothing yet: sizes are 0, depths and heads empty.
+// The last three functions are for parsers.
+// Returns a configuration that states nothing yet: sizes are 0, depths and heads are empty.
 ModelConfig open_config(Family family);
-// For parsers. Fills what `config` leaves open from the shapes and validates. A stated size must
-// agree with them; the flags (qkv_bias, class_token, distilled, ...) are always the shapes'.
+// Fills what `config` leaves open from the shapes, and validates it. A stated size must agree with
+// the shapes; the flags (qkv_bias, class_token, distilled, ...) are always those of the shapes.
 void complete(ModelConfig& config, const ShapeMap& shapes, const std::string& where);
-// For parsers: the family whose tensor names these are.
+// Returns the family that has these tensor names.
 Family family_of(const ShapeMap& shapes);
 
 }  // namespace vitrun

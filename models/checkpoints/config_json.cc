@@ -1,10 +1,11 @@
-// The two config.json conventions (timm hub, Hugging Face transformers) and transformers'
+// Reads the two conventions of config.json (timm hub, Hugging Face transformers) and transformers'
 // preprocessor_config.json.
 #include <algorithm>
 #include <cmath>
 #include <tuple>
 
 #include "models/base/error.h"
+#include "models/base/index.h"
 #include "models/checkpoints/config.h"
 #include "models/checkpoints/json.h"
 
@@ -15,8 +16,8 @@ using nlohmann::json;
 
 constexpr int kMaxNesting = 8;
 
-// A JSON object together with its path for messages ("config.json: pretrained_cfg.mean: ...").
-// A key that is null counts as absent. The getters fail unless the key holds that type.
+// A JSON object and its path for messages ("config.json: pretrained_cfg.mean: ..."). A key that is
+// null counts as absent. The getters fail unless the key holds that type.
 class Object {
  public:
   Object(const json& value, std::string path) : value_(value), path_(std::move(path)) {
@@ -46,7 +47,7 @@ class Object {
   }
   int integer(const char* key) const { return as_integer(key, at(key)); }
 
-  // One positive integer or a list of them.
+  // Returns one positive integer or a list of them, as a list.
   std::vector<int> integers(const char* key) const {
     const json& value = at(key);
     if (!value.is_array()) return {as_integer(key, value)};
@@ -55,7 +56,7 @@ class Object {
     if (list.empty()) bad(key, "an integer or a list of integers");
     return list;
   }
-  // Three numbers, or one that stands for all three.
+  // Reads three numbers, or one that stands for all three.
   void read_rgb(const char* key, float (&out)[3]) const {
     const json& value = at(key);
     for (size_t i = 0; i < 3; i++) {
@@ -64,7 +65,7 @@ class Object {
       out[i] = v.get<float>();
     }
   }
-  // A pair [height, width], or one side of a square.
+  // Returns (height, width), from a pair or from the one side of a square.
   std::pair<int, int> size(const char* key) const {
     const std::vector<int> sides = integers(key);
     if (sides.size() > 2) bad(key, "one or two integers");
@@ -102,26 +103,27 @@ void read(const Object& o, const char* key, std::vector<int>& out) {
   if (o.has(key)) out = o.integers(key);
 }
 
-// A key whose value is another model unless it is the one given.
+// Fails unless the key is absent or has the given value. Another value would be another model.
 template <class T>
 void require(const Object& o, const char* key, const T& expected, const char* text) {
   if (o.has(key) && o.at(key) != expected) o.bad(key, text);
 }
 
-// The flags come from the shapes; a configuration may only say the same.
+// Fails where a configuration states another flag than the shapes, from which flags come.
 void check_flag(const Object& o, const char* key, bool stated, bool found) {
   if (stated != found)
     fail(o.path(), ": '", key, "' is ", o.at(key).dump().substr(0, 20),
          ", but the weights say otherwise");
 }
 
-// Above 0.1, so that no image is blown up beyond reason.
+// Sets crop_pct, which must be above 0.1 so that no image is enlarged beyond reason.
 void set_crop_pct(const Object& o, const char* key, float pct, ModelConfig& c) {
   if (!(pct > 0.1f && pct <= 1)) o.bad(key, "a crop of more than 0.1 and at most 1 of the image");
   c.preprocess.crop_pct = pct;
 }
 
-// out / size, if not exact rather less than more, so that floor(out / crop_pct) is `size`.
+// Returns out / size. If it is not exact it is rounded down, so that floor(out / crop_pct) is
+// `size`.
 float crop_ratio(int out, int size) {
   const float ratio = static_cast<float>(double{1} * out / size);
   return double{ratio} * size == out ? ratio : std::nextafter(ratio, 0.0f);
@@ -129,7 +131,7 @@ float crop_ratio(int out, int size) {
 
 // --- labels -----------------------------------------------------------------------------------
 
-// {"0": "tench", ...}: every index once, from 0.
+// Reads {"0": "tench", ...}, which must have every index from 0 on.
 std::vector<std::string> indexed_labels(const Object& o, const char* key) {
   const json& map = o.at(key);
   std::vector<std::string> labels(map.size());
@@ -153,7 +155,7 @@ std::vector<std::string> read_labels(const Object& o, const char* key) {
   return labels;
 }
 
-// timm: names (often WordNet ids), and descriptions by name.
+// Reads timm's labels: names (often WordNet ids), or their descriptions where there are any.
 void read_timm_labels(const Object& o, ModelConfig& c) {
   if (!o.has("label_names")) return;
   c.labels = read_labels(o, "label_names");
@@ -163,7 +165,8 @@ void read_timm_labels(const Object& o, ModelConfig& c) {
     if (descriptions.has(label.c_str())) label = descriptions.text(label.c_str());
 }
 
-// transformers fills in "LABEL_0", "LABEL_1", ... where nobody named the classes.
+// Whether labels are the "LABEL_0", "LABEL_1", ... that transformers writes where nobody named the
+// classes.
 bool is_placeholder(const std::vector<std::string>& labels) {
   for (size_t i = 0; i < labels.size(); i++)
     if (labels[i] != "LABEL_" + std::to_string(i)) return false;
@@ -172,7 +175,7 @@ bool is_placeholder(const std::vector<std::string>& labels) {
 
 // --- timm hub ---------------------------------------------------------------------------------
 
-// Read or checked below, or without effect on inference.
+// Arguments that are read or checked below or have no effect on inference.
 constexpr const char* kKnownArgs[] = {
     "drop_rate",       "pos_drop_rate", "patch_drop_rate", "proj_drop_rate",   "attn_drop_rate",
     "drop_path_rate",  "weight_init",   "fix_init",        "dynamic_img_size", "strict_img_size",
@@ -207,7 +210,7 @@ void read_mlp_ratio(const Object& o, ModelConfig& c) {
   c.mlp_hidden = static_cast<int>(hidden);
 }
 
-// An int, or one int or [h, w] for each stage: all the same.
+// Reads an int, or a list with one int or [h, w] for each stage, which must all be the same.
 void read_window(const Object& o, ModelConfig& c) {
   if (!o.has("window_size")) return;
   json flat = o.at("window_size").is_array() ? o.at("window_size").flatten() : o.at("window_size");
@@ -225,7 +228,7 @@ void read_model_args(const Object& args, ModelConfig& c) {
   if (args.has("img_size")) std::tie(c.image_height, c.image_width) = args.size("img_size");
   if (args.has("patch_size")) c.patch = args.square("patch_size");
   read(args, "num_classes", c.num_classes);
-  if (args.has("embed_dim")) c.mlp_hidden = 0;  // a named architecture's no longer fits
+  if (args.has("embed_dim")) c.mlp_hidden = 0;  // the named architecture's width no longer fits
   read(args, "embed_dim", c.embed_dim);
   read(args, "depth", c.depths);
   read(args, "depths", c.depths);
@@ -244,7 +247,7 @@ void check_model_args(const Object& args, const ModelConfig& c) {
     check_flag(args, "no_embed_class", args.flag("no_embed_class"), !c.pos_embed_has_prefix);
 }
 
-// Pooling other than the graph's is another model with the same weights.
+// Fails on pooling other than the graph's, which would be another model with the same weights.
 void check_pool(const Object& o, const ModelConfig& c) {
   const bool token = c.family == Family::kVit && c.class_token;
   require(o, "global_pool", token ? "token" : "avg", token ? "\"token\"" : "\"avg\"");
@@ -276,8 +279,8 @@ void read_timm_preprocess(const Object& o, ModelConfig& c) {
   }
 }
 
-// The named architecture where it is one we know, with the image left to the shapes; else an open
-// configuration with timm's default preprocessing.
+// Returns the named architecture if it is built in, with the image size left to the shapes, else an
+// open configuration with timm's default preprocessing.
 ModelConfig timm_base(const Object& root, Family family) {
   const std::string arch = root.text("architecture");
   const std::string name = arch.substr(0, arch.find('.'));
@@ -336,15 +339,15 @@ void read_transformers_sizes(const Object& root, ModelConfig& c) {
   }
   if (root.has("id2label")) {
     c.labels = indexed_labels(root, "id2label");
-    c.num_classes = static_cast<int>(c.labels.size());
+    c.num_classes = count_of(c.labels);
     if (is_placeholder(c.labels)) c.labels.clear();
   }
 }
 
-// What the image processors of these models do unless their own file says otherwise.
+// Sets the defaults of these models' image processors, which preprocessor_config.json may change.
 void set_transformers_preprocess(const std::string& type, PreprocessConfig& p) {
   p.squash = true;
-  p.crop_pct = type == "deit" ? 0.875f : 1.0f;  // DeiT: 256, of which the middle 224
+  p.crop_pct = type == "deit" ? 0.875f : 1.0f;  // DeiT takes the middle 224 of 256 pixels
   if (type != "vit") return;
   p.resize = PreprocessConfig::Resize::kBilinear;
   std::fill(std::begin(p.mean), std::end(p.mean), 0.5f);
@@ -376,7 +379,7 @@ struct Sides {
   bool shortest = false;  // the shorter side becomes `height`, the ratio stays
 };
 
-// 224, [224, 224], {"height": 224, "width": 224} or {"shortest_edge": 224}.
+// Reads 224, [224, 224], {"height": 224, "width": 224} or {"shortest_edge": 224}.
 Sides read_sides(const Object& o, const char* key) {
   if (!o.at(key).is_object()) {
     const auto [height, width] = o.size(key);
@@ -415,7 +418,7 @@ void read_resize_and_crop(const Object& o, ModelConfig& c) {
   set_crop_pct(o, "size", crop_ratio(out.height, size.height), c);
 }
 
-// After preprocessing and labels have been added to what complete() has validated.
+// Validates a configuration to which preprocessing and labels have been added since complete().
 void validate_again(const ModelConfig& c, const std::string& where) {
   try {
     validate(c);

@@ -11,7 +11,7 @@ namespace vitrun {
 
 nlohmann::json parse_json(std::string_view text, const std::string& where, int max_depth) {
   using nlohmann::json;
-  std::vector<std::set<std::string>> keys;  // of the objects that are open
+  std::vector<std::set<std::string>> keys;  // keys so far of each object that is still open
   const auto check = [&](int depth, json::parse_event_t event, json& parsed) {
     using Event = json::parse_event_t;
     if ((event == Event::object_start || event == Event::array_start) && depth >= max_depth)
@@ -32,7 +32,7 @@ nlohmann::json parse_json(std::string_view text, const std::string& where, int m
 
 nlohmann::json read_json(const std::string& path, int max_depth) {
   std::error_code error;
-  const auto size = std::filesystem::file_size(path, error);  // of a device: an error
+  const auto size = std::filesystem::file_size(path, error);  // a device gives an error
   std::ifstream in(path, std::ios::binary);
   if (error || !in) throw FileError(cat(path, ": cannot open"));
   if (size > kMaxJsonBytes) fail(path, ": ", size, " bytes are too many for JSON");

@@ -1,5 +1,5 @@
-// Strict JSON for files that come from outside. Offline tools only: the inference library reads
-// none.
+// Strict JSON for files that come from outside. Only offline tools use it; the inference library
+// reads no JSON.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -8,11 +8,11 @@
 
 namespace vitrun {
 
-// Fails, naming `where`, if the text is not one JSON value, an object holds a key twice, or values
-// nest deeper than `max_depth` (1: a flat object).
+// Parses one JSON value. Fails, naming `where`, if the text is anything else, an object holds a key
+// twice, or values nest deeper than `max_depth` (1: a flat object).
 nlohmann::json parse_json(std::string_view text, const std::string& where, int max_depth);
 
-// The same of a file of at most so many bytes.
+// Reads a JSON file of at most kMaxJsonBytes.
 constexpr size_t kMaxJsonBytes = 64 << 20;
 nlohmann::json read_json(const std::string& path, int max_depth);
 

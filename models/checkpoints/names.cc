@@ -5,15 +5,16 @@
 #include <string_view>
 
 #include "models/base/error.h"
+#include "models/base/index.h"
 
 namespace vitrun {
 namespace {
 
 constexpr int kWhole = -1, kJoined = 3;
 
-// One line per kind of tensor. '#' is a block's or stage's number, '*' is "weight" or "bias"; in
-// `to`,
-// '^' is the number plus one. `part` is the place of a tensor among the three that are joined.
+// One line for each kind of tensor. '#' stands for a block's or stage's number, '*' for "weight" or
+// "bias", and '^', in `to`, for the number plus one. `part` is the place of a tensor among the
+// three that are joined.
 struct Rule {
   const char* from;
   const char* to;
@@ -94,7 +95,8 @@ constexpr Rule kSwinRules[] = {
     {"classifier.*", "head.fc.*"},
 };
 
-// timm's Swin downsamples where a stage starts; Microsoft's, and timm's before 0.9, where it ends.
+// timm's Swin downsamples where a stage starts. Microsoft's, and timm's before 0.9, downsamples
+// where a stage ends.
 constexpr Rule kDownsampleFirst[] = {
     {"layers.#.downsample.norm.*", "layers.#.downsample.norm.*"},
     {"layers.#.downsample.reduction.*", "layers.#.downsample.reduction.*"},
@@ -104,15 +106,15 @@ constexpr Rule kDownsampleLast[] = {
     {"layers.#.downsample.reduction.*", "layers.^.downsample.reduction.*"},
 };
 
-// Wrappers around a whole model.
+// Prefixes that wrappers around a whole model add.
 constexpr const char* kPrefixes[] = {"module.", "model.", "vit.", "deit.", "swin."};
 
-// Recomputed from the configuration, unused in classification, or counters.
+// Tensors that are recomputed from the configuration, unused in classification, or counters.
 constexpr const char* kIgnored[] = {
     "relative_position_index", "attn_mask",  "position_ids",     "num_batches_tracked",
     "pooler.dense.weight",     "mask_token", "pooler.dense.bias"};
 
-// Parts of names that tell which unsupported model this is.
+// A part of a tensor's name that tells which unsupported model a file is of.
 struct Reason {
   const char* part;
   const char* text;
@@ -165,7 +167,7 @@ std::vector<std::string_view> split(std::string_view text) {
   return parts;
 }
 
-// At most three digits, so that the number plus one needs no care.
+// Whether text is a number of at most three digits, so that adding one cannot overflow.
 bool is_number(std::string_view text) {
   return !text.empty() && text.size() <= 3 && text.find_first_not_of("0123456789") == text.npos &&
          (text == "0" || text[0] != '0');
@@ -177,12 +179,12 @@ bool matches(std::string_view pattern, std::string_view part) {
   return pattern == part;
 }
 
-// The timm name if `name` fits the rule, else "".
+// Returns the timm name if `name` fits the rule, else "".
 std::string apply(const Rule& rule, const std::vector<std::string_view>& name) {
   const std::vector<std::string_view> pattern = split(rule.from);
   if (!std::equal(pattern.begin(), pattern.end(), name.begin(), name.end(), matches)) return "";
   std::string to;
-  size_t next = 0;  // part of the name that the next placeholder stands for
+  size_t next = 0;  // index of the name's part that the next placeholder stands for
   for (std::string_view part : split(rule.to)) {
     if (!to.empty()) to += '.';
     const bool placeholder = part == "#" || part == "^" || part == "*";
@@ -273,7 +275,7 @@ NameMap timm_names(const std::vector<std::string>& names, const std::string& whe
     }
     std::vector<std::string>& sources = map[target.name];
     sources.resize(std::max(sources.size(), size_t{target.part == kWhole ? 1u : kJoined}));
-    std::string& slot = sources[static_cast<size_t>(std::max(target.part, 0))];
+    std::string& slot = at(sources, std::max(target.part, 0));
     if (!slot.empty()) fail(where, ": '", slot, "' and '", name, "' are both ", target.name);
     slot = name;
   }

@@ -16,15 +16,15 @@
 namespace vitrun {
 namespace {
 
-// A unit of a block, as allocation sees it.
+// One unit of a block with all that decides its bits.
 struct BlockUnit {
   std::string name, kind;  // "blocks.3.attn.qkv", "attn.qkv"
-  int block = 0;           // counted through Swin's stages
-  int64_t parameters = 0;  // of its weight
+  int block = 0;           // Swin's blocks are numbered through all stages
+  int64_t parameters = 0;  // elements of the weight; 0 for a product of two activations
   double importance = 0;
 };
 
-// The Linear of a unit; -1 where the unit is a product of two activations.
+// Returns the Linear of a unit, -1 where the unit is a product of two activations.
 int linear_of(const Graph& graph, const std::string& unit) {
   for (int i = 0; i < graph.size(); i++)
     if (graph.is(i, NodeKind::kLinear) && graph[i].unit == unit) return i;
@@ -36,7 +36,7 @@ int64_t parameters_of(const Graph& graph, const std::string& unit) {
   return node < 0 ? 0 : element_count(graph.param(graph[node].weight)->dims);
 }
 
-// The part of a unit's name that says which of a block's it is: "attn.qkv".
+// The unit's name within its block: "blocks.3.attn.qkv" -> "attn.qkv".
 std::string kind_of(const std::string& unit) {
   const size_t at = unit.find("blocks.");
   return at == std::string::npos ? unit : unit.substr(unit.find('.', at + 7) + 1);
@@ -51,8 +51,8 @@ std::vector<BlockUnit> block_units(const Graph& graph, const Importance& importa
   return units;
 }
 
-// The groups that are lowered together, least important first: units of a kind one by one, or whole
-// blocks. The first two blocks are not among them.
+// Returns the groups of units that are lowered together, the least important first. A group is one
+// unit (kByUnit) or a whole block (kByBlock). The first two blocks are never lowered.
 std::vector<std::vector<const BlockUnit*>> lowering_order(
     const std::vector<const BlockUnit*>& units, MixedCase mixed_case) {
   std::map<int, std::vector<const BlockUnit*>> groups;
@@ -72,8 +72,8 @@ std::vector<std::vector<const BlockUnit*>> lowering_order(
   return order;
 }
 
-// Lowers groups until the parameters lowered make up for those raised. Units without a weight are
-// counted one by one, so that as many are lowered as were raised.
+// Lowers groups until the parameters lowered make up for those raised. A unit without a weight
+// counts as one parameter, so that as many such units are lowered as were raised.
 void lower(const std::vector<const BlockUnit*>& units, MixedCase mixed_case,
            const std::function<void(const BlockUnit&)>& lower_one) {
   auto size = [](const BlockUnit& u) { return std::max<int64_t>(u.parameters, 1); };
@@ -132,8 +132,8 @@ BitPlan mixed_plan(const Graph& graph, const Importance& importance, const Mixed
     if (options.operands == MixedOperands::kBoth)
       bits.activation = std::clamp(bits.activation + by, kMinBits, kMaxBits);
   };
-  std::map<std::string, std::vector<const BlockUnit*>>
-      pools;  // units that are traded for each other
+  // Units of one pool are lowered in exchange for units of the same pool.
+  std::map<std::string, std::vector<const BlockUnit*>> pools;
   for (const BlockUnit& u : units) {
     if (u.block < 2) change(u.name, 1);
     pools[options.mixed_case == MixedCase::kByUnit ? u.kind : ""].push_back(&u);
@@ -145,10 +145,10 @@ BitPlan mixed_plan(const Graph& graph, const Importance& importance, const Mixed
 
 namespace {
 
-// Omega over the mean of its kind. Contributions are means over a unit's output elements, whose
-// sizes and counts differ between kinds.
+// Divides each importance by the mean over its kind of unit (method.md section 5): contributions
+// are means over output elements, whose sizes and counts differ between kinds.
 Importance within_kinds(const Importance& importance, const OutputErrors& errors) {
-  std::map<std::string, std::pair<double, int>> kinds;  // sum and count
+  std::map<std::string, std::pair<double, int>> kinds;  // sum and count of each kind
   for (const auto& [name, value] : importance)
     if (errors.contains(name)) {
       auto& [sum, count] = kinds[kind_of(name)];
@@ -167,7 +167,7 @@ Importance within_kinds(const Importance& importance, const OutputErrors& errors
 }  // namespace
 
 int64_t weight_bytes(int cols, int depth, int bits) {
-  const bool wide = int64_t{depth} << (bits - 1) > 32767;  // the largest sum of signed codes
+  const bool wide = int64_t{depth} << (bits - 1) > 32767;  // whether a column sum exceeds int16
   const int align = static_cast<int>(kQbinAlign);
   return pack_bytes(cols, depth, bits) +
          (wide ? round_up(4 * cols, align) - round_up(2 * cols, align) : 0);
@@ -200,7 +200,7 @@ BitPlan budget_plan(const Graph& graph, const Importance& importance, const Outp
             {{bits, base.activation},
              weight_bytes(size.n, size.k, bits) + of_input(bits),
              0,
-             scored ? relative.at(name) * found->second[static_cast<size_t>(bits - kMinBits)] : 0});
+             scored ? relative.at(name) * at(found->second, bits - kMinBits) : 0});
   }
   const std::vector<size_t> chosen = choose_within(units, {.bytes = bytes});
   for (size_t u = 0; u < units.size(); u++) {
@@ -233,7 +233,7 @@ BitPlan read_bits(const std::string& path, const Graph& graph, const UnitBits& b
   if (!document.is_object()) fail(path, ": expected an object of units and their bits");
   BitPlan plan;
   for (const std::string& unit : unit_names(graph)) plan[unit] = base;
-  std::map<std::string, size_t> longest;  // name that counts so far, by unit
+  std::map<std::string, size_t> longest;  // by unit, the length of the name that its bits are from
   for (const auto& [name, value] : document.items()) {
     const UnitBits bits = bits_of(value, path, name);
     bool fits = false;

@@ -1,5 +1,5 @@
-// How many bits each unit gets. Weight bits decide a model's size, activation bits only its speed
-// and error, so they are separate everywhere.
+// The bits of each unit. Weight bits decide a model's size, activation bits only its speed and
+// error, so the two are separate everywhere.
 #pragma once
 
 #include <map>
@@ -7,16 +7,16 @@
 
 namespace vitrun {
 
-// Bits of a unit's weight and of its input activation. Products of two activations have no weight:
-// matmul1's activation bits are those of q and k, matmul2's those of v, attn's those of the softmax
-// code (method.md section 5).
+// The bits of a unit's weight and of its input. A product of two activations has no weight: the
+// activation bits of matmul1 are those of q and k, those of matmul2 are v's, those of attn the
+// softmax code's (method.md section 5).
 struct UnitBits {
   int weight = 8, activation = 8;  // 3..8
 
   bool operator==(const UnitBits&) const = default;
 };
 
-// By unit name, for every name of unit_names() (models/graph/sites.h).
+// Bits by unit name, for every name of unit_names() (models/graph/quantizers.h).
 using BitPlan = std::map<std::string, UnitBits>;
 
 }  // namespace vitrun

@@ -15,7 +15,11 @@ namespace {
 
 constexpr int kWidths = kMaxBits - kMinBits + 1;
 constexpr double kMostPicoseconds = 1e6;
-constexpr size_t kMostName = 200;  // characters
+constexpr size_t kMostName = 200;  // characters of a target's or machine's name
+
+size_t index_of(int bits) {
+  return static_cast<size_t>(bits - kMinBits);
+}
 
 template <class F>
 CostGrid grid_of(const F& cost) {
@@ -30,16 +34,16 @@ CostGrid flat(double picoseconds) {
   return grid_of([=](int, int) { return picoseconds; });
 }
 
-// vitbench costs --isa avx512vnni --repetitions 61 on an Intel Xeon (Sapphire Rapids), 2026-11-25,
-// mean of two runs. The kernel does not look at activation bits; by weight bits the rows' means are
-// 2.99 (W4) to 3.10 (W7) for unpacking, which is what runs differ by: taken as one.
+// Measured by `vitbench costs --isa avx512vnni --repetitions 61`, the mean of two runs. The kernel
+// does not look at activation bits, and weight bits change its time by no more than two runs
+// differ, so one number stands for all widths.
 CostTable vnni() {
   return {"vnni", "measured, AVX-512-VNNI of an Intel Xeon (Sapphire Rapids)", flat(3.04),
           flat(3.78)};
 }
 
-// vitbench costs --isa avx2 --repetitions 61 there, mean of two runs, which differ by 1 % (W8/A8
-// 2.5 %).
+// Measured by `vitbench costs --isa avx2 --repetitions 61` on the same machine, the mean of two
+// runs.
 CostTable avx2() {
   return {"avx2",
           "measured, AVX2 of an Intel Xeon (Sapphire Rapids)",
@@ -61,9 +65,9 @@ CostTable avx2() {
           }}};
 }
 
-// An estimate: llvm-mca's cycles for 64 multiply-adds on a Cortex-A72 at 1.5 GHz
-// (bench/results/arm_estimate.md) by the tile that kernels/arm/neon.cc takes, which follows from
-// how many products stay in int16 (its products_run()).
+// Estimated from llvm-mca's cycles for 64 multiply-adds on a Cortex-A72 (bench/results/
+// arm_estimate.md). kernels/arm/neon.cc chooses its tile by how many products an int16 can sum
+// (products_run() there), so the cycles depend on that number.
 CostTable neon() {
   const CostGrid grid = grid_of([](int weight, int activation) {
     const int largest = activation == 8 ? 128 : (1 << activation) - 1;
@@ -74,7 +78,7 @@ CostTable neon() {
   return {"neon", "estimated by llvm-mca, Cortex-A72 at 1.5 GHz", grid, grid};
 }
 
-// The same of a Cortex-A76 at 2.4 GHz: sdot takes all widths alike, 2.1 cycles for 64.
+// Estimated in the same way for a Cortex-A76, whose sdot takes all widths alike.
 CostTable neondot() {
   const double picoseconds = 1000 * 2.1 / 64 / 2.4;
   return {"neondot", "estimated by llvm-mca, Cortex-A76 at 2.4 GHz", flat(picoseconds),
@@ -90,8 +94,7 @@ CostGrid grid_in(const nlohmann::json& document, const char* key, const std::str
     fail(path, ": '", key, "' must be ", kWidths, " rows of ", kWidths,
          " numbers, by bits of weight and input from ", kMinBits);
   return grid_of([&](int weight, int activation) {
-    const nlohmann::json& value =
-        rows[static_cast<size_t>(weight - kMinBits)][static_cast<size_t>(activation - kMinBits)];
+    const nlohmann::json& value = rows[index_of(weight)][index_of(activation)];
     const double picoseconds = value.is_number() ? value.get<double>() : 0;
     if (!(picoseconds > 0 && picoseconds <= kMostPicoseconds))
       fail(path, ": '", key, "', W", weight, "/A", activation,
@@ -127,8 +130,8 @@ CostTable costs_in(const std::string& path) {
   }
 }
 
-double at(const CostGrid& grid, int row, int column) {
-  return grid[static_cast<size_t>(row - kMinBits)][static_cast<size_t>(column - kMinBits)];
+double cost_in(const CostGrid& grid, int weight_bits, int activation_bits) {
+  return grid[index_of(weight_bits)][index_of(activation_bits)];
 }
 
 // "1.10" or "1.10 to 1.70".
@@ -137,7 +140,7 @@ std::string range_text(double low, double high) {
   return from == to ? from : cat(from, " to ", to);
 }
 
-// What 8-bit inputs cost beside the cheapest, over the bits of weights.
+// Says how many times the cheapest inputs 8-bit inputs cost, over all bits of weights.
 std::string remark_on_inputs(const CostTable& table) {
   double low = INFINITY, high = 0;
   for (const auto& row : table.linear) {
@@ -150,10 +153,12 @@ std::string remark_on_inputs(const CostTable& table) {
              table.target);
 }
 
-// From how many bits on weights of 8-bit inputs cost more than those of 4.
+// Says above how many bits weights cost more than 4-bit ones, for 8-bit inputs.
 std::string remark_on_weights(const CostTable& table) {
-  const auto factor = [&](int bits) { return at(table.linear, bits, 8) / at(table.linear, 4, 8); };
-  int most = kMaxBits;  // that costs no more
+  const auto factor = [&](int bits) {
+    return cost_in(table.linear, bits, 8) / cost_in(table.linear, 4, 8);
+  };
+  int most = kMaxBits;  // the widest weights that cost no more than those of 4 bits
   double low = INFINITY, high = 0;
   for (; most > 4 && factor(most) > kSameCost; most--) {
     low = std::min(low, factor(most));
@@ -167,15 +172,15 @@ std::string remark_on_weights(const CostTable& table) {
 }  // namespace
 
 double CostTable::of_linear(UnitBits bits) const {
-  return at(linear, bits.weight, bits.activation);
+  return cost_in(linear, bits.weight, bits.activation);
 }
 
 double CostTable::of_scores(int bits) const {
-  return at(attention, bits, bits);
+  return cost_in(attention, bits, bits);
 }
 
 double CostTable::of_mix(int bits) const {
-  return at(attention, bits, 8);
+  return cost_in(attention, bits, 8);
 }
 
 CostTable read_costs(const std::string& target_or_file) {

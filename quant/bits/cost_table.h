@@ -1,5 +1,5 @@
-// What a multiply-add costs on a machine by the bits of its operands: built in for four kinds of
-// machine, or a file that `vitbench costs` made on one's own.
+// The time of a multiply-add on a machine by the bits of its operands (method.md section 18). Four
+// kinds of machine are built in; `vitbench costs` writes the file for another.
 #pragma once
 
 #include <array>
@@ -12,41 +12,42 @@
 
 namespace vitrun {
 
-// Picoseconds a multiply-add on one thread, [weight bits][input bits] from kMinBits on.
+// Picoseconds of a multiply-add on one thread, [weight bits - kMinBits][input bits - kMinBits].
 using CostGrid = std::array<std::array<double, kMaxBits - kMinBits + 1>, kMaxBits - kMinBits + 1>;
 
 struct CostTable {
   std::string target, provenance;
   CostGrid linear;
-  CostGrid attention;  // [bits of K or V][bits of Q or of the softmax planes, 8]
+  CostGrid attention;  // K or V takes the place of the weight, Q or a softmax plane of the input
 
   double of_linear(UnitBits bits) const;
-  double of_scores(int bits) const;  // Q K^T, both of these bits
-  double of_mix(int bits) const;     // attn V, V of these bits
+  double of_scores(int bits) const;  // Q K^T, where Q and K have `bits` bits
+  double of_mix(int bits) const;     // attn V, where V has `bits` bits and a softmax plane has 8
 };
 
 constexpr const char* kTargets[] = {"vnni", "avx2", "neon", "neondot"};
 
-// A built-in table by its name, or else from a file. Fails naming the file and what is wrong with
-// it.
+// Returns the built-in table of that name, or else reads a file of `vitbench costs --json`. Fails
+// naming the file and what is wrong with it.
 CostTable read_costs(const std::string& target_or_file);
 
-// Costs whose ratio is below this are taken for the same: repeated measurements differ by half of
-// it.
+// Costs whose ratio is below this count as equal, since repeated measurements differ by half of the
+// excess over 1.
 constexpr double kSameCost = 1.05;
 
-// Sentences on what bits cost there.
+// Returns sentences on what activation and weight bits cost on that machine.
 std::vector<std::string> remarks_on(const CostTable& table);
 
-// A unit's matrix products, of one image.
+// The matrix products of a unit for one image.
 struct UnitWork {
   std::string unit;
-  NodeKind kind = NodeKind::kLinear;  // or kScores, kMix
-  int rows = 0, depth = 0, cols = 0;  // kLinear
-  int64_t multiply_adds = 0;          // kMix: of both planes
+  NodeKind kind = NodeKind::kLinear;  // kLinear, kScores or kMix
+  int rows = 0, depth = 0, cols = 0;  // sizes of a Linear, 0 for the other kinds
+  int64_t multiply_adds = 0;          // both softmax planes count for kMix
 };
 
-// Of all units but the softmax, in node order; of rows that reach the logits.
+// Returns the work of all units but the softmax, in node order. Only rows that reach the logits
+// count.
 std::vector<UnitWork> work_of(const Graph& graph);
 
 }  // namespace vitrun

@@ -13,6 +13,7 @@ using Units = std::vector<std::vector<Choice>>;
 
 constexpr double kUnlimited = static_cast<double>(std::numeric_limits<int64_t>::max());
 
+// p and q of method.md section 5.
 struct Prices {
   double bytes = 0, time = 0;
 
@@ -27,18 +28,19 @@ double least(const std::vector<Choice>& unit, const Prices& prices) {
   return best;
 }
 
-// A price of 0 on what has no limit.
+// price * limit; the price is 0 where there is no limit, and so is the product.
 double times_limit(double price, int64_t limit) {
   return price > 0 ? price * static_cast<double>(limit) : 0;
 }
 
+// L(p, q) of method.md section 5.
 double bound_of(const Units& units, const Limits& limits, const Prices& prices) {
   double sum = -times_limit(prices.bytes, limits.bytes) - times_limit(prices.time, limits.time);
   for (const auto& unit : units) sum += least(unit, prices);
   return sum;
 }
 
-// Where a concave function on [0, high] is greatest.
+// Returns the point of [0, high] at which a concave function is greatest, by ternary search.
 template <class F>
 double maximize(double high, const F& f) {
   double low = 0;
@@ -49,7 +51,7 @@ double maximize(double high, const F& f) {
   return f(0) >= f(low) ? 0 : low;
 }
 
-// Beyond this price of what a choice takes every unit takes as little as it can.
+// Returns a price of `field` above which every unit takes as little of it as it can.
 template <class Field>
 double highest_price(const Units& units, Field field) {
   double highest = 0;
@@ -86,21 +88,21 @@ Prices best_prices(const Units& units, const Limits& limits) {
   return {bytes, best_time(bytes)};
 }
 
-// A selection over the units so far.
+// One choice for each of the first units.
 struct Partial {
   int64_t bytes, time;
   double cost, deviation;
-  size_t before;  // index into the layer before
-  size_t choice;
+  size_t before;  // the selection that this one extends, an index into the previous layer
+  size_t choice;  // the choice of the last unit
 };
 
-// Those that no other undercuts in bytes, time and cost.
+// Keeps the selections that no other undercuts in bytes, time and cost.
 std::vector<Partial> undominated(std::vector<Partial> all) {
   std::sort(all.begin(), all.end(), [](const Partial& a, const Partial& b) {
     if (a.bytes != b.bytes) return a.bytes < b.bytes;
     return a.time != b.time ? a.time < b.time : a.cost < b.cost;
   });
-  std::map<int64_t, double> stairs;  // of those kept: cost, falling with time
+  std::map<int64_t, double> stairs;  // time -> cost of the kept ones; the cost falls with time
   std::vector<Partial> kept;
   for (const Partial& p : all) {
     auto next = stairs.upper_bound(p.time);
@@ -112,7 +114,7 @@ std::vector<Partial> undominated(std::vector<Partial> all) {
   return kept;
 }
 
-// The least of a field that the units from each on take: [units + 1].
+// out[u] is the least of `field` that units u, u + 1, ... can take together, u = 0 .. units.size().
 template <class Field>
 std::vector<int64_t> least_from(const Units& units, Field field) {
   std::vector<int64_t> rest(units.size() + 1);
@@ -124,9 +126,10 @@ std::vector<int64_t> least_from(const Units& units, Field field) {
   return rest;
 }
 
-class Search {
+// The dynamic program of method.md section 5 over partial selections.
+class KnapsackSearch {
  public:
-  Search(const Units& units, const Limits& limits)
+  KnapsackSearch(const Units& units, const Limits& limits)
       : units_(units),
         limits_(limits),
         prices_(best_prices(units, limits)),
@@ -136,7 +139,7 @@ class Search {
 
   double bound() const { return bound_; }
 
-  // The best selection that deviates by at most `gap`; false if there is none.
+  // Finds the best selection that deviates by at most `gap`; false if there is none.
   bool run(double gap) {
     layers_ = {{{0, 0, 0, 0, 0, 0}}};
     for (size_t u = 0; u < units_.size(); u++) layers_.push_back(undominated(extended(u, gap)));
@@ -153,17 +156,17 @@ class Search {
 
   std::vector<size_t> chosen() const {
     std::vector<size_t> choices(units_.size());
-    size_t at = best_;
+    size_t selection = best_;
     for (size_t u = units_.size(); u-- > 0;) {
-      const Partial& p = layers_[u + 1][at];
+      const Partial& p = layers_[u + 1][selection];
       choices[u] = p.choice;
-      at = p.before;
+      selection = p.before;
     }
     return choices;
   }
 
  private:
-  // Those of the layer with each choice of unit u that may still fit.
+  // Extends each selection of layer u by each choice of unit u that may still fit.
   std::vector<Partial> extended(size_t u, double gap) const {
     const std::vector<Choice>& unit = units_[u];
     const double smallest = least(unit, prices_);
@@ -192,8 +195,8 @@ class Search {
   size_t best_ = 0;
 };
 
-// The same units, what they cost being the time they take.
-Units by_time(Units units) {
+// Replaces each choice's cost by its time, so that the least cost is the least time.
+Units with_time_as_cost(Units units) {
   for (auto& unit : units)
     for (Choice& c : unit) {
       c.cost = static_cast<double>(c.time);
@@ -202,9 +205,9 @@ Units by_time(Units units) {
   return units;
 }
 
-// The least time that fits into the bytes.
+// Returns the least time of all selections that fit into `bytes`.
 int64_t least_time(const Units& units, int64_t bytes) {
-  const std::vector<size_t> chosen = choose_within(by_time(units), {.bytes = bytes});
+  const std::vector<size_t> chosen = choose_within(with_time_as_cost(units), {.bytes = bytes});
   int64_t time = 0;
   for (size_t u = 0; u < units.size(); u++) time += units[u][chosen[u]].time;
   return time;
@@ -220,9 +223,9 @@ std::vector<size_t> choose_within(const Units& units, const Limits& limits) {
       fail("no choice of bits within ", limits.bytes,
            " bytes of weights is as fast as asked: ", "matrix products take at least ",
            static_cast<double>(time) * 1e-9, " ms");
-  Search search(units, limits);
-  // Something fits, so that a wide enough gap finds it; once something was found, its cost is wide
-  // enough.
+  KnapsackSearch search(units, limits);
+  // Some selection fits, so a wide enough gap finds one. The distance of its cost from the bound is
+  // then a gap that certainly holds the best selection.
   for (double gap = std::max(1e-3 * std::fabs(search.bound()), 1e-300);;) {
     const bool found = search.run(gap);
     const double enough = found ? search.cost() - search.bound() : INFINITY;

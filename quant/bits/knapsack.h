@@ -1,4 +1,4 @@
-// One choice of bits for every unit under limits: the multiple-choice knapsack, solved exactly.
+// Chooses bits for every unit under limits: the multiple-choice knapsack, solved exactly.
 #pragma once
 
 #include <cstddef>
@@ -13,8 +13,8 @@ namespace vitrun {
 // One choice for a unit.
 struct Choice {
   UnitBits bits;
-  int64_t bytes;  // not negative, as the next
-  int64_t time;   // picoseconds
+  int64_t bytes;  // >= 0
+  int64_t time;   // picoseconds, >= 0
   double cost;
 };
 
@@ -23,13 +23,9 @@ struct Limits {
   int64_t time = std::numeric_limits<int64_t>::max();
 };
 
-// The index of one choice for each unit such that bytes and time are within the limits and the sum
-// of costs is least. With prices p, q >= 0 of bytes and time, sum of cost + p bytes + q time less p
-// and q times the limits, each unit taking its least, is a lower bound L; a selection that deviates
-// from those by r in all costs at least L + r. So with the prices of the greatest L (Lagrange's
-// dual) dynamic programming over the units keeps only partial selections with r <= gap that no
-// other undercuts in bytes, time and cost together; if it finds one of cost <= L + gap none is
-// better, else the gap is doubled. Fails where nothing fits.
+// Returns the index of one choice for each unit such that bytes and time are within the limits and
+// the sum of costs is least. method.md section 5 derives the lower bound and the dynamic program
+// that prove the selection best. Fails where nothing fits.
 std::vector<size_t> choose_within(const std::vector<std::vector<Choice>>& units,
                                   const Limits& limits);
 

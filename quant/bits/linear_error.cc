@@ -11,6 +11,7 @@ namespace {
 
 constexpr int64_t kImages = 8, kRows = 256;
 
+// Returns min(rows, kRows) evenly spaced rows of value [images, tokens, cols] as [1, rows, cols].
 Tensor draw_rows(const Tensor& value) {
   const int64_t cols = value.dims[2], rows = value.dims[0] * value.dims[1],
                 kept = std::min(rows, kRows);
@@ -37,14 +38,14 @@ double squares(const Tensor& value) {
   return sum;
 }
 
-// The sum of squares about the mean of each column of [1, rows, cols].
+// The sum of (x - mean of its column)^2 over value [1, rows, cols].
 double variation(const Tensor& value) {
   const auto cols = static_cast<size_t>(value.dims[2]);
   std::vector<double> sum(cols);
   for (size_t i = 0; i < value.data.size(); i++) sum[i % cols] += value.data[i];
-  double of_means = 0;
-  for (double s : sum) of_means += s * s / static_cast<double>(value.dims[1]);
-  return squares(value) - of_means;
+  double mean_squares = 0;
+  for (double s : sum) mean_squares += s * s / static_cast<double>(value.dims[1]);
+  return squares(value) - mean_squares;
 }
 
 Tensor rounded(const Tensor& rows, const SiteRange& range) {
@@ -57,7 +58,7 @@ Tensor rounded(const Tensor& rows, const SiteRange& range) {
 }  // namespace
 
 InputRows keep_inputs(Reference& engine, const ImageSource& images) {
-  std::map<int, std::vector<int>> readers;  // of a node, those that are Linears
+  std::map<int, std::vector<int>> readers;  // node -> the Linears that read it
   const Graph& graph = engine.graph();
   for (int i = 0; i < graph.size(); i++)
     if (graph.is(i, NodeKind::kLinear)) readers[graph[i].in[0]].push_back(i);
@@ -82,9 +83,9 @@ std::vector<double> output_errors(Reference& engine, const Tensor& weight, const
                                   int input_bits) {
   std::vector<double> errors;
   for (int bits = kMinBits; bits <= kMaxBits; bits++) {
-    const int of_input = input_bits ? input_bits : bits;
+    const int width = input_bits ? input_bits : bits;
     errors.push_back(linear_error(engine, weight, quantize_weight(weight, bits), rows,
-                                  {of_input, search_range(rows.data, of_input)})
+                                  {width, search_range(rows.data, width)})
                          .output);
   }
   return errors;

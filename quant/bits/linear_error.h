@@ -1,5 +1,5 @@
-// What quantization does to each Linear, measured on calibration rows: the Lambda of method.md
-// section 5, and the signal-to-noise ratios of the table of units.
+// The error that quantization makes in each Linear, measured on calibration rows: Lambda of
+// method.md section 5, and the signal-to-noise ratios of the table of units.
 #pragma once
 
 #include "quant/ranges/calibrate.h"
@@ -8,26 +8,27 @@
 
 namespace vitrun {
 
-// Rows of a Linear's input, [1, rows, K], by its node.
+// Node of a Linear -> rows of its input, [1, rows, K].
 using InputRows = std::map<int, Tensor>;
 
-// Up to 256 rows of every Linear's input, evenly drawn from the first eight images: for measuring
-// and comparing, not for choosing ranges.
+// Keeps up to 256 evenly drawn rows of every Linear's input over the first eight images. They are
+// enough to compare errors, not to choose ranges.
 InputRows keep_inputs(Reference& engine, const ImageSource& images);
 
-// Sums of squares of the error, relative to those of the value; 0 for a value of zeros.
+// Relative squared errors, sum (x^ - x)^2 / sum x^2; 0 where the sum below is 0.
 struct LinearError {
   double input = 0, weight = 0;
-  double output = 0;  // of x^ W^^T against x W^T; relative to its sum of squares about each
-                      // column's mean, which the shifts of a fold do not change
+  // y^ = x^ W^^T against y = x W^T. The sum below is that of (y - mean of its column)^2, which the
+  // shifts of a fold do not change.
+  double output = 0;
 };
 
 LinearError linear_error(Reference& engine, const Tensor& weight, const WeightCodes& codes,
                          const Tensor& rows, const SiteRange& input);
 
-// Lambda_{u,b}, b = kMinBits .. kMaxBits: the relative squared error of a Linear's output with
-// weight and input of b bits, or with the input at `input_bits` if that is not 0. The input's
-// range is searched on the rows themselves.
+// Returns Lambda_{u,b} of method.md section 5 for b = kMinBits .. kMaxBits: LinearError::output
+// with weight and input of b bits, or with an input of `input_bits` if that is not 0. The range of
+// the input is searched on the rows themselves.
 std::vector<double> output_errors(Reference& engine, const Tensor& weight, const Tensor& rows,
                                   int input_bits);
 

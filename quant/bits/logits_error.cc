@@ -14,22 +14,22 @@
 namespace vitrun {
 namespace {
 
-constexpr int64_t kProbes = 16;       // images that errors are predicted on, at most
-constexpr int64_t kMostRounded = 16;  // images that candidates are rounded for
-constexpr int kMeasuredBits = 5;      // of weights
+constexpr int64_t kMostTest = 16;  // errors are predicted on at most so many images
+constexpr int64_t kMostFit = 16;   // codes and ranges are chosen on at most so many images
+constexpr int kMeasuredBits = 5;   // weights are rounded at up to so many bits
 constexpr size_t kWidths = kMaxBits - kMinBits + 1;
-constexpr double kRoundPart = 0.7, kRangePart = 0.1;  // of the progress
+constexpr double kRoundPart = 0.7, kRangePart = 0.1;  // shares of the progress
 
-// What a Linear's weight may become.
+// A Linear's weight, rounded at several widths.
 struct WeightCandidates {
-  std::vector<WeightCodes> codes;  // kMinBits .. kMeasuredBits
-  std::vector<float> mean;         // of the input, whose error the bias makes up for; or zeros
+  std::vector<WeightCodes> codes;  // of kMinBits .. kMeasuredBits bits
+  std::vector<float> mean;         // [K], the input's mean if the bias corrects its error, else 0
 };
 
-// What a site may become.
+// A site's quantizer at several widths.
 struct SiteCandidates {
   Site site;
-  std::vector<CodeParams> params;  // kMinBits .. kMaxBits
+  std::vector<CodeParams> params;  // of kMinBits .. kMaxBits bits
 };
 
 WeightCandidates round_weight(const Tensor& inputs, const OutputGradients& gradients,
@@ -42,7 +42,7 @@ WeightCandidates round_weight(const Tensor& inputs, const OutputGradients& gradi
     out.mean = compensated_mean(inputs, gradients);
   } else {
     for (int bits : widths) out.codes.push_back(quantize_weight(weight, bits));
-    out.mean.resize(static_cast<size_t>(inputs.dims[2]));
+    out.mean.resize(array_size(inputs.dims[2]));
   }
   return out;
 }
@@ -63,12 +63,12 @@ std::map<int, WeightCandidates> round_weights(const FloatModel& model, const Ten
       out[i] = round_weight(value, found == gradients.end() ? none : found->second,
                             model.weights.at(graph[i].weight), options);
     }
-    progress(static_cast<double>(node) / static_cast<double>(graph.size()));
+    progress(ratio(node, graph.size()));
   });
   return out;
 }
 
-// Of every site but pixels and softmax codes.
+// Searches a range at each width for every site but pixels and softmax outputs.
 std::vector<SiteCandidates> search_ranges(const FloatModel& model, const ImageSource& images,
                                           const PredictOptions& options, const Progress& progress) {
   std::vector<Site> sites;
@@ -93,19 +93,19 @@ std::vector<SiteCandidates> search_ranges(const FloatModel& model, const ImageSo
   return out;
 }
 
-// The candidates and what one walk over one image says of them.
-class Probe {
+// Predicts what each candidate does to the logits of one image (method.md section 17).
+class ErrorPredictor {
  public:
-  Probe(const FloatModel& model, std::map<int, WeightCandidates> weights,
-        std::vector<SiteCandidates> sites)
+  ErrorPredictor(const FloatModel& model, std::map<int, WeightCandidates> weights,
+                 std::vector<SiteCandidates> sites)
       : model_(model), weights_(std::move(weights)), sites_(std::move(sites)), walk_(model) {
     for (const Site& s : activation_sites(model.graph)) {
       if (model.graph[s.consumer].kind == NodeKind::kLinear) unit_of_[s.consumer] = s.unit;
-      if (!s.softmax) seen_.push_back(s.node);
+      if (!s.softmax) needed_.push_back(s.node);
     }
   }
 
-  // Of every unit and candidate.
+  // Errors of 0 for every unit and width.
   LogitsErrors zeros() const {
     LogitsErrors errors;
     for (const Site& s : activation_sites(model_.graph))
@@ -114,20 +114,21 @@ class Probe {
     return errors;
   }
 
-  // Adds the squared changes of the logits; returns the sum of their squares.
+  // Adds the predicted squared changes of the logits to `squares`; returns the logits' sum of
+  // squares.
   double run(Reference& forward, const Tensor& image, int64_t seed, LogitsErrors& squares) const {
-    std::map<int, Tensor> values;  // of Linears' inputs and of qkv
+    std::map<int, Tensor> values;  // inputs of Linears, and outputs of qkv
     const Tensor logits = forward.run(image, [&](int node, Tensor& value) {
-      if (std::find(seen_.begin(), seen_.end(), node) != seen_.end()) values[node] = value;
+      if (std::find(needed_.begin(), needed_.end(), node) != needed_.end()) values[node] = value;
     });
     walk_.visit(forward, image, seed, [&](int linear, std::span<const float> gradient) {
-      see_weight(linear, gradient, values, squares[unit_of_.at(linear)]);
+      add_weight_errors(linear, gradient, values, squares[unit_of_.at(linear)]);
       for (const SiteCandidates& s : sites_) {
         const Tensor& value = values.at(s.site.node);
         if (s.site.consumer == linear)
-          see_input(s, through_weight(linear, gradient), value, squares[s.site.unit]);
+          add_input_errors(s, through_weight(linear, gradient), value, squares[s.site.unit]);
         else if (s.site.node == linear)
-          see_input(s, gradient, value, squares[s.site.unit]);
+          add_input_errors(s, gradient, value, squares[s.site.unit]);
       }
     });
     double energy = 0;
@@ -140,9 +141,10 @@ class Probe {
     return model_.weights.at(model_.graph[linear].weight);
   }
 
-  // <W^ - W, G^T X>, X less the mean that the bias takes.
-  void see_weight(int linear, std::span<const float> gradient, const std::map<int, Tensor>& values,
-                  UnitErrors& squares) const {
+  // Adds sum over rows n of <(W^ - W)_n, (G^T X)_n>^2. G is `gradient` [tokens, N], X the input
+  // [tokens, K] less the mean that the bias makes up for.
+  void add_weight_errors(int linear, std::span<const float> gradient,
+                         const std::map<int, Tensor>& values, UnitErrors& squares) const {
     const WeightCandidates& candidates = weights_.at(linear);
     const Node& n = model_.graph[linear];
     Tensor x = values.at(n.in[0]);
@@ -166,30 +168,31 @@ class Probe {
     }
   }
 
-  // G W [rows, K].
+  // G W, [tokens, K].
   std::vector<float> through_weight(int linear, std::span<const float> gradient) const {
     const Tensor& weight = weight_of(linear);
     const int cols = static_cast<int>(weight.dims[0]),
               k = static_cast<int>(weight.data.size()) / cols,
               rows = static_cast<int>(gradient.size()) / cols;
-    std::vector<float> out(static_cast<size_t>(rows) * static_cast<size_t>(k));
+    std::vector<float> out(array_size(rows, k));
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, k, cols, 1, gradient.data(), cols,
                 weight.data.data(), k, 0, out.data(), k);
     return out;
   }
 
-  // <gradient, x^ - x> over the columns of a site; `gradient` has the rows that are no padding.
-  static void see_input(const SiteCandidates& s, std::span<const float> gradient,
-                        const Tensor& value, UnitErrors& squares) {
+  // Adds sum over tokens i of <gradient_i, x^_i - x_i>^2 over the columns of a site. `gradient` has
+  // no row for padding.
+  static void add_input_errors(const SiteCandidates& s, std::span<const float> gradient,
+                               const Tensor& value, UnitErrors& squares) {
     const auto cols = static_cast<size_t>(value.dims[2]);
     for (size_t b = 0; b < kWidths; b++) {
       Tensor rounded = value;
       fake_quantize(s.site, s.params[b], rounded);
       for (size_t row = 0; row < gradient.size(); row += cols) {
         double sum = 0;
-        for (size_t i = row + static_cast<size_t>(s.site.begin);
-             i < row + static_cast<size_t>(s.site.end); i++)
-          sum += double{gradient[i]} * double{rounded.data[i] - value.data[i]};
+        const float *g = &gradient[row], *x = &value.data[row], *x_hat = &rounded.data[row];
+        for (int c = s.site.begin; c < s.site.end; c++)
+          sum += double{g[c]} * double{x_hat[c] - x[c]};
         squares.activation[b] += sum * sum;
       }
     }
@@ -199,18 +202,19 @@ class Probe {
   std::map<int, WeightCandidates> weights_;
   std::vector<SiteCandidates> sites_;
   GradientWalk walk_;
-  std::map<int, std::string> unit_of_;  // by Linear
-  std::vector<int> seen_;               // nodes whose values are needed
+  std::map<int, std::string> unit_of_;  // Linear -> its unit
+  std::vector<int> needed_;             // nodes whose values run() keeps
 };
 
-// The sums over the walks, relative to the logits.
-LogitsErrors relative_to(double energy, const std::vector<LogitsErrors>& walks) {
-  LogitsErrors errors = walks[0];
+// Sums the images' errors and divides by the logits' sum of squares. Weights of more than
+// kMeasuredBits bits get a quarter of the error for each further bit.
+LogitsErrors relative_to(double energy, const std::vector<LogitsErrors>& images) {
+  LogitsErrors errors = images[0];
   for (auto& [unit, e] : errors) {
     for (size_t b = 0; b < kWidths; b++) {
-      for (size_t i = 1; i < walks.size(); i++) {
-        e.weight[b] += walks[i].at(unit).weight[b];
-        e.activation[b] += walks[i].at(unit).activation[b];
+      for (size_t i = 1; i < images.size(); i++) {
+        e.weight[b] += images[i].at(unit).weight[b];
+        e.activation[b] += images[i].at(unit).activation[b];
       }
       e.weight[b] = b > kMeasuredBits - kMinBits ? e.weight[b - 1] / 4 : e.weight[b] / energy;
       e.activation[b] /= energy;
@@ -223,32 +227,30 @@ LogitsErrors relative_to(double energy, const std::vector<LogitsErrors>& walks) 
 
 LogitsErrors predict_errors(const FloatModel& model, const ImageSource& images,
                             const PredictOptions& options, const Progress& progress) {
-  const int64_t probes = std::max<int64_t>(std::min(kProbes, images.count / 2), 1);
-  // Compensated rounding needs two rows of a head's input, one an image.
-  const int64_t rounded =
-      std::clamp(images.count - probes, std::min<int64_t>(images.count, 2), kMostRounded);
-  const ImageSource first = tensor_source(images.load(0, rounded));
+  const int64_t test = std::max<int64_t>(std::min(kMostTest, images.count / 2), 1);
+  // The input of a classifier head has one row for each image, and compensated rounding needs two.
+  const int64_t fit = std::clamp(images.count - test, std::min<int64_t>(images.count, 2), kMostFit);
+  const ImageSource first = tensor_source(images.load(0, fit));
   const auto part = [&](double from, double length) {
     return [&progress, from, length](double done) {
       if (progress) progress(from + length * done);
     };
   };
-  const Probe probe(
-      model, round_weights(model, first.load(0, rounded), options, part(0, kRoundPart)),
+  const ErrorPredictor predictor(
+      model, round_weights(model, first.load(0, fit), options, part(0, kRoundPart)),
       options.activations ? search_ranges(model, first, options, part(kRoundPart, kRangePart))
                           : std::vector<SiteCandidates>());
-  const Tensor others = images.load(images.count - probes, probes);
-  std::vector<LogitsErrors> walks(static_cast<size_t>(probes), probe.zeros());
-  std::vector<double> energies(walks.size());
+  const Tensor last = images.load(images.count - test, test);
+  std::vector<LogitsErrors> squares(array_size(test), predictor.zeros());
+  std::vector<double> energies(squares.size());
   std::atomic<int64_t> next{0};
   ThreadPool(options.threads).run([&](int) {
     Reference forward(model.graph, model.weights, 1);
-    for (int64_t i; (i = next.fetch_add(1)) < probes;)
-      energies[static_cast<size_t>(i)] =
-          probe.run(forward, slice(others, i, 1), i, walks[static_cast<size_t>(i)]);
+    for (int64_t i; (i = next.fetch_add(1)) < test;)
+      at(energies, i) = predictor.run(forward, slice(last, i, 1), i, at(squares, i));
   });
   const double energy = std::accumulate(energies.begin(), energies.end(), 1e-30);
-  return relative_to(energy, walks);
+  return relative_to(energy, squares);
 }
 
 }  // namespace vitrun

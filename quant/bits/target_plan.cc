@@ -12,14 +12,10 @@
 namespace vitrun {
 namespace {
 
-constexpr double kLeastGain = 0.05;
-constexpr UnitBits kUniform[] = {{8, 8}, {6, 6}, {4, 8}, {4, 4}, {3, 8}};
+constexpr double kLeastGain = 0.05;  // the base is left only for so much less squared error
+constexpr UnitBits kUniform[] = {{8, 8}, {6, 6}, {4, 8}, {4, 4}, {3, 8}};  // plans of the report
 
-size_t index_of(int bits) {
-  return static_cast<size_t>(bits - kMinBits);
-}
-
-// Bytes, time and error of each unit at some bits.
+// The predicted bytes, time and error of each unit at given bits.
 class Predictions {
  public:
   Predictions(const Graph& graph, const LogitsErrors& errors, const CostTable* costs)
@@ -31,7 +27,7 @@ class Predictions {
 
   const std::vector<UnitWork>& works() const { return works_; }
 
-  // Pixels have 8 bits whatever is asked for.
+  // Returns the bits that the unit really gets: pixels always have 8.
   UnitBits held(const UnitWork& work, UnitBits bits) const {
     if (work.unit == image_) bits.activation = 8;
     return bits;
@@ -43,7 +39,7 @@ class Predictions {
 
   double error(const UnitWork& work, const UnitBits& bits) const {
     const UnitErrors& e = errors_.at(work.unit);
-    return e.weight[index_of(bits.weight)] + e.activation[index_of(bits.activation)];
+    return at(e.weight, bits.weight - kMinBits) + at(e.activation, bits.activation - kMinBits);
   }
 
   Choice choice(const UnitWork& work, const UnitBits& bits) const {
@@ -52,7 +48,7 @@ class Predictions {
             picoseconds(work, bits), error(work, bits)};
   }
 
-  // The bits that a unit may get.
+  // Returns the bits that a unit may get (method.md section 18).
   std::vector<UnitBits> candidates(const UnitWork& work, const UnitBits& base) const {
     std::vector<UnitBits> all;
     for (int weight = kMinBits; weight <= kMaxBits; weight++) {
@@ -139,7 +135,8 @@ PlanReport report_on(const Graph& graph, const Predictions& predictions, const C
   return report;
 }
 
-// What less time would cost: plans within a part of the limit, where there are any.
+// Adds the best plans within 95, 90 and 85 % of the time limit to the report, as far as there are
+// any, to show what less time would cost.
 void add_faster(const Predictions& predictions, const std::vector<std::vector<Choice>>& units,
                 const BitPlan& base, Limits limits, PlanReport& report) {
   const auto most = static_cast<double>(limits.time);
@@ -151,7 +148,7 @@ void add_faster(const Predictions& predictions, const std::vector<std::vector<Ch
       for (size_t u = 0; u < units.size(); u++)
         plan[predictions.works()[u].unit] = units[u][chosen[u]].bits;
     } catch (const Error&) {
-      return;  // nothing is as fast, nor faster
+      return;  // no plan is as fast, so none is faster
     }
     report.plans.push_back(predictions.figures(cat(percent, " % time"), plan));
   }

@@ -10,12 +10,12 @@ namespace vitrun {
 namespace {
 
 constexpr int64_t kBatch = 8;
-// That log codes finer than log sqrt 2 must reach down: squared errors do not see that many small
-// probabilities gone are a large part of one.
+// Log codes finer than log sqrt 2 must reach down so many octaves (method.md section 10): squared
+// errors do not see that many small probabilities together are a large part of a row.
 constexpr float kLeastOctaves = 8;
 
-// A log quantizer: s, codes an octave, and the values of its codes, the last standing for "below
-// all codes".
+// A log quantizer: s, rho (codes per octave), and the values of its codes. A last value, 0, stands
+// for all that lies below the codes.
 struct LogCandidate {
   float scale, rate;
   std::vector<float> table;
@@ -29,43 +29,47 @@ LogCandidate log_candidate(double scale, float rate, int bits) {
   return c;
 }
 
-// Adds the sum of (x - x̂)^2 for each candidate, sharing the logarithm between them.
+// Adds sum (x - x^)^2 of each candidate to `error`. The candidates share the logarithm.
 void add_log_error(std::span<const float> values, const std::vector<LogCandidate>& candidates,
                    std::vector<double>& error) {
   std::vector<float> log_scale;
   for (const LogCandidate& c : candidates) log_scale.push_back(std::log2(c.scale));
   for (float x : values) {
-    const float log_x = std::log2(x);  // -inf for 0, which falls to the code for 0
+    const float log_x = std::log2(x);  // -inf for x = 0, which clamps to the last value, 0
     for (size_t i = 0; i < candidates.size(); i++) {
       const LogCandidate& c = candidates[i];
       const float k = std::nearbyint(
           std::clamp(c.rate * (log_scale[i] - log_x), 0.f, static_cast<float>(c.table.size() - 1)));
       const float e = x - c.table[static_cast<size_t>(k)];
-      error[i] += static_cast<double>(e * e);
+      error[i] += double{e * e};
     }
   }
 }
 
-// (v - mean) / standard deviation of a row; returns the variance.
+// v = (v - mean) / standard deviation, in place; returns the variance.
 double normalize(float* v, int64_t n) {
   double sum = 0, squares = 0;
   for (int64_t i = 0; i < n; i++) sum += v[i];
-  const float mean = static_cast<float>(sum / static_cast<double>(n));
-  for (int64_t i = 0; i < n; i++) squares += std::pow(static_cast<double>(v[i] -= mean), 2);
+  const auto mean = static_cast<float>(sum / static_cast<double>(n));
+  for (int64_t i = 0; i < n; i++) squares += std::pow(double{v[i] -= mean}, 2);
   const double variance = squares / static_cast<double>(n) + 1e-12;
   const float scale = static_cast<float>(1 / std::sqrt(variance));
   for (int64_t i = 0; i < n; i++) v[i] *= scale;
   return variance;
 }
 
-// Sum over n of W[n, k]^2: how much an error of column k of the input does to the output.
+void normalize_rows(std::vector<float>& rows, int64_t cols) {
+  for (float* v = rows.data(); v < rows.data() + rows.size(); v += cols) normalize(v, cols);
+}
+
+// out[k] = sum over n of W[n, k]^2: what an error in column k of the input does to the output.
 std::vector<float> column_energy(const Tensor& weight, size_t k) {
   std::vector<float> energy(k);
   for (size_t i = 0; i < weight.data.size(); i++) energy[i % k] += weight.data[i] * weight.data[i];
   return energy;
 }
 
-// The residual add that a Linear ends in; -1 if it does not.
+// Returns the residual add that a Linear ends in, -1 if it ends in none.
 int residual_add(const Graph& graph, int linear) {
   int found = -1;
   for (int i = 0; i < graph.size(); i++)
@@ -76,10 +80,10 @@ int residual_add(const Graph& graph, int linear) {
 
 // The search for one site's range. First observe() every image, then set_candidates(), then
 // add_error() with every image again.
-class Search {
+class RangeSearch {
  public:
-  Search(Reference& engine, const Site& site, int bits, const CalibrateOptions& options,
-         int64_t elements)
+  RangeSearch(Reference& engine, const Site& site, int bits, const CalibrateOptions& options,
+              int64_t elements)
       : engine_(&engine), site_(&site), bits_(bits), rates_(options.log_rates), tails_(elements) {
     const Node& consumer = engine.graph()[site.consumer];
     if (options.objective == Objective::kResidual && consumer.kind == NodeKind::kLinear)
@@ -106,7 +110,7 @@ class Search {
       for (UniformRange range : candidates_) histograms_.emplace_back(range);
   }
 
-  // Sees the values of all nodes in order and takes those it needs.
+  // Must be called with the values of all nodes in order; takes those that it needs.
   void add_error(int node, const Tensor& value) {
     if (node == add_) {
       energy_.empty() ? add_residual_error(value) : add_to_histograms(input_, &value);
@@ -121,8 +125,7 @@ class Search {
 
   SiteRange best() const {
     if (!energy_.empty()) return best_levels();
-    const auto least =
-        static_cast<size_t>(std::min_element(error_.begin(), error_.end()) - error_.begin());
+    const size_t least = index_of_least(error_);
     if (!site_->softmax) return {bits_, candidates_[least]};
     return {bits_, {log_candidates_[least].scale, 0}, log_candidates_[least].rate};
   }
@@ -143,20 +146,21 @@ class Search {
     return best;
   }
 
-  // Rows count by what their error does to the residual stream once normalised, if that is given.
+  // Adds the rows of `value` to the histogram of each candidate. Where the residual stream `sum` is
+  // given, a row weighs 1 / variance of its token there, by which the next LayerNorm divides
+  // (method.md section 9).
   void add_to_histograms(const Tensor& value, const Tensor* sum) {
-    const auto cols = static_cast<size_t>(value.dims[2]);
-    for (size_t row = 0; row < value.data.size() / cols; row++) {
+    const int64_t cols = value.dims[2];
+    for (int64_t row = 0; row < value.dims[0] * value.dims[1]; row++) {
       double weight = 1;
       if (sum) {
-        const auto width = static_cast<size_t>(sum->dims[2]);
-        std::vector<float> stream(
-            sum->data.begin() + static_cast<std::ptrdiff_t>(row * width),
-            sum->data.begin() + static_cast<std::ptrdiff_t>((row + 1) * width));
-        weight = 1 / normalize(stream.data(), sum->dims[2]);
+        const int64_t width = sum->dims[2];
+        std::vector<float> token(sum->data.begin() + row * width,
+                                 sum->data.begin() + (row + 1) * width);
+        weight = 1 / normalize(token.data(), width);
       }
-      for (LevelHistogram& h : histograms_)
-        h.add(std::span(value.data).subspan(row * cols, cols), energy_, weight);
+      const float* values = value.data.data() + row * cols;
+      for (LevelHistogram& h : histograms_) h.add({values, values + cols}, energy_, weight);
     }
   }
 
@@ -171,7 +175,7 @@ class Search {
     std::vector<double> percentiles(std::begin(kPercentiles), std::end(kPercentiles));
     if (add_ >= 0) percentiles.push_back(1);
     if (is_image(engine_->graph(), engine_->shapes(), site_->node))
-      candidates_.push_back({1.f / 255, 0});  // pixels
+      candidates_.push_back({1.f / 255, 0});  // every value of a pixel is a code
     double last_low = 0, last_high = 0;
     for (double p : percentiles) {
       const double low = tails_.low(p), high = tails_.high(p);
@@ -194,23 +198,22 @@ class Search {
     });
   }
 
-  // `sum` is the residual stream after the add; with a candidate it would be sum + (x̂ - x) W^T.
+  // Adds |n(sum + (x^ - x) W^T) - n(sum)|^2 of each candidate (method.md section 8). `sum` is the
+  // float residual stream after the add.
   void add_residual_error(const Tensor& sum) {
     const Node& linear = engine_->graph()[site_->consumer];
     const int64_t cols = engine_->shapes()[site_->consumer].cols;
     Tensor expected = sum;
-    for (size_t row = 0; row < sum.data.size(); row += static_cast<size_t>(cols))
-      normalize(expected.data.data() + row, cols);
+    normalize_rows(expected.data, cols);
     for (size_t c = 0; c < candidates_.size(); c++) {
       Tensor change = input_;
       for (float& x : change.data)
         x = dequantize(quantize(x, candidates_[c], bits_), candidates_[c]) - x;
       Tensor actual = engine_->multiply(change, engine_->weights().at(linear.weight));
       for (size_t i = 0; i < actual.data.size(); i++) actual.data[i] += sum.data[i];
-      for (size_t row = 0; row < sum.data.size(); row += static_cast<size_t>(cols))
-        normalize(actual.data.data() + row, cols);
+      normalize_rows(actual.data, cols);
       for (size_t i = 0; i < actual.data.size(); i++)
-        error_[c] += std::pow(static_cast<double>(actual.data[i] - expected.data[i]), 2);
+        error_[c] += std::pow(double{actual.data[i] - expected.data[i]}, 2);
     }
   }
 
@@ -218,18 +221,18 @@ class Search {
   const Site* site_;
   int bits_;
   std::vector<float> rates_;
-  int add_ = -1;  // the residual add whose value is looked at; -1: the site's own value
-  Tensor input_;  // the site's value of the current batch, until the add is reached
+  int add_ = -1;  // the residual add at which errors are measured; -1: at the site itself
+  Tensor input_;  // the site's value in the current batch, kept until the add is reached
   TailObserver tails_;
-  std::vector<UniformRange> candidates_;      // kUniform
-  std::vector<LogCandidate> log_candidates_;  // kSoftmax
-  std::vector<double> error_;
-  bool split_ = false;         // the site has copies of outlier channels
+  std::vector<UniformRange> candidates_;      // empty for a softmax output
+  std::vector<LogCandidate> log_candidates_;  // empty for all others
+  std::vector<double> error_;                 // by candidate
+  bool split_ = false;                        // the site has copies of outlier channels
   std::vector<float> energy_;  // column_energy() of the consumer, if levels are searched
-  std::vector<LevelHistogram> histograms_;  // of the candidates
+  std::vector<LevelHistogram> histograms_;  // by candidate, if levels are searched
 };
 
-// q, k or v cut into its heads; other sites as they are.
+// Cuts q, k or v into its heads; other sites stay whole.
 std::vector<Site> heads_of(const Shapes& shapes, const Site& site) {
   if (at(shapes.attention_of, site.consumer) < 0 || site.softmax) return {site};
   const int count = shapes.geometry(site.consumer).heads;
@@ -238,7 +241,7 @@ std::vector<Site> heads_of(const Shapes& shapes, const Site& site) {
   return heads;
 }
 
-// One range a site from one for each of its parts.
+// Returns one range for each site, made of the ranges found for its parts.
 std::vector<SiteRange> join_heads(const std::vector<std::vector<Site>>& parts,
                                   const std::vector<SiteRange>& found) {
   std::vector<SiteRange> ranges;
@@ -270,7 +273,7 @@ void run_all(Reference& engine, const ImageSource& images, const Reference::Obse
   for (int64_t first = 0; first < images.count; first += kBatch) {
     const int64_t n = std::min(kBatch, images.count - first);
     engine.run(images.load(first, n), observe);
-    if (progress) progress(static_cast<double>(first + n) / static_cast<double>(images.count));
+    if (progress) progress(ratio(first + n, images.count));
   }
 }
 
@@ -278,33 +281,33 @@ std::vector<SiteRange> calibrate(Reference& engine, const std::vector<Site>& sit
                                  const std::vector<int>& bits, const ImageSource& images,
                                  const CalibrateOptions& options, const Progress& progress) {
   const Shapes& shapes = engine.shapes();
-  std::vector<std::vector<Site>> parts;  // of each site: its heads, or itself
+  std::vector<std::vector<Site>> parts;  // by site: its heads, or the site itself
   for (const Site& s : sites)
     parts.push_back(options.heads ? heads_of(shapes, s) : std::vector<Site>{s});
-  std::vector<Search> searches;
+  std::vector<RangeSearch> searches;
   for (size_t i = 0; i < sites.size(); i++)
     for (const Site& part : parts[i])
       searches.emplace_back(engine, part, bits[i], options,
                             images.count * elements_per_image(shapes[part.node], part));
 
-  auto pass = [&](double done, const std::function<void(Search&, int, const Tensor&)>& see) {
+  auto pass = [&](double done, const std::function<void(RangeSearch&, int, const Tensor&)>& see) {
     run_all(
         engine, images,
         [&](int node, Tensor& value) {
-          for (Search& s : searches) see(s, node, value);
+          for (RangeSearch& s : searches) see(s, node, value);
         },
         [&](double part) {
           if (progress) progress(done + 0.5 * part);
         });
   };
-  pass(0, [](Search& s, int node, const Tensor& value) {
+  pass(0, [](RangeSearch& s, int node, const Tensor& value) {
     if (node == s.node()) s.observe(value);
   });
-  for (Search& s : searches) s.set_candidates();
-  pass(0.5, [](Search& s, int node, const Tensor& value) { s.add_error(node, value); });
+  for (RangeSearch& s : searches) s.set_candidates();
+  pass(0.5, [](RangeSearch& s, int node, const Tensor& value) { s.add_error(node, value); });
 
   std::vector<SiteRange> found;
-  for (const Search& s : searches) found.push_back(s.best());
+  for (const RangeSearch& s : searches) found.push_back(s.best());
   return join_heads(parts, found);
 }
 

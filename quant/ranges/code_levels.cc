@@ -25,7 +25,7 @@ void LevelHistogram::add(std::span<const float> row, std::span<const float> weig
 }
 
 LevelHistogram::Levels LevelHistogram::best(int bits, bool keep_last) const {
-  std::array<Bin, kCodes + 1> before{};  // sums over the bins below
+  std::array<Bin, kCodes + 1> before{};  // before[i] sums the bins below i
   for (size_t i = 0; i < kCodes; i++)
     before[i + 1] = {before[i].weight + bins_[i].weight, before[i].sum + bins_[i].sum,
                      before[i].squares + bins_[i].squares};
@@ -38,12 +38,13 @@ LevelHistogram::Levels LevelHistogram::best(int bits, bool keep_last) const {
                  s = before[end].sum - before[begin].sum,
                  q = before[end].squares - before[begin].squares;
     if (!(w > 0)) return {0, static_cast<int>(begin)};
-    // Rounding up may lead out of the run; levels must ascend.
+    // Rounding up may lead out of the run, but levels must ascend.
     const double level =
         std::clamp(std::nearbyint(s / w), static_cast<double>(begin), static_cast<double>(end - 1));
     return {std::max(0.0, q - 2 * level * s + level * level * w), static_cast<int>(level)};
   };
-  // least[n][end]: of the bins below `end` in n runs.
+  // least[n][end] is the least error of the bins below `end` in n runs; start[n][end] is where the
+  // last of these runs begins.
   const size_t count = size_t{1} << bits;
   std::vector<std::vector<double>> least(
       count + 1, std::vector<double>(kCodes + 1, std::numeric_limits<double>::infinity()));
@@ -58,7 +59,7 @@ LevelHistogram::Levels LevelHistogram::best(int bits, bool keep_last) const {
           start[n][end] = begin;
         }
     }
-  size_t n = 1;  // fewest runs of the least error
+  size_t n = 1;  // the fewest runs that have the least error
   for (size_t i = 2; i <= count; i++)
     if (least[i][kCodes] < least[n][kCodes]) n = i;
   Levels out{std::vector<LevelRun>(n), least[n][kCodes] * std::pow(double{range_.scale}, 2)};

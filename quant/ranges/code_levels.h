@@ -1,6 +1,6 @@
-// Which of the 8-bit codes a tensor of fewer bits should use: few levels, close together where the
-// values are. [ours] It covers what AdaLog's logarithms and PTQ4ViT's twin ranges do after a GELU
-// (method.md section 6) without their form, and runs as one 8-bit plane (kernels.h, map_rows).
+// Chooses the 2^bits levels of a tensor among 256 8-bit codes, close together where the values are
+// (method.md section 9, [ours]). Products with levels run as 8-bit ones behind a table look-up
+// (kernels/kernels.h, map_rows).
 #pragma once
 
 #include <array>
@@ -13,27 +13,28 @@
 
 namespace vitrun {
 
-// Weighted values by their 8-bit code; exact for levels that are codes, clipped values included.
+// A histogram of weighted values by their 8-bit code. Its sums give the exact squared error of any
+// levels that are codes, clipped values included.
 class LevelHistogram {
  public:
   explicit LevelHistogram(UniformRange range) : range_(range) {}
 
   UniformRange range() const { return range_; }
-  // weights [columns] of the row's values, all times `weight`.
+  // Adds row [columns]; the value in column i weighs weights[i] * weight.
   void add(std::span<const float> row, std::span<const float> weights, double weight);
 
   struct Levels {
     std::vector<LevelRun> runs;
-    double error = 0;  // sum of weight (x^ - x)^2
+    double error = 0;  // sum of weight * (x^ - x)^2
   };
-  // The best of all ways to part the codes into at most 2^bits runs, by dynamic programming; with
-  // `keep_last` of those in which code 255 stays alone, as copies of an outlier channel need, which
-  // are at that code all at once (split.h).
+  // Finds the cut of the codes into at most 2^bits runs that has the least error, by dynamic
+  // programming. With `keep_last` code 255 stays a run of its own: all full copies of an outlier
+  // channel are at that code (quant/rewrite/split_outliers.h).
   Levels best(int bits, bool keep_last = false) const;
 
  private:
   struct Bin {
-    double weight = 0, sum = 0, squares = 0;  // of w, w x, w x^2; x in steps from code 0
+    double weight = 0, sum = 0, squares = 0;  // sums of w, w x, w x^2; x in steps from code 0
   };
 
   UniformRange range_;

@@ -72,7 +72,7 @@ double squared_error(std::span<const float> values, UniformRange range, int bits
   double sum = 0;
   for (float x : values) {
     const float error = x - range.scale * std::nearbyint(std::clamp(x * inverse, low, high));
-    sum += static_cast<double>(error * error);
+    sum += double{error * error};
   }
   return sum;
 }
@@ -95,7 +95,8 @@ UniformRange search_range(std::span<const float> values, int bits) {
 
 namespace {
 
-// The range of one channel, not widened to contain 0 unless it is nearly a point.
+// Returns the range of one channel, which is widened to contain 0 only where it is nearly a point
+// (method.md section 3).
 UniformRange channel_range(double low, double high, int bits) {
   const double scale = (high - low) / ((1 << bits) - 1);
   if (high - low < 1e-3 * std::max(std::fabs(low), std::fabs(high)) || scale < 1e-30)
@@ -106,11 +107,11 @@ UniformRange channel_range(double low, double high, int bits) {
 
 constexpr int kLargestExponent = 3;  // FQ-ViT's K
 
-struct Moments {
+struct MeanAndDeviation {
   double mean, deviation;
 };
 
-Moments moments(const std::vector<double>& x) {
+MeanAndDeviation moments(const std::vector<double>& x) {
   const double n = static_cast<double>(x.size());
   const double mean = std::accumulate(x.begin(), x.end(), 0.0) / n;
   double squares = 0;
@@ -119,7 +120,7 @@ Moments moments(const std::vector<double>& x) {
 }
 
 std::vector<double> held(std::vector<double> x, double k) {
-  const Moments m = moments(x);
+  const MeanAndDeviation m = moments(x);
   if (std::isinf(k)) return x;
   for (double& v : x) v = std::clamp(v, m.mean - k * m.deviation, m.mean + k * m.deviation);
   return x;
@@ -176,7 +177,7 @@ void ChannelObserver::add_error(std::span<const float> rows) {
     for (size_t i = 0; i < rows.size(); i++) {
       const UniformRange& r = candidate.ranges[i % channels];
       const float e = rows[i] - dequantize(quantize(rows[i], r, bits_), r);
-      candidate.error[i % channels] += static_cast<double>(e * e);
+      candidate.error[i % channels] += double{e * e};
     }
   }
 }
@@ -187,7 +188,7 @@ ChannelStatistics ChannelObserver::best() const {
     const auto least = std::min_element(
         candidates_.begin(), candidates_.end(),
         [&](const Candidate& a, const Candidate& b) { return a.error[c] < b.error[c]; });
-    out.scale.push_back(static_cast<double>(least->ranges[c].scale));
+    out.scale.push_back(double{least->ranges[c].scale});
     out.zero.push_back(least->ranges[c].zero);
   }
   return out;

@@ -1,5 +1,5 @@
-// Ranges of tensors: exact quantiles of a stream in bounded memory, and the percentile search of
-// method.md section 2.
+// Finds ranges of tensors by the percentile search of method.md section 2, from exact quantiles of
+// a stream in bounded memory.
 #pragma once
 
 #include <cstdint>
@@ -23,16 +23,16 @@ class TailObserver {
 
   // May be called any number of times.
   void add(std::span<const float> values);
-  // Linear interpolation between order statistics, as NumPy and PyTorch do. Valid once all values
-  // were given.
+  // Quantiles p and 1 - p, by linear interpolation between order statistics, as NumPy and PyTorch
+  // do. Valid once all values were given.
   double high(double p);
   double low(double p);
 
  private:
-  // The `keep_` largest of what was given, in `kept` (unordered, more than keep_ until trimmed).
+  // `kept` holds the `keep_` largest of the values given, unordered, and more until it is trimmed.
   struct Tail {
     std::vector<float> kept;
-    float threshold;  // values not above it cannot be among the largest
+    float threshold;  // a value that is not above it cannot be among the largest
   };
   void trim(Tail& tail) const;
   double quantile_from_top(Tail& tail, double p) const;
@@ -46,43 +46,44 @@ class TailObserver {
 // z < 2^b; an empty range gives scale 1.
 UniformRange uniform_range(double lo, double hi, int bits);
 
-// The code of x, and the value it stands for.
+// Return the code of x, and the value that a code stands for.
 int quantize(float x, UniformRange range, int bits);
 inline float dequantize(int code, UniformRange range) {
   return range.scale * static_cast<float>(code - range.zero);
 }
 
-// Sum over the values of (x - x̂)^2.
+// sum (x - x^)^2 over the values.
 double squared_error(std::span<const float> values, UniformRange range, int bits);
 
-// The percentile search over values at hand (one weight row): the candidate with the least squared
-// error.
+// The percentile search over values at hand (one row of a weight): returns the range of least
+// squared error.
 UniformRange search_range(std::span<const float> values, int bits);
 
-// Scale s and zero point z of each channel of a LayerNorm's output, of `bits` bits. z is not held
-// to 0 .. 2^bits - 1: it disappears into beta.
+// s and z of method.md section 3: the scale and zero point of each channel of a LayerNorm's output.
+// z is not held to 0 .. 2^bits - 1, because it disappears into beta.
 struct ChannelStatistics {
   int bits = 8;
   std::vector<double> scale, zero;
 
-  // s and z held to mean +- k standard deviations over the channels; an infinite k changes nothing.
+  // Holds s and z to mean +- k standard deviations over the channels, k > 0 or infinity.
   ChannelStatistics clipped(double k) const;
-  // s~ = mean(s), z~ = round(mean(z)), within the codes: the quantizer of the folded output.
+  // The quantizer of the folded output: s~ = mean(s), z~ = round(mean(z)), held within the codes.
   UniformRange mean() const;
 };
 
-// Between which ranges a channel may choose.
+// The ranges among which a channel may choose.
 enum class ChannelSearch {
-  kByPercentile,  // its own, by the percentile search
-  kByPowerOfTwo,  // FQ-ViT (2111.13824): 2^a s with a in 0..3, and z, where 8 s and z are the range
-                  // of all channels together
+  kByPercentile,  // those of the percentile search on the channel
+  kByPowerOfTwo,  // FQ-ViT's (method.md section 19): scale 2^a s8 / 8 with a in 0..3, where (s8, z)
+                  // is the range of all channels together
 };
 
-// The least squared error for every channel of a stream of rows [.., channels] at once: add() all
-// rows, then set_candidates(), then add_error() all rows again. Memory as TailObserver, by channel.
+// Finds the range of least squared error for every channel of a stream of rows [.., channels]:
+// add() all rows, then set_candidates(), then add_error() all rows again. Each channel takes the
+// memory of a TailObserver.
 class ChannelObserver {
  public:
-  // `rows` will be given in all.
+  // `rows` rows will be given in all.
   ChannelObserver(int channels, int64_t rows, int bits);
 
   void add(std::span<const float> rows);
@@ -92,8 +93,8 @@ class ChannelObserver {
 
  private:
   struct Candidate {
-    std::vector<UniformRange> ranges;  // of the channels
-    std::vector<double> error;
+    std::vector<UniformRange> ranges;  // by channel
+    std::vector<double> error;         // by channel
   };
 
   int bits_;

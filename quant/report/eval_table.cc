@@ -156,7 +156,7 @@ const Json* find_cell(const Json& state, const TableRow& row, int seed) {
   return nullptr;
 }
 
-// The mean of a field over seeds, and with `each` also the values.
+// Returns the mean of a field over seeds; `each` adds the single values.
 std::string column(const std::vector<const Json*>& cells, const char* field, double factor,
                    int digits, bool each) {
   std::string all;
@@ -218,7 +218,7 @@ std::vector<TableRow> read_rows(const std::string& path) {
 }
 
 std::string make_table(const TableOptions& options, const std::vector<Sample>& samples) {
-  for (const TableRow& row : options.rows) job_of(options, row, 0);  // wrong use shows at once
+  for (const TableRow& row : options.rows) job_of(options, row, 0);  // fails at once on wrong use
   const Json head = head_of(options, samples.size());
   Json state = load_state(options, head);
   Tensor expected;

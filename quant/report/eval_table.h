@@ -1,4 +1,4 @@
-// What viteval --table does: it quantizes one model in several ways and evaluates each in integers.
+// Quantizes one model in several ways and evaluates each in integers, for viteval --table.
 #pragma once
 
 #include "runtime/program/predictor.h"
@@ -19,10 +19,10 @@ struct TableOptions {
   std::vector<TableRow> rows;
   std::vector<int> seeds;      // each draws other calibration images
   std::string weights;         // a .safetensors
-  std::string calibration;     // as --calib of vitquant
-  std::string images;          // as --images of viteval
+  std::string calibration;     // the value of vitquant's --calib
+  std::string images;          // the value of viteval's --images
   std::string state;           // the JSON file that keeps the results
-  PredictorOptions predictor;  // what the evaluation uses
+  PredictorOptions predictor;  // options of the evaluation
 };
 
 // Evaluates each row and seed that `state` does not hold yet, writes `state` after each, and

@@ -9,9 +9,9 @@
 namespace vitrun {
 namespace {
 
-constexpr double kPoor = 10;  // dB: a tenth of the output's variation is error
+constexpr double kPoor = 10;  // dB; a tenth of the output's variation is error
 
-// printf into a string.
+// Prints into a string, as printf does.
 template <class... Args>
 std::string format(const char* how, Args... args) {
   char text[256];
@@ -39,7 +39,7 @@ std::string table_row(const UnitRow& row) {
                     "</td></tr>\n");
 }
 
-// A chart for each kind of unit: output SNR by block, bits below.
+// Draws a chart for each kind of unit: the output's signal-to-noise ratio by block, bits below.
 std::string charts(const UnitTable& table) {
   std::vector<std::string> kinds;
   std::map<std::string, std::vector<Bar>> bars;

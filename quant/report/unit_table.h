@@ -1,5 +1,5 @@
-// The table of units: what each got and what that cost. Printed, written into the .qbin as
-// "recipe.unit_*" and drawn on the page of vitquant --report.
+// The table of units: the bits of each and the errors they make. vitquant prints it, writes it into
+// the .qbin as "recipe.unit_*" and draws it on the page of --report.
 #pragma once
 
 #include <optional>
@@ -15,37 +15,37 @@ namespace vitrun {
 struct UnitRow {
   std::string name;
   UnitBits bits;
-  // Of a Linear alone:
-  int64_t parameters = 0, bytes = 0;    // of its weight
-  double low = 0, high = 0;             // what its input's codes reach
-  double clip_k = 0;                    // where method crl clipped its channels; 0: it did not
-  LinearError before = {}, after = {};  // of plain layer-wise quantization, and as it is now
+  // The rest is 0 for a product of two activations.
+  int64_t parameters = 0, bytes = 0;    // size of the weight
+  double low = 0, high = 0;             // the values of the input's first and last code
+  double clip_k = 0;                    // k of method crl; 0 where channels were not clipped
+  LinearError before = {}, after = {};  // errors of plain layer-wise quantization, and now
 };
 
-// One row a unit, in node order; with a weight where `parameters` is not 0.
+// One row for each unit, in node order. A row whose `parameters` are not 0 is a Linear's.
 using UnitTable = std::vector<UnitRow>;
 
-// Bits of a weight in the mean over all parameters.
+// Returns the mean bits of a weight over all parameters.
 double mean_weight_bits(const UnitTable& table);
 
-// "unit_name", "unit_output_db" and "unit_plain_output_db", the Linears' alone.
+// Sets "unit_name", "unit_output_db" and "unit_plain_output_db", which list the Linears.
 void put_units(const UnitTable& table, std::map<std::string, QbinValue>& recipe);
 
-// As text, one line a unit.
+// Returns the table as text, one line for each unit.
 std::string unit_text(const UnitTable& table);
 
-// What is wrong with a unit, or nothing.
+// Returns what is wrong with a unit, or an empty string.
 std::string warning_of(const UnitRow& row);
 
 struct ReportHead {
-  std::string title, recipe;  // what was quantized, and how
-  int64_t bytes = 0;          // of the file
-  double milliseconds = 0;    // an image, measured on one thread of this machine; 0: not measured
+  std::string title, recipe;      // what was quantized, and how
+  int64_t bytes = 0;              // size of the file
+  double milliseconds = 0;        // one image on one thread of this machine; 0: not measured
   std::optional<double> ranking;  // Kendall's tau of importance and measured output error
-  std::string plans = {};  // HTML of what the bits were chosen from (quant/bits/target_plan.h)
+  std::string plans = {};         // report_html() of quant/bits/target_plan.h, or empty
 };
 
-// One self-contained HTML page.
+// Returns one self-contained HTML page.
 std::string quantization_page(const ReportHead& head, const UnitTable& table);
 
 }  // namespace vitrun

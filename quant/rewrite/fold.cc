@@ -11,7 +11,7 @@
 namespace vitrun {
 namespace {
 
-constexpr int64_t kKeptRows = 2048;  // of a LayerNorm's output, to compare folds by
+constexpr int64_t kKeptRows = 2048;  // rows of a LayerNorm's output on which folds are compared
 
 // Scales the rows of a Linear's weight [N, K] and its bias [N] by gamma [N].
 void scale_rows(Tensor& weight, Tensor& bias, const std::vector<float>& gamma) {
@@ -22,7 +22,7 @@ void scale_rows(Tensor& weight, Tensor& bias, const std::vector<float>& gamma) {
   }
 }
 
-// What is observed of one LayerNorm's output.
+// Observes the output of one LayerNorm that a Linear reads: ranges of its channels, and some rows.
 class NormObserver {
  public:
   NormObserver(const Shape& norm, int linear, int bits, int64_t images)
@@ -33,15 +33,15 @@ class NormObserver {
 
   int linear() const { return linear_; }
   ChannelObserver& channels() { return channels_; }
-  // Rows of the output, evenly drawn, [m, channels].
+  // Evenly drawn rows of the output, [m, channels].
   const Tensor& kept() const { return kept_; }
 
   void observe(const Tensor& value) {
     channels_.add(value.data);
     const auto cols = static_cast<size_t>(kept_.dims[1]);
-    for (size_t at = 0; at < value.data.size(); at += cols, seen_++) {
+    for (size_t i = 0; i < value.data.size(); i += cols, seen_++) {
       if (seen_ % step_ != 0) continue;
-      const float* row = value.data.data() + at;
+      const float* row = value.data.data() + i;
       kept_.data.insert(kept_.data.end(), row, row + cols);
       kept_.dims[0]++;
     }
@@ -55,7 +55,7 @@ class NormObserver {
   Tensor kept_;
 };
 
-// The LayerNorms that can be folded and the Linear that each feeds.
+// Returns the LayerNorms that can be folded, each with the Linear that it feeds.
 std::map<int, int> foldable_norms(const Graph& graph) {
   const std::vector<std::vector<int>> readers = graph.readers();
   const Shapes shapes = infer_shapes(graph);
@@ -72,7 +72,7 @@ std::map<int, int> foldable_norms(const Graph& graph) {
   return found;
 }
 
-// Copies of what a fold changes.
+// Copies of the parameters that a fold changes.
 struct NormAndLinear {
   Tensor gamma, beta, weight, bias;
 };
@@ -84,7 +84,7 @@ NormAndLinear parameters(const FloatModel& model, int norm, int linear) {
           model.weights.at(b.bias)};
 }
 
-// The folded and quantized output of the LayerNorm, from its original output [m, k].
+// Folds the LayerNorm's original output [m, k] and rounds it to its codes' values, [1, m, k].
 Tensor folded_codes(const Tensor& original, const ChannelStatistics& statistics) {
   const UniformRange range = statistics.mean();
   const size_t k = statistics.scale.size();
@@ -97,8 +97,8 @@ Tensor folded_codes(const Tensor& original, const ChannelStatistics& statistics)
   return x;
 }
 
-// Squared error of a Linear's output when the fold of `statistics` is quantized, over kept rows of
-// the LayerNorm's output (method.md section 3: k by the output error).
+// Returns the squared error of a Linear's output when the fold of `statistics` is quantized, over
+// the kept rows of the LayerNorm's output (method.md section 3).
 double fold_error(Reference& engine, const FloatModel& model, int norm, const NormObserver& search,
                   const ChannelStatistics& statistics, int weight_bits) {
   NormAndLinear p = parameters(model, norm, search.linear());
@@ -168,7 +168,7 @@ void fold_normalization(FloatModel& model) {
   const int input = graph.find(NodeKind::kInput);
   const std::vector<std::vector<int>> readers = graph.readers();
   if (input < 0 || !graph[input].has(Attribute::kPlanar)) return;
-  std::vector<int> linears;  // that read the image's neighbourhoods, channel by channel
+  std::vector<int> linears;  // Linears that read neighbourhoods of the image, channel by channel
   for (int window : at(readers, input))
     for (int linear : at(readers, window)) {
       const bool by_channel = graph[window].whole(Attribute::kOrder) == 0 &&

@@ -13,18 +13,19 @@
 namespace vitrun {
 namespace {
 
-// [n, n], orthogonal.
+// An orthogonal matrix q [n, n].
 struct Rotation {
   int n;
   std::vector<double> q;
 
-  double* row(int i) { return &q[static_cast<size_t>(i) * static_cast<size_t>(n)]; }
+  double* row(int i) { return q.data() + int64_t{i} * n; }
 };
 
-// Gaussian rows, each made orthogonal to those before, twice for rounding's sake.
+// Draws Gaussian rows and makes each orthogonal to those before it (Gram-Schmidt), twice because of
+// rounding errors.
 Rotation random_rotation(int n, std::mt19937_64& random) {
   std::normal_distribution<double> gauss;
-  Rotation r{n, std::vector<double>(static_cast<size_t>(n) * static_cast<size_t>(n))};
+  Rotation r{n, std::vector<double>(array_size(n, n))};
   for (double& x : r.q) x = gauss(random);
   for (int i = 0; i < n; i++)
     for (int pass = 0; pass < 2; pass++) {
@@ -36,13 +37,14 @@ Rotation random_rotation(int n, std::mt19937_64& random) {
   return r;
 }
 
-// P diag(1, R) P with P = I - 2 u u^T / |u|^2 the reflection that exchanges e_0 and 1 / sqrt n.
+// Q = P diag(1, R) P with Q 1 = 1, where P = I - 2 u u^T / |u|^2 is the reflection that exchanges
+// e_0 and the vector of 1 / sqrt(n) (method.md section 13).
 Rotation mean_preserving_rotation(int n, std::mt19937_64& random) {
   Rotation r = random_rotation(n - 1, random);
-  Rotation out{n, std::vector<double>(static_cast<size_t>(n) * static_cast<size_t>(n))};
+  Rotation out{n, std::vector<double>(array_size(n, n))};
   out.q[0] = 1;
   for (int i = 1; i < n; i++) std::copy_n(r.row(i - 1), n - 1, out.row(i) + 1);
-  std::vector<double> u(static_cast<size_t>(n), -1 / std::sqrt(n)), product(u.size());
+  std::vector<double> u(array_size(n), -1 / std::sqrt(n)), product(u.size());
   u[0] += 1;
   const double factor = -2 / cblas_ddot(n, u.data(), 1, u.data(), 1);
   double* q = out.q.data();
@@ -53,7 +55,7 @@ Rotation mean_preserving_rotation(int n, std::mt19937_64& random) {
   return out;
 }
 
-// Every row of x [.., n] to Q row.
+// Replaces every row of x [.., n] by Q row.
 void rotate_vectors(const Rotation& r, std::vector<float>& x) {
   const int m = static_cast<int>(x.size()) / r.n;
   const std::vector<double> in(x.begin(), x.end());
@@ -63,7 +65,7 @@ void rotate_vectors(const Rotation& r, std::vector<float>& x) {
   std::transform(out.begin(), out.end(), x.begin(), [](double v) { return static_cast<float>(v); });
 }
 
-// Rows first .. first + n of w [.., k] to Q times them.
+// Replaces rows [first, first + n) of w [.., k] by Q times these rows.
 void rotate_rows(const Rotation& r, std::vector<float>& w, size_t k, size_t first) {
   const auto begin = w.begin() + static_cast<std::ptrdiff_t>(first * k);
   const std::vector<double> in(begin, begin + static_cast<std::ptrdiff_t>(k) * r.n);
@@ -74,7 +76,7 @@ void rotate_rows(const Rotation& r, std::vector<float>& w, size_t k, size_t firs
   std::transform(out.begin(), out.end(), begin, [](double v) { return static_cast<float>(v); });
 }
 
-// The n outputs of a Linear from row `first` on.
+// Replaces the n outputs of a Linear from `first` on by Q times them.
 void rotate_outputs(const Rotation& r, FloatModel& model, int linear, size_t first) {
   const Node& n = model.graph[linear];
   rotate_rows(r, model.weights.at(n.weight).data,
@@ -82,6 +84,7 @@ void rotate_outputs(const Rotation& r, FloatModel& model, int linear, size_t fir
   if (!n.bias.empty()) rotate_rows(r, model.weights.at(n.bias).data, 1, first);
 }
 
+// Moves a LayerNorm's gamma and beta into a Linear that reads it:
 // W (gamma z + beta) + b = (W gamma) z + (b + W beta).
 void absorb_norm(FloatModel& model, const Node& norm, int linear) {
   ensure_bias(model, linear);
@@ -100,14 +103,16 @@ void absorb_norm(FloatModel& model, const Node& norm, int linear) {
   }
 }
 
-// The LayerNorm whose output a Linear reads, through the choice or mean of tokens; -1: none.
+// Returns the LayerNorm whose output a Linear reads, directly or through a choice or mean of
+// tokens; -1 if there is none.
 int norm_before(const Graph& graph, int linear) {
-  int at = graph[linear].in[0];
-  while (graph.is(at, NodeKind::kSlice) || graph.is(at, NodeKind::kPool)) at = graph[at].in[0];
-  return graph.is(at, NodeKind::kNorm) ? at : -1;
+  int node = graph[linear].in[0];
+  while (graph.is(node, NodeKind::kSlice) || graph.is(node, NodeKind::kPool))
+    node = graph[node].in[0];
+  return graph.is(node, NodeKind::kNorm) ? node : -1;
 }
 
-// What reads the stream: W LayerNorm(x) = (W Q^T) LayerNorm(Q x).
+// Rotates the Linears that read the stream: W LayerNorm(x) = (W Q^T) LayerNorm(Q x).
 void rotate_readers(const Rotation& r, FloatModel& model) {
   const Graph& graph = model.graph;
   for (int i = 0; i < graph.size(); i++) {
@@ -124,7 +129,7 @@ void rotate_readers(const Rotation& r, FloatModel& model) {
   }
 }
 
-// What is added into it: patch embedding, tokens and positions, proj and fc2.
+// Rotates what is added to the stream: patch embedding, tokens and positions, proj and fc2.
 void rotate_writers(const Rotation& r, FloatModel& model) {
   const Graph& graph = model.graph;
   const int embedding = graph.find(Role::kEmbedding);
@@ -139,9 +144,9 @@ void rotate_writers(const Rotation& r, FloatModel& model) {
   }
 }
 
-// Whether the residual stream is one vector space from the embedding to the head: every value in it
-// is read by layer norms and residual adds alone, and those norms by Linears, of all tokens, some
-// or their mean.
+// Whether the residual stream is one vector space from the embedding to the head: only layer norms
+// and residual adds read its values, and only Linears read those norms, for all tokens, for some or
+// for their mean.
 bool has_residual_stream(const Graph& graph) {
   const int embedding = graph.find(Role::kEmbedding);
   if (graph.find(Role::kPatchEmbed) < 0 || embedding < 0 || graph.find(Role::kLastNorm) < 0)
@@ -164,26 +169,25 @@ bool has_residual_stream(const Graph& graph) {
   return true;
 }
 
-// Whether an output is made of the last norm's tokens without a Linear: the tokens themselves, some
-// of them or their mean.
+// Whether an output is the last norm's tokens, some of them or their mean, with no Linear between.
 bool is_of_tokens(const Graph& graph, int node, int last_norm) {
   while (node != last_norm && count_of(graph[node].in) > 0 && !graph.is(node, NodeKind::kLinear))
     node = graph[node].in[0];
   return node == last_norm;
 }
 
-// Nodes from behind the last norm up to `node`, in order.
+// Adds the nodes between the last norm and `node`, and `node` itself, to `path`.
 void add_path(const Graph& graph, int node, int last_norm, std::set<int>& path) {
   if (node == last_norm || !path.insert(node).second) return;
   for (int in : graph[node].in) add_path(graph, in, last_norm, path);
 }
 
-// Copies the nodes from behind the last norm up to `node`, on `tokens` instead of the norm's value,
-// to the place `next` and those after it; returns the copy of `node`.
+// Copies the nodes between the last norm and `node`, and `node` itself, to the place `next` and
+// those after it. The copies read `tokens` instead of the norm's value. Returns the copy of `node`.
 int copy_path(Graph& graph, int node, int last_norm, int tokens, int& next) {
   std::set<int> path;
   add_path(graph, node, last_norm, path);
-  std::vector<std::pair<int, Node>> nodes;  // as they are before anything moves
+  std::vector<std::pair<int, Node>> nodes;  // copied before any node moves
   for (int i : path) nodes.emplace_back(i, graph[i]);
   std::map<int, int> copies = {{last_norm, tokens}};
   for (auto& [i, n] : nodes) {
@@ -194,8 +198,8 @@ int copy_path(Graph& graph, int node, int last_norm, int tokens, int& next) {
   return copies.at(node);
 }
 
-// Outputs that are tokens of the rotated stream turn back: gamma (Q^T z) + beta, z the last norm's
-// value without gamma and beta. The product is a Linear of its own, of 8 bits whatever others have,
+// Rotates outputs that are tokens of the stream back: gamma (Q^T z) + beta, where z is the last
+// norm's value without gamma and beta. This is a Linear of its own, which always has 8 bits and is
 // computed only where such an output is asked for.
 void restore_outputs(const Rotation& r, const Tensor& gamma, const Tensor& beta, int last_norm,
                      FloatModel& model) {

@@ -1,20 +1,20 @@
-// Rotations that leave a float model's output as it is and spread what stands out in a few channels
-// over all of them (method.md section 6; [ours] after SliceGPT 2401.15024 and QuaRot 2404.00456).
-// All is folded into weights: the model keeps its graph, an engine does not know. Drawn at random,
-// the same every time.
+// Rotates activations so that values which stand out in a few channels are spread over all of them
+// (method.md section 13, [ours] after SliceGPT and QuaRot). A float model's output does not change.
+// The rotations are folded into the weights, so engines do not know of them. They are random, drawn
+// from fixed seeds.
 #pragma once
 
 #include "runtime/files/model_file.h"
 
 namespace vitrun {
 
-// ViT and DeiT, LayerScale folded away; Swin is left as it is, whose padding is a zero behind a
-// LayerNorm. Every LayerNorm's gamma and beta go into the Linears that read it, and the residual
-// stream x becomes Q x with Q orthogonal and Q 1 = 1: the mean and variance that LayerNorm takes of
-// a token do not change, so that LayerNorm(Q x) = Q LayerNorm(x).
+// Turns the residual stream x into Q x, where Q is orthogonal and Q 1 = 1. A token's mean and
+// variance do not change, hence LayerNorm(Q x) = Q LayerNorm(x) once every LayerNorm's gamma and
+// beta have moved into the Linears that read it. Returns false and changes nothing where the model
+// has no single residual stream, as Swin. LayerScale must have been folded.
 bool rotate_residual(FloatModel& model);
 
-// q and k of every head become R q and R k, whose product is the same.
+// Turns q and k of every head into R q and R k, whose product is the same.
 void rotate_scores(FloatModel& model);
 
 }  // namespace vitrun

@@ -10,15 +10,16 @@
 namespace vitrun {
 namespace {
 
-constexpr float kOutlier = 4;        // times the largest of the other channels
-constexpr float kMargin = 1.1f;      // images to come may go beyond those seen
-constexpr size_t kMostChannels = 8;  // that are split, of one MLP
-constexpr int kMostCopies = 64;      // that are added to it
+// An outlier channel reaches so many times the largest value of the channels that are not split.
+constexpr float kOutlier = 4;
+constexpr float kMargin = 1.1f;  // other images may exceed the largest value seen by this factor
+constexpr size_t kMostChannels = 8;  // at most so many channels of one MLP are split
+constexpr int kMostCopies = 64;      // at most so many copies are added to one MLP
 
-// An MLP's nodes: fc1 and fc2 around the GELU.
+// The nodes of an MLP: fc1, the GELU and fc2.
 struct Mlp {
   int fc1, gelu, fc2;
-  std::vector<float> top;  // largest value of each hidden channel
+  std::vector<float> top;  // the largest value of each hidden channel
 };
 
 std::vector<Mlp> mlps_of(const Graph& graph) {
@@ -30,13 +31,13 @@ std::vector<Mlp> mlps_of(const Graph& graph) {
         !graph.is(graph[act].in[0], NodeKind::kLinear))
       continue;
     const LinearSize fc1 = linear_size(graph, graph[act].in[0]);
-    out.push_back({graph[act].in[0], act, i, std::vector<float>(static_cast<size_t>(fc1.n))});
+    out.push_back({graph[act].in[0], act, i, std::vector<float>(array_size(fc1.n))});
   }
   return out;
 }
 
-// Which channels of an MLP are split: `limit` is what copies are held to, `copies` how many each
-// of `channels` gets besides itself.
+// The channels of an MLP that are split. Each is held to at most `limit`, and channels[i] gets
+// copies[i] copies besides itself.
 struct Split {
   float limit = INFINITY;
   std::vector<int> channels, copies;
@@ -47,10 +48,9 @@ struct Split {
 Split choose_split(const std::vector<float>& top) {
   std::vector<int> order(top.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
-    return top[static_cast<size_t>(a)] > top[static_cast<size_t>(b)];
-  });
-  const auto nth = [&](size_t i) { return top[static_cast<size_t>(order[i])]; };
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int a, int b) { return at(top, a) > at(top, b); });
+  const auto nth = [&](size_t i) { return at(top, order[i]); };
   Split best;
   for (size_t count = 1; count <= kMostChannels && count < top.size(); count++) {
     const float limit = nth(count);
@@ -69,7 +69,8 @@ Split choose_split(const std::vector<float>& top) {
   return best;
 }
 
-// Adds a row to fc1 and a column to fc2 for every copy.
+// Adds a row to fc1 and a column to fc2 for every copy: copy i of a channel has its weights, and
+// its bias less i * limit.
 void add_copies(Tensor& fc1, Tensor& bias, Tensor& fc2, const Split& split) {
   const size_t depth = fc1.data.size() / bias.data.size(), hidden = bias.data.size(),
                extra = static_cast<size_t>(split.added());

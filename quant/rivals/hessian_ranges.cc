@@ -10,12 +10,11 @@
 namespace vitrun {
 namespace {
 
-constexpr int64_t kImages = 4;
-constexpr int kRounds = 2;  // in which the operands of a product take turns
+constexpr int64_t kImages = 4;  // errors are those of the first so many images
+constexpr int kRounds = 2;      // the operands of a product take turns so often
 constexpr int kActivationFactors = 24, kWeightFactors = 12;
 
-// What a range is shrunk by: from 1.2, the papers' beta, down to a fortieth (activations, which
-// have outliers) or a fifth (rows of weights).
+// The i-th factor by which a range's extremes are multiplied (method.md section 19).
 double factor(int i) {
   return 1.2 * std::pow(0.85, i);
 }
@@ -42,9 +41,9 @@ std::vector<Extremes> extremes_of(Reference& engine, const std::vector<Site>& si
   return out;
 }
 
-// The last nodes of the parts that a graph is searched in: every block with what precedes it, and
-// what follows the last block.
-std::vector<int> ends_of_parts(const Graph& graph) {
+// Returns the last nodes of the stretches that are searched one after the other: each block with
+// what precedes it, and what follows the last block.
+std::vector<int> ends_of_stretches(const Graph& graph) {
   std::vector<int> ends;
   bool second = false;  // a block has two residual adds
   for (int i = 0; i < graph.size(); i++) {
@@ -56,10 +55,10 @@ std::vector<int> ends_of_parts(const Graph& graph) {
   return ends;
 }
 
-// The squared gradients at some nodes, in the shape of the nodes' values.
+// Node -> (d logit / d O)^2 of every element O of its value.
 using Sensitivity = std::map<int, std::vector<float>>;
 
-// Of the smaller half of the elements none is left.
+// Sets the smaller half of the elements to 0.
 void eliminate_bottom(std::vector<float>& squares) {
   std::vector<float> sorted = squares;
   const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
@@ -81,38 +80,37 @@ Sensitivity sensitivity_at(const std::vector<int>& nodes, RelevanceEngine& walk,
   return out;
 }
 
-// The search in one part of the graph.
-class Part {
+// Evaluates the nodes [first, last] of a graph with some operands rounded.
+class StretchEvaluator {
  public:
-  Part(FloatModel& model, Reference& engine, const Tensor& images, const Sensitivity& sensitivity,
-       int first, int last)
+  StretchEvaluator(FloatModel& model, Reference& engine, const Tensor& images,
+                   const Sensitivity& sensitivity, int first, int last)
       : model_(model),
         engine_(engine),
         images_(images),
         sensitivity_(sensitivity),
         values_(model.graph.nodes.size()) {
     engine.run(images, [&](int node, Tensor& value) {
-      if (node >= first && node <= last) values_[static_cast<size_t>(node)] = value;
+      if (node >= first && node <= last) at(values_, node) = value;
     });
   }
 
-  // The value of a node in which operands are rounded, as it was or as already rounded.
-  Tensor& replaced(int node) {
-    return replaced_.try_emplace(node, values_[static_cast<size_t>(node)]).first->second;
-  }
-  const Tensor& value(int node) const { return values_[static_cast<size_t>(node)]; }
+  // The value that readers of a node see: the float one until operands in it are rounded.
+  Tensor& replaced(int node) { return replaced_.try_emplace(node, value(node)).first->second; }
+  const Tensor& value(int node) const { return at(values_, node); }
   void restore() { replaced_.clear(); }
 
-  // The weighed error of every column of node `at`, as replaced values and weights are now.
-  std::vector<double> column_errors(int at) {
-    const Tensor y = engine_.run_between(images_, values_, replaced_, at);
-    const Tensor& want = value(at);
-    const std::vector<float>& weight = sensitivity_.at(at);
+  // out[c] = sum over column c of node `end` of (d logit / d O)^2 (O^ - O)^2, where O^ follows from
+  // the replaced values and the model's weights.
+  std::vector<double> column_errors(int end) {
+    const Tensor y = engine_.run_between(images_, values_, replaced_, end);
+    const Tensor& want = value(end);
+    const std::vector<float>& weight = sensitivity_.at(end);
     const auto cols = static_cast<size_t>(y.dims[2]);
     std::vector<double> errors(cols);
     for (size_t i = 0; i < y.data.size(); i++) {
       const float e = y.data[i] - want.data[i];
-      errors[i % cols] += static_cast<double>(weight[i] * e * e);
+      errors[i % cols] += double{weight[i] * e * e};
     }
     return errors;
   }
@@ -124,8 +122,8 @@ class Part {
   Reference& engine_;
   const Tensor& images_;
   const Sensitivity& sensitivity_;
-  std::vector<Tensor> values_;      // of the part's nodes, in float
-  std::map<int, Tensor> replaced_;  // by what the operands are rounded to
+  std::vector<Tensor> values_;      // by node, the float values of the stretch
+  std::map<int, Tensor> replaced_;  // node -> its value with operands rounded
 };
 
 double total(const std::vector<double>& errors) {
@@ -134,7 +132,7 @@ double total(const std::vector<double>& errors) {
   return sum;
 }
 
-// The candidates of an activation site.
+// Returns the ranges that are tried for an activation (method.md section 19).
 std::vector<SiteRange> site_candidates(const Graph& graph, const Site& site, const Extremes& seen,
                                        int bits, Guidance guidance) {
   std::vector<SiteRange> out;
@@ -168,28 +166,29 @@ std::vector<SiteRange> site_candidates(const Graph& graph, const Site& site, con
   return out;
 }
 
-class Search {
+// Tries the candidates of one operand and leaves the best in place.
+class OperandSearch {
  public:
-  Search(Part& part, Guidance guidance, int measured_at)
-      : part_(part), guidance_(guidance), at_(measured_at) {}
+  OperandSearch(StretchEvaluator& stretch, Guidance guidance, int measured_at)
+      : stretch_(stretch), guidance_(guidance), measured_at_(measured_at) {}
 
-  // The candidate of an activation with the least error, which is left in place.
+  // Returns the candidate of an activation that has the least error.
   size_t site(const Site& site, const std::vector<SiteRange>& candidates) {
     std::vector<double> errors;
     for (const SiteRange& c : candidates) {
       put(site, c);
-      errors.push_back(total(part_.column_errors(at_)));
+      errors.push_back(total(stretch_.column_errors(measured_at_)));
     }
-    const auto least =
-        static_cast<size_t>(std::min_element(errors.begin(), errors.end()) - errors.begin());
+    const size_t least = index_of_least(errors);
     put(site, candidates[least]);
     return least;
   }
 
-  // The codes of a weight with the least error, by row where errors of its output are seen as they
-  // are, by one factor for all where only their sum further on is; left in place.
+  // Returns the codes of a weight that have the least error. Where the error is measured at the
+  // Linear's own output, each row has its own factor; where it is measured further on, all rows
+  // share one.
   WeightCodes weight(const Node& linear, const Tensor& original, int bits) {
-    const size_t n = static_cast<size_t>(original.dims[0]), k = original.data.size() / n;
+    const auto n = static_cast<size_t>(original.dims[0]), k = original.data.size() / n;
     std::vector<Extremes> rows(n);
     for (size_t row = 0; row < n; row++)
       rows[row].add(std::span(original.data).subspan(row * k, k));
@@ -199,7 +198,7 @@ class Search {
       std::vector<UniformRange> ranges;
       for (const Extremes& row : rows) ranges.push_back(row.range(factor(i), bits));
       put(linear, quantize_weight(original, bits, ranges));
-      std::vector<double> errors = part_.column_errors(at_);
+      std::vector<double> errors = stretch_.column_errors(measured_at_);
       if (guidance_ == Guidance::kBlock || errors.size() != n) errors.assign(n, total(errors));
       for (size_t row = 0; row < n; row++) {
         if (errors[row] >= least[row]) continue;
@@ -213,30 +212,29 @@ class Search {
   }
 
  private:
-  // Only the site's columns change: q and k stand in one value.
+  // Rounds the site's columns alone, since one value may hold q and k.
   void put(const Site& site, const SiteRange& range) {
-    const Tensor& from = part_.value(site.node);
-    Tensor& to = part_.replaced(site.node);
-    const auto cols = static_cast<size_t>(from.dims[2]), begin = static_cast<size_t>(site.begin),
-               end = static_cast<size_t>(site.end);
-    for (size_t at = 0; at < from.data.size(); at += cols)
-      std::copy(from.data.begin() + static_cast<std::ptrdiff_t>(at + begin),
-                from.data.begin() + static_cast<std::ptrdiff_t>(at + end),
-                to.data.begin() + static_cast<std::ptrdiff_t>(at + begin));
+    const Tensor& from = stretch_.value(site.node);
+    Tensor& to = stretch_.replaced(site.node);
+    const int64_t cols = from.dims[2];
+    for (int64_t row = 0; row < from.dims[0] * from.dims[1]; row++)
+      std::copy(from.data.begin() + row * cols + site.begin,
+                from.data.begin() + row * cols + site.end,
+                to.data.begin() + row * cols + site.begin);
     fake_quantize(site, range.params(), to);
   }
   void put(const Node& linear, const WeightCodes& codes) {
-    part_.model().weights.at(linear.weight).data = dequantize_weight(codes).data;
+    stretch_.model().weights.at(linear.weight).data = dequantize_weight(codes).data;
   }
 
-  Part& part_;
+  StretchEvaluator& stretch_;
   Guidance guidance_;
-  int at_;
+  int measured_at_;
 };
 
-// Which nodes a consumer's operands may be judged at, and where this one's are.
-int measured_at(int consumer, int end_of_part, bool last_part, Guidance guidance, int embedding) {
-  if (guidance == Guidance::kBlock && !last_part) return end_of_part;
+// Returns the node at which the error of a consumer's operands is measured.
+int measured_at(int consumer, int end, bool last_stretch, Guidance guidance, int embedding) {
+  if (guidance == Guidance::kBlock && !last_stretch) return end;
   return std::max(consumer, embedding);  // gradients are known from the embedding on
 }
 
@@ -245,7 +243,8 @@ int measured_at(int consumer, int end_of_part, bool last_part, Guidance guidance
 SiteRange twin_range(double low, int m, int bits) {
   const int half = 1 << (bits - 1);
   const double fine = -low / half, coarse = std::ldexp(fine, m);
-  // A coarse step of 2^j grid steps, at most as many as make the grid step the fine one.
+  // A coarse step is 2^j grid steps. j is the largest that keeps the levels within 8-bit codes, at
+  // most m, where a grid step is a fine step.
   int j = m, zero = 0;
   double grid;
   for (;; j--) {
@@ -277,11 +276,11 @@ Operands search_guided(FloatModel& model, const ImageSource& images,
   const Tensor sample = images.load(0, std::min(kImages, images.count));
   RelevanceEngine walk(graph, model.weights, 1);
 
-  const std::vector<int> ends = ends_of_parts(graph);
-  std::vector<int> part_of, measured;  // of the sites
+  const std::vector<int> ends = ends_of_stretches(graph);
+  std::vector<int> stretch_of, measured;  // by site
   for (const Site& s : sites) {
     const auto end = std::lower_bound(ends.begin(), ends.end(), s.consumer);
-    part_of.push_back(static_cast<int>(end - ends.begin()));
+    stretch_of.push_back(static_cast<int>(end - ends.begin()));
     measured.push_back(
         measured_at(s.consumer, *end, end + 1 == ends.end(), guidance, walk.embedding()));
   }
@@ -291,13 +290,14 @@ Operands search_guided(FloatModel& model, const ImageSource& images,
   Operands out;
   out.sites.resize(sites.size());
   for (size_t i = 0; i < sites.size();) {
-    const int begin = part_of[i] ? ends[static_cast<size_t>(part_of[i]) - 1] : 0;
-    Part part(model, engine, sample, sensitivity, begin, ends[static_cast<size_t>(part_of[i])]);
-    for (const int current = part_of[i]; i < sites.size() && part_of[i] == current;) {
-      if (progress) progress(static_cast<double>(i) / static_cast<double>(sites.size()));
+    const int current = stretch_of[i];
+    StretchEvaluator stretch(model, engine, sample, sensitivity,
+                             current ? at(ends, current - 1) : 0, at(ends, current));
+    while (i < sites.size() && stretch_of[i] == current) {
+      if (progress) progress(ratio(i, sites.size()));
       const Node& consumer = graph[sites[i].consumer];
       const size_t operands = consumer.kind == NodeKind::kLinear ? 1 : 2;
-      Search search(part, guidance, measured[i]);
+      OperandSearch search(stretch, guidance, measured[i]);
       std::optional<Tensor> original;
       if (operands == 1) original = model.weights.at(consumer.weight);
       for (int round = 0; round < kRounds; round++) {
@@ -309,7 +309,7 @@ Operands search_guided(FloatModel& model, const ImageSource& images,
           out.weights[consumer.name] =
               search.weight(consumer, *original, linear_bits.at(sites[i].consumer).weight);
       }
-      part.restore();
+      stretch.restore();
       if (original) model.weights.at(consumer.weight) = std::move(*original);
       i += operands;
     }

@@ -15,38 +15,43 @@
 namespace vitrun {
 namespace {
 
-// Parts of the mean of H's and of C's diagonal that are added to them.
+// lambda_H and lambda_C of method.md section 16: damping adds them times the mean of the diagonal.
 struct Damping {
   double columns, rows;
 };
 
-constexpr double kApart = 1e6;  // rows each for itself
-constexpr double kDampings[] = {0.01, 0.1, 0.3, 1, 3};
-constexpr double kRowDampings[] = {0.03, 0.1, 0.3, 1, 3, kApart};
-constexpr double kFirstRows = 1;        // of rows while that of columns is chosen
-constexpr Damping kAlone{0.1, kApart};  // where there are too few images to compare
-constexpr double kEvenly = 0.05;  // part of a token's weight that its gradient does not decide
+// Damping so large that errors of different rows are treated as independent.
+constexpr double kIndependentRows = 1e6;
+constexpr double kColumnDampings[] = {0.01, 0.1, 0.3, 1, 3};
+constexpr double kRowDampings[] = {0.03, 0.1, 0.3, 1, 3, kIndependentRows};
+constexpr double kFirstRowDamping = 1;                     // damping of C while that of H is chosen
+constexpr Damping kDefaultDamping{0.1, kIndependentRows};  // for too few images to compare dampings
+// A token's weight is 95 % its gradient's norm, 5 % the same for all, so that none is ignored.
+constexpr double kUniformShare = 0.05;
 
-// What some images say of a Linear: H of its input, C of its output (rounding.h).
-struct Images {
+// Second moments of one Linear over some images (method.md section 15): H [K, K] of its input, C
+// [N, N] of the logits' gradient at its output.
+struct LinearMoments {
   Doubles h, c;
 };
 
-// X^T X of rows of a Linear's input, each times its weight, which is the last column; additive.
-struct Moments {
-  int k;  // columns with the weight's
+// Accumulates X^T X over rows (w x, w) of a Linear's input x, each multiplied by its weight w. The
+// last column, w alone, yields the weighted sums of x and the sum of w^2.
+struct InputMoments {
+  int k;  // columns of the input, and one for the weight
   Doubles xx;
 
-  explicit Moments(int columns) : k(columns), xx(static_cast<size_t>(k) * static_cast<size_t>(k)) {}
+  explicit InputMoments(int columns) : k(columns), xx(array_size(k, k)) {}
 
   void add(const float* xs, int64_t count);
-  void add(const Moments& other);
-  // Of the input alone, about its weighted means: a bias makes up for those.
+  void add(const InputMoments& other);
+  // Returns H of the centred input, [k - 1, k - 1]. The mean's error is left out because the bias
+  // absorbs it.
   Doubles centred() const;
 };
 
-void Moments::add(const float* xs, int64_t count) {
-  constexpr int64_t kRows = 1024;  // summed in float, the chunks in double
+void InputMoments::add(const float* xs, int64_t count) {
+  constexpr int64_t kRows = 1024;  // so many rows are summed in float, and these sums in double
   std::vector<float> square(xx.size());
   for (int64_t first = 0; first < count; first += kRows) {
     const int m = static_cast<int>(std::min(kRows, count - first));
@@ -57,12 +62,12 @@ void Moments::add(const float* xs, int64_t count) {
   }
 }
 
-void Moments::add(const Moments& other) {
+void InputMoments::add(const InputMoments& other) {
   for (size_t i = 0; i < xx.size(); i++) xx[i] += other.xx[i];
 }
 
-Doubles Moments::centred() const {
-  const size_t all = static_cast<size_t>(k), inputs = all - 1;
+Doubles InputMoments::centred() const {
+  const auto all = static_cast<size_t>(k), inputs = all - 1;
   const double* sums = xx.data() + inputs * all;
   Doubles h(inputs * inputs);
   for (size_t i = 0; i < inputs; i++)
@@ -71,9 +76,9 @@ Doubles Moments::centred() const {
   return h;
 }
 
-// sqrt(g / (|x|^2 + mean |x|^2)) of every row, so that a few tokens with massive activations, which
-// the next LayerNorm makes as small as the others, do not decide alone; g = kEvenly + (1 - kEvenly)
-// |G| / mean |G| of quant/gradients.h.
+// w_i = sqrt(m (u + (1 - u) |G_i| / mean |G|) / (|x_i|^2 + m)) of every token, with m = mean |x|^2
+// and u = kUniformShare (method.md section 15). `inputs` is [images, tokens, K], `gradients` has
+// |G_i| of every token.
 std::vector<float> row_weights(const Tensor& inputs, const std::vector<float>& gradients) {
   const size_t k = static_cast<size_t>(inputs.dims[2]), rows = inputs.data.size() / k;
   Doubles squares(rows);
@@ -86,13 +91,13 @@ std::vector<float> row_weights(const Tensor& inputs, const std::vector<float>& g
       std::accumulate(gradients.begin(), gradients.end(), 0.0) / static_cast<double>(rows);
   for (size_t i = 0; i < rows; i++) {
     const double g = mean_gradient > 0 ? double{gradients[i]} / mean_gradient : 1;
-    weights[i] =
-        static_cast<float>(std::sqrt((kEvenly + (1 - kEvenly) * g) * mean / (squares[i] + mean)));
+    weights[i] = static_cast<float>(
+        std::sqrt((kUniformShare + (1 - kUniformShare) * g) * mean / (squares[i] + mean)));
   }
   return weights;
 }
 
-// The weighted rows with their weights as last column.
+// Returns the rows (w x, w), [tokens, K + 1].
 std::vector<float> weighted(const Tensor& inputs, const std::vector<float>& weights) {
   const size_t k = static_cast<size_t>(inputs.dims[2]);
   std::vector<float> out;
@@ -104,34 +109,33 @@ std::vector<float> weighted(const Tensor& inputs, const std::vector<float>& weig
   return out;
 }
 
-// The part of M's mean diagonal whose factor has the least error, one try a thread.
-double best_part(std::span<const double> parts, const Doubles& m, ThreadPool& pool,
-                 const std::function<double(const Factor&)>& error) {
-  std::vector<double> errors(parts.size());
+// Returns the damping whose factor of M has the least error. Threads share the candidates.
+double best_damping(std::span<const double> dampings, const Doubles& m, ThreadPool& pool,
+                    const std::function<double(const Factor&)>& error) {
+  std::vector<double> errors(dampings.size());
   pool.run([&](int thread) {
-    for (size_t i = static_cast<size_t>(thread); i < parts.size();
-         i += static_cast<size_t>(pool.size()))
-      errors[i] = error(factor(m, parts[i]));
+    for (int i = thread; i < count_of(errors); i += pool.size())
+      at(errors, i) = error(factor(m, dampings[static_cast<size_t>(i)]));
   });
-  return parts[static_cast<size_t>(std::min_element(errors.begin(), errors.end()) -
-                                   errors.begin())];
+  return *(dampings.begin() + (std::ranges::min_element(errors) - errors.begin()));
 }
 
-// By the error on images that the rounding has not seen: that of the columns first, then that of
-// the rows.
-Damping choose_damping(const Images& fitted, const Images& unseen, const Tensor& weight, int bits,
-                       ThreadPool& pool) {
+// Chooses the damping of the columns first, then that of the rows, by the error on images that the
+// rounding has not seen.
+Damping choose_damping(const LinearMoments& fitted, const LinearMoments& unseen,
+                       const Tensor& weight, int bits, ThreadPool& pool) {
   const auto error = [&](const Factor& columns, const Factor& rows) {
     if (columns.empty() || rows.empty()) return double{INFINITY};
     return output_error(unseen.h, unseen.c, weight,
                         round_with_feedback(weight, columns, rows, bits));
   };
-  const Factor first_rows = factor(fitted.c, kFirstRows);
-  const double in_columns = best_part(
-      kDampings, fitted.h, pool, [&](const Factor& columns) { return error(columns, first_rows); });
-  const Factor columns = factor(fitted.h, in_columns);
-  return {in_columns, best_part(kRowDampings, fitted.c, pool,
-                                [&](const Factor& rows) { return error(columns, rows); })};
+  const Factor first_rows = factor(fitted.c, kFirstRowDamping);
+  const double of_columns =
+      best_damping(kColumnDampings, fitted.h, pool,
+                   [&](const Factor& columns) { return error(columns, first_rows); });
+  const Factor columns = factor(fitted.h, of_columns);
+  return {of_columns, best_damping(kRowDampings, fitted.c, pool,
+                                   [&](const Factor& rows) { return error(columns, rows); })};
 }
 
 double trace(const Doubles& m) {
@@ -147,25 +151,27 @@ Doubles identity(size_t n) {
   return m;
 }
 
-// H and C of a Linear, their dampings and factors. Where no logit depends on the Linear, all of its
-// outputs count alike.
-struct Study {
-  Images all;
-  Damping damping = kAlone;
+// H and C of a Linear over all images, their dampings and factors.
+struct RoundingMetric {
+  LinearMoments moments;
+  Damping damping = kDefaultDamping;
   Factor columns, rows;
 };
 
-// `inputs` [images, rows, k]; the dampings are chosen for `bits`.
-Study study(const Tensor& inputs, const std::vector<float>& weights,
-            const OutputGradients& gradients, const Tensor& weight, int bits, ThreadPool& pool) {
+// Computes the metric from inputs [images, tokens, K] with their token weights, and chooses the
+// dampings for `bits`. Where no logit depends on the Linear, C is the identity: all outputs count
+// alike.
+RoundingMetric metric_of(const Tensor& inputs, const std::vector<float>& token_weights,
+                         const OutputGradients& gradients, const Tensor& weight, int bits,
+                         ThreadPool& pool) {
   const int64_t images = inputs.dims[0], rows = inputs.dims[1], held = images / 4;
   const int k = static_cast<int>(inputs.dims[2]);
-  const std::vector<float> x = weighted(inputs, weights);
-  Moments moments(k + 1), rest(k + 1);
+  const std::vector<float> x = weighted(inputs, token_weights);
+  InputMoments moments(k + 1), rest(k + 1);
   moments.add(x.data(), (images - held) * rows);
   rest.add(x.data() + (images - held) * rows * (k + 1), held * rows);
   Doubles c(gradients.fitted.begin(), gradients.fitted.end());
-  Study out;
+  RoundingMetric out;
   if (held > 0 && trace(c) > 0) {
     const Doubles others(gradients.unseen.begin(), gradients.unseen.end());
     out.damping =
@@ -175,22 +181,24 @@ Study study(const Tensor& inputs, const std::vector<float>& weights,
   } else {
     moments.add(rest);
   }
-  out.all = {moments.centred(), std::move(c)};
-  if (!(trace(out.all.c) > 0)) out.all.c = identity(static_cast<size_t>(weight.dims[0]));
-  out.columns = factor(out.all.h, out.damping.columns);
-  out.rows = factor(out.all.c, out.damping.rows);
+  out.moments = {moments.centred(), std::move(c)};
+  if (!(trace(out.moments.c) > 0)) out.moments.c = identity(static_cast<size_t>(weight.dims[0]));
+  out.columns = factor(out.moments.h, out.damping.columns);
+  out.rows = factor(out.moments.c, out.damping.rows);
   if (out.columns.empty() || out.rows.empty())
     fail("compensated rounding: the inputs or gradients of a Linear are not finite");
   return out;
 }
 
-WeightCodes round_as(const Study& s, const Tensor& weight, int bits) {
-  WeightCodes codes = round_with_feedback(weight, s.columns, s.rows, bits);
-  descend({s.all.h, s.damping.columns}, {s.all.c, s.damping.rows}, s.rows.order, weight, codes);
+WeightCodes round_in(const RoundingMetric& m, const Tensor& weight, int bits) {
+  WeightCodes codes = round_with_feedback(weight, m.columns, m.rows, bits);
+  descend({m.moments.h, m.damping.columns}, {m.moments.c, m.damping.rows}, m.rows.order, weight,
+          codes);
   return codes;
 }
 
-// Adds what rounding took from the weighted mean of the outputs to the bias [n].
+// b += sum w^2 (y - y^) / sum w^2 over tokens, with y `exact` and y^ `rounded`, [.., n] without
+// bias, and b [n] (method.md section 16, step 5).
 void correct_bias(const Tensor& exact, const Tensor& rounded, const std::vector<float>& weights,
                   Tensor& bias) {
   const size_t n = bias.data.size();
@@ -205,8 +213,8 @@ void correct_bias(const Tensor& exact, const Tensor& rounded, const std::vector<
   for (size_t i = 0; i < n; i++) bias.data[i] += static_cast<float>(sums[i] / total);
 }
 
-// Sets a Linear's value [images, rows, n] to product [images, tokens, n] + bias; rows beyond the
-// tokens are padding, whose product is 0.
+// value = product + bias, with value [images, rows, n], product [images, tokens, n] and bias [n].
+// Rows beyond the tokens are padding, whose product is 0.
 void set_output(const Tensor& product, const Tensor& bias, Tensor& value) {
   const int64_t tokens = product.dims[1], rows = value.dims[1], n = value.dims[2];
   for (int64_t i = 0; i < value.dims[0] * rows; i++) {
@@ -224,13 +232,12 @@ std::vector<WeightCodes> compensate_weight(const Tensor& inputs, const OutputGra
                                            const Tensor& weight, const std::vector<int>& bits,
                                            int threads) {
   ThreadPool pool(threads);
-  const Study s = study(inputs, row_weights(inputs, gradients.norms), gradients, weight,
-                        bits[bits.size() / 2], pool);
+  const RoundingMetric metric = metric_of(inputs, row_weights(inputs, gradients.norms), gradients,
+                                          weight, bits[bits.size() / 2], pool);
   std::vector<WeightCodes> codes(bits.size());
   pool.run([&](int thread) {
-    for (size_t i = static_cast<size_t>(thread); i < bits.size();
-         i += static_cast<size_t>(pool.size()))
-      codes[i] = round_as(s, weight, bits[i]);
+    for (int i = thread; i < count_of(bits); i += pool.size())
+      at(codes, i) = round_in(metric, weight, at(bits, i));
   });
   return codes;
 }
@@ -258,15 +265,15 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
   for (const auto& [linear, b] : bits) ensure_bias(model, linear);
   std::vector<CodeParams> params;
   for (const SiteRange& r : ranges) params.push_back(r.params());
-  // The graph whose Linears read codes; its weights are the model's and those of the codes.
+  // Linears of this graph read codes. Its parameters are the model's and those of the quantizers.
   const QuantizedGraph quantized =
       insert_quantizers(model.graph, activation_sites(model.graph), params);
   const Graph& graph = quantized.graph;
-  std::map<int, int> last_reader;  // the last Linear that reads a node
+  std::map<int, int> last_reader;  // node -> the last Linear that reads it
   for (int i = 0; i < graph.size(); i++)
     if (graph.is(i, NodeKind::kLinear)) last_reader[graph[i].in[0]] = i;
   std::map<std::string, WeightCodes> codes;
-  std::map<int, Tensor> inputs;  // by node, of the Linears to come
+  std::map<int, Tensor> inputs;  // node -> its value, until its last reader has been rounded
   const Tensor x = images.load(0, images.count);
   const auto gradients = output_gradients(model, x, threads);
   model.weights.insert(quantized.quantizers.begin(), quantized.quantizers.end());
@@ -277,17 +284,18 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
     Tensor& bias = model.weights.at(n.bias);
     WeightCodes& rounded = codes[n.name];
     const int original = at(quantized.original, node);
-    const OutputGradients& of = gradients.at(original);
-    const std::vector<float> weights = row_weights(input, of.norms);
+    const OutputGradients& gradient = gradients.at(original);
+    const std::vector<float> token_weights = row_weights(input, gradient.norms);
     const int width = bits.at(original).weight;
-    rounded = round_as(study(input, weights, of, weight, width, pool), weight, width);
+    rounded =
+        round_in(metric_of(input, token_weights, gradient, weight, width, pool), weight, width);
     const Tensor product = engine.multiply(input, dequantize_weight(rounded));
-    correct_bias(engine.multiply(input, weight), product, weights, bias);
+    correct_bias(engine.multiply(input, weight), product, token_weights, bias);
     set_output(product, bias, value);
     if (last_reader.at(n.in[0]) == node) inputs.erase(n.in[0]);
-    if (progress) progress(static_cast<double>(codes.size()) / static_cast<double>(bits.size()));
+    if (progress) progress(ratio(codes.size(), bits.size()));
   };
-  // From here on every value is the quantized model's.
+  // Each Linear's value is replaced as it is rounded, so that every value is the quantized model's.
   engine.run(x, [&](int node, Tensor& value) {
     if (graph.is(node, NodeKind::kLinear)) replace_linear(graph[node], node, value);
     if (last_reader.contains(node)) inputs[node] = value;

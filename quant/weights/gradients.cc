@@ -25,13 +25,13 @@ void GradientWalk::visit(Reference& forward, const Tensor& image, int64_t seed,
   const int patches = graph.find(Role::kPatchEmbed);
   const auto observe = [&](int node, const Flow& flow) {
     std::span<const float> gradient(flow.gradient);
-    if (node == engine_.embedding() && patches >= 0) {  // whose last rows are the patches'
+    if (node == engine_.embedding() && patches >= 0) {  // the last rows are those of the patches
       node = patches;
       gradient = gradient.last(static_cast<size_t>(shapes[node].size()));
     }
     if (!graph.is(node, NodeKind::kLinear)) return;
     const Shape& s = shapes[node];
-    see(node, gradient.first(static_cast<size_t>(s.tokens()) * static_cast<size_t>(s.cols)));
+    see(node, gradient.first(array_size(s.tokens(), s.cols)));
   };
   const std::vector<Tensor> values =
       forward.run_keeping(image, engine_.embedding(), engine_.logits());
@@ -41,7 +41,7 @@ void GradientWalk::visit(Reference& forward, const Tensor& image, int64_t seed,
 
 namespace {
 
-// Adds the squared norms of rows [tokens, cols].
+// squares[i] += |rows_i|^2, with rows [tokens, cols].
 void add_squares(std::span<const float> rows, std::span<float> squares) {
   const size_t cols = rows.size() / squares.size();
   for (size_t i = 0; i < squares.size(); i++) {
@@ -51,11 +51,13 @@ void add_squares(std::span<const float> rows, std::span<float> squares) {
   }
 }
 
+// moments += rows^T rows in the upper triangle, with rows [tokens, cols].
 void add_moments(std::span<const float> rows, int cols, std::vector<float>& moments) {
   cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, cols, static_cast<int>(rows.size()) / cols, 1,
               rows.data(), cols, 1, moments.data(), cols);
 }
 
+// Copies the upper triangle of m [n, n] to the lower.
 void mirror(std::vector<float>& m, size_t n) {
   for (size_t i = 0; i < n; i++)
     for (size_t j = 0; j < i; j++) m[i * n + j] = m[j * n + i];
@@ -68,11 +70,11 @@ std::map<int, OutputGradients> output_gradients(const FloatModel& model, const T
   const Shapes shapes = infer_shapes(model.graph);
   const int64_t count = images.dims[0], held = count / 4;
   std::map<int, OutputGradients> out;
-  std::map<int, std::atomic<int64_t>> turns;  // walks are added in their order, whoever is first
+  std::map<int, std::atomic<int64_t>> turns;  // Linear -> the walk that is added next
   for (int i = 0; i < model.graph.size(); i++) {
     if (!model.graph.is(i, NodeKind::kLinear)) continue;
-    const auto area = static_cast<size_t>(shapes[i].cols) * static_cast<size_t>(shapes[i].cols);
-    out[i].norms.resize(static_cast<size_t>(count * shapes[i].tokens()));
+    const size_t area = array_size(shapes[i].cols, shapes[i].cols);
+    out[i].norms.resize(array_size(count * shapes[i].tokens()));
     out[i].fitted.resize(area);
     if (held > 0) out[i].unseen.resize(area);
     turns[i] = 0;
@@ -85,24 +87,24 @@ std::map<int, OutputGradients> output_gradients(const FloatModel& model, const T
       const int64_t image = i % count;
       walk.visit(
           forward, slice(images, image, 1), i, [&](int linear, std::span<const float> gradient) {
-            OutputGradients& of = out.at(linear);
-            const size_t tokens = of.norms.size() / static_cast<size_t>(count);
+            OutputGradients& sums = out.at(linear);
+            const size_t tokens = sums.norms.size() / static_cast<size_t>(count);
             std::atomic<int64_t>& turn = turns.at(linear);
             for (int64_t now; (now = turn) != i;) turn.wait(now);
             add_squares(gradient,
-                        std::span(of.norms).subspan(static_cast<size_t>(image) * tokens, tokens));
+                        std::span(sums.norms).subspan(static_cast<size_t>(image) * tokens, tokens));
             add_moments(gradient, shapes[linear].cols,
-                        image < count - held ? of.fitted : of.unseen);
+                        image < count - held ? sums.fitted : sums.unseen);
             turn = i + 1;
             turn.notify_all();
           });
     }
   });
-  for (auto& [linear, of] : out) {
-    for (float& norm : of.norms) norm = std::sqrt(norm / static_cast<float>(kGradientSigns));
+  for (auto& [linear, sums] : out) {
+    for (float& norm : sums.norms) norm = std::sqrt(norm / static_cast<float>(kGradientSigns));
     const auto cols = static_cast<size_t>(shapes[linear].cols);
-    mirror(of.fitted, cols);
-    if (held > 0) mirror(of.unseen, cols);
+    mirror(sums.fitted, cols);
+    if (held > 0) mirror(sums.unseen, cols);
   }
   return out;
 }

@@ -6,19 +6,20 @@
 #include <cmath>
 #include <numeric>
 
-// LAPACK, which OpenBLAS holds: the Cholesky factor, column-major.
+// The Cholesky factor, column-major, from LAPACK, which OpenBLAS contains.
 extern "C" void dpotrf_(const char* uplo, const int* n, double* a, const int* lda, int* info);
 
 namespace vitrun {
 namespace {
 
-constexpr int kDescents = 2, kPasses = 2;  // fits of the scales, and passes over the codes before
+constexpr int kDescents = 2;  // rounds of coordinate descent, before a last fit of the scales
+constexpr int kPasses = 2;    // passes over the codes of a row in each round
 
 size_t side_of(const Doubles& m) {
   return static_cast<size_t>(std::lround(std::sqrt(static_cast<double>(m.size()))));
 }
 
-// What is added to M's diagonal, from a part of its mean.
+// part * mean of M's diagonal, which damping adds to the diagonal.
 double damping_of(const Doubles& m, double part) {
   const size_t n = side_of(m);
   double trace = 0;
@@ -40,7 +41,7 @@ std::vector<float> rounding_error(const Tensor& weight, const WeightCodes& codes
   return e;
 }
 
-// a b, a [m, n], b [n, k].
+// a b, with a [m, n] and b [n, k].
 std::vector<float> product(const std::vector<float>& a, const std::vector<float>& b, size_t m,
                            size_t k) {
   std::vector<float> out(m * k);
@@ -50,7 +51,7 @@ std::vector<float> product(const std::vector<float>& a, const std::vector<float>
   return out;
 }
 
-// out += sum over i of parts[i] rows[i], rows [parts, out].
+// out += sum over i of parts[i] rows[i], with rows [parts.size(), out.size()].
 void add_rows(std::span<const float> parts, const float* rows, std::span<float> out) {
   const int k = static_cast<int>(out.size());
   if (!parts.empty())
@@ -58,7 +59,7 @@ void add_rows(std::span<const float> parts, const float* rows, std::span<float> 
                 parts.data(), 1, 1, out.data(), 1);
 }
 
-// x M, M [k, k] symmetric.
+// x M, with M [k, k] symmetric.
 std::vector<float> times(const std::vector<float>& x, const std::vector<float>& m) {
   const int k = static_cast<int>(x.size());
   std::vector<float> out(x.size());
@@ -66,8 +67,8 @@ std::vector<float> times(const std::vector<float>& x, const std::vector<float>& 
   return out;
 }
 
-// The sum of importance (w^ - w)^2. Rounds as quantize() does, by what adding 1.5 2^23 leaves of a
-// float's fraction, so that the loop becomes vectors.
+// sum_j importance[j] (w^_j - w_j)^2. It rounds as quantize() does, but by adding and subtracting
+// 1.5 * 2^23, after which a float has no fraction bits left, so that the loop is vectorised.
 double weighted_error(std::span<const float> row, std::span<const float> importance,
                       UniformRange range, int bits) {
   constexpr float kWhole = 12582912;
@@ -88,7 +89,8 @@ double weighted_error(std::span<const float> row, std::span<const float> importa
   return std::accumulate(std::begin(lanes), std::end(lanes), 0.0);
 }
 
-// The range of a row with the least weighted_error(), between its extremes and half.
+// Returns the range of a row of least weighted_error() among 21, from its extremes down to half of
+// them (method.md section 16, step 3).
 UniformRange search_weighted(std::span<const float> row, std::span<const float> importance,
                              int bits) {
   const auto [low, high] = std::minmax_element(row.begin(), row.end());
@@ -106,22 +108,22 @@ UniformRange search_weighted(std::span<const float> row, std::span<const float> 
   return best;
 }
 
-// The diagonal of L L^T, in the order of its own columns.
+// The diagonal of M = L L^T, in M's own order of columns.
 std::vector<float> diagonal_of(const Factor& f) {
   const size_t n = f.size();
   std::vector<float> diagonal(n);
   for (size_t i = 0; i < n; i++)
     for (size_t j = 0; j <= i; j++)
-      diagonal[static_cast<size_t>(f.order[i])] += f.lower[i * n + j] * f.lower[i * n + j];
+      at(diagonal, f.order[i]) += f.lower[i * n + j] * f.lower[i * n + j];
   return diagonal;
 }
 
-// Codes of one row that should be `target`: (e L)_j = e_j L_jj + what the columns after j have
-// done, which rounding w_j plus its share of that makes small.
+// Rounds one row t = `target` from the last column to the first (method.md section 16, step 2):
+// w^_j = quantize(t_j - sum over i > j of (w^_i - t_i) L_ij / L_jj).
 void round_row(std::span<const float> target, const Factor& columns, UniformRange range, int bits,
                uint8_t* codes) {
   const size_t k = columns.size();
-  std::vector<float> done(k);
+  std::vector<float> done(k);  // done[j] = sum over i > j of (t_i - w^_i) L_ij
   for (size_t j = k; j-- > 0;) {
     const auto column = static_cast<size_t>(columns.order[j]);
     const float* l = columns.lower.data() + j * k;
@@ -132,8 +134,9 @@ void round_row(std::span<const float> target, const Factor& columns, UniformRang
   }
 }
 
-// Rows in turn, those of the others being as they are: sum_rs C_rs e_r H e_s^T is least in row r as
-// C_rr d H d^T is, d = w^_r - t, t = w_r - sum_s C_rs / C_rr e_s over the others.
+// Coordinate descent over the rows (method.md section 16, step 4). With all other rows as they are,
+// the error sum_rs C_rs e_r H e_s^T is least in row r where C_rr d H d^T is, with d = w^_r - t and
+// t = w_r - sum over s != r of (C_rs / C_rr) e_s.
 class Descent {
  public:
   Descent(const Damped& h, const Damped& c, const Tensor& weight, WeightCodes& codes)
@@ -154,7 +157,7 @@ class Descent {
   }
 
  private:
-  float value(size_t at) const { return dequantize(codes_.codes[at], codes_.ranges[at / k_]); }
+  float value(size_t i) const { return dequantize(codes_.codes[i], codes_.ranges[i / k_]); }
 
   std::vector<float> target_of(size_t row) const {
     std::vector<float> parts(&c_[row * n_], &c_[row * n_] + n_);
@@ -167,7 +170,8 @@ class Descent {
     return target;
   }
 
-  // The scale that makes (s v - t) H (s v - t)^T least, v the codes less the zero point.
+  // Sets the scale s that minimises (s v - t) H (s v - t)^T, where v is the codes less the zero
+  // point: s = v H t^T / v H v^T.
   void fit_scale(size_t row, const std::vector<float>& target) {
     UniformRange& range = codes_.ranges[row];
     std::vector<float> v(k_);
@@ -182,21 +186,21 @@ class Descent {
     if (wanted > 0 && squares > 0) range.scale = static_cast<float>(wanted / squares);
   }
 
-  // Each code in turn the best as the others are.
+  // Moves each code in turn to the best value with the others fixed. slope = d H.
   void move(size_t row, const std::vector<float>& target) {
     std::vector<float> d(k_);
     for (size_t i = 0; i < k_; i++) d[i] = value(row * k_ + i) - target[i];
     std::vector<float> slope = times(d, damped_);
     for (size_t step = 0; step < kPasses * k_; step++) {
       const size_t i = step % k_;
-      const float* of_column = &damped_[i * k_];
-      const float wanted = target[i] + d[i] - slope[i] / of_column[i];
+      const float* h_row = &damped_[i * k_];
+      const float wanted = target[i] + d[i] - slope[i] / h_row[i];
       const int code = quantize(wanted, codes_.ranges[row], codes_.bits);
       if (code == codes_.codes[row * k_ + i]) continue;
       codes_.codes[row * k_ + i] = static_cast<uint8_t>(code);
       const float moved = value(row * k_ + i) - target[i] - d[i];
       d[i] += moved;
-      for (size_t j = 0; j < k_; j++) slope[j] += moved * of_column[j];
+      for (size_t j = 0; j < k_; j++) slope[j] += moved * h_row[j];
     }
   }
 
@@ -214,21 +218,20 @@ Factor factor(const Doubles& m, double part) {
   const double damping = damping_of(m, part);
   Factor f{std::vector<int>(n), {}};
   std::iota(f.order.begin(), f.order.end(), 0);
-  const auto diagonal = [&](int i) { return m[static_cast<size_t>(i) * (n + 1)]; };
+  const auto element = [&](int i, int j) {
+    return m[static_cast<size_t>(i) * n + static_cast<size_t>(j)];
+  };
   std::stable_sort(f.order.begin(), f.order.end(),
-                   [&](int a, int b) { return diagonal(a) < diagonal(b); });
+                   [&](int a, int b) { return element(a, a) < element(b, b); });
   Doubles h(n * n);
   for (size_t i = 0; i < n; i++)
     for (size_t j = 0; j < n; j++)
-      h[i * n + j] = m[static_cast<size_t>(f.order[i]) * n + static_cast<size_t>(f.order[j])] +
-                     (i == j ? damping : 0);
+      h[i * n + j] = element(f.order[i], f.order[j]) + (i == j ? damping : 0);
   const int size = static_cast<int>(n);
   int info = 0;
-  dpotrf_("U", &size, h.data(), &size, &info);  // its upper is our lower: row-major
+  dpotrf_("U", &size, h.data(), &size, &info);  // a column-major upper is a row-major lower
   if (info != 0) return f;
-  for (size_t i = 0; i < n; i++)
-    std::fill(h.begin() + static_cast<int64_t>(i * n + i + 1),
-              h.begin() + static_cast<int64_t>((i + 1) * n), 0.0);
+  for (size_t i = 0; i < n; i++) std::fill(&h[i * n] + i + 1, &h[i * n] + n, 0.0);
   f.lower.assign(h.begin(), h.end());
   return f;
 }
@@ -239,7 +242,7 @@ WeightCodes round_with_feedback(const Tensor& weight, const Factor& columns, con
   WeightCodes out{static_cast<int>(n), static_cast<int>(k), bits, std::vector<uint8_t>(n * k),
                   std::vector<UniformRange>(n)};
   const std::vector<float> importance = diagonal_of(columns);
-  std::vector<float> errors(n * k), parts(n);  // of rows in the order of `rows`
+  std::vector<float> errors(n * k), parts(n);  // rows in the order of `rows`
   for (size_t p = n; p-- > 0;) {
     const auto row = static_cast<size_t>(rows.order[p]);
     const float* w = &weight.data[row * k];

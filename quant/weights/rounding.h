@@ -1,7 +1,6 @@
-// Rounding the weight W [N, K] of a Linear so that tr(C E H E^T) is small, E = W^ - W: H [K, K]
-// from its inputs, C [N, N] from what its outputs do to the logits. Kronecker's product of the two
-// stands for the Hessian of vec(W) (K-FAC 1503.05671). [ours] after OBQ 2208.11580 and GPTQ
-// 2210.17323 for H alone, and YAQA 2505.22988 for both.
+// Rounds the weight W [N, K] of a Linear so that tr(C E H E^T) is small, with E = W^ - W (method.md
+// section 16, [ours] after OBQ, GPTQ and YAQA). H [K, K] is the second moment of the Linear's
+// input, C [N, N] that of the logits' gradient at its output (method.md section 15).
 #pragma once
 
 #include "quant/weights/weight_codes.h"
@@ -10,19 +9,20 @@ namespace vitrun {
 
 using Doubles = std::vector<double>;
 
-// M + part * mean of M's diagonal [n, n], symmetric, as L L^T in the order in which its rows and
-// columns are rounded, the last first, which has the largest diagonal.
+// The Cholesky factor of a damped matrix M [n, n], which is symmetric:
+// M + part * mean(diag M) * I = L L^T, in an order of rows and columns with ascending diagonal.
+// Rounding goes from the last to the first.
 struct Factor {
   std::vector<int> order;
-  std::vector<float> lower;  // L [n, n], row-major, zeros above; empty where there is none
+  std::vector<float> lower;  // L [n, n], row-major, zeros above; empty where M has no factor
 
   bool empty() const { return lower.empty(); }
   size_t size() const { return order.size(); }
 };
 Factor factor(const Doubles& m, double part);
 
-// Codes for `weight` [n, k]: row by row and, within, column by column, the errors of those before
-// are made up for by those to come (Babai's nearest plane); each row's range is searched when its
+// Rounds weight [n, k] row by row and within a row column by column. What is not yet rounded makes
+// up for the errors of what was (Babai's nearest plane). The range of each row is searched when its
 // turn comes.
 WeightCodes round_with_feedback(const Tensor& weight, const Factor& columns, const Factor& rows,
                                 int bits);
@@ -31,13 +31,15 @@ WeightCodes round_with_feedback(const Tensor& weight, const Factor& columns, con
 double output_error(const Doubles& h, const Doubles& c, const Tensor& weight,
                     const WeightCodes& codes);
 
-// H or C as coordinate descent takes it: with `part` of its mean diagonal added.
+// H or C with the part of the mean of its diagonal that damping adds.
 struct Damped {
   const Doubles& m;
   double part;
 };
 
-// Codes move one by one to where the error is least, and scales to the least squares' in turn.
+// Improves `codes` by coordinate descent: codes move one by one to where tr(C E H E^T) is least,
+// and scales become the least squares' in between. Rows go from the last of `row_order` to the
+// first.
 void descend(const Damped& h, const Damped& c, const std::vector<int>& row_order,
              const Tensor& weight, WeightCodes& codes);
 

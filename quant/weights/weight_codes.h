@@ -1,4 +1,4 @@
-// Weights to codes (method.md section 2): per output channel, range by the percentile search.
+// Rounds weights to the nearest codes (method.md section 2).
 #pragma once
 
 #include "kernels/pack.h"
@@ -14,15 +14,15 @@ struct WeightCodes {
   std::vector<UniformRange> ranges;  // [n]
 };
 
-// `weight` is [n, ...]; what follows n is the depth. Infinite or NaN weights were refused when
-// loading.
+// Quantizes weight [n, ...], whose further dimensions together are the depth, with a range from the
+// percentile search for each row. Weights are finite: loading refuses others.
 WeightCodes quantize_weight(const Tensor& weight, int bits);
 
-// The same with the rows' ranges given.
+// Quantizes weight [n, ...] with the given ranges of its rows.
 WeightCodes quantize_weight(const Tensor& weight, int bits,
                             const std::vector<UniformRange>& ranges);
 
-// s (q - z) of every code, as [n, k].
+// Returns s (q - z) of every code, [n, k].
 Tensor dequantize_weight(const WeightCodes& weight);
 
 }  // namespace vitrun

@@ -21,12 +21,11 @@ namespace {
 }
 
 // A file beside `target` that takes its place when committed and vanishes otherwise. It is locked
-// for as long as it lives, so that what a killed process left behind is told from what another is
-// writing, and used again.
+// as long as it lives. A file without a lock was left behind by a killed process and is used again.
 class TemporaryFile {
  public:
   explicit TemporaryFile(const std::string& target) : target_(target) {
-    constexpr int kTries = 100;  // so many others may write to the target at once
+    constexpr int kTries = 100;  // at most so many processes may write to the target at once
     for (int i = 0; i < kTries && fd_ < 0; i++) {
       path_ = cat(target, ".tmp", i);
       constexpr int kFlags = O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
@@ -44,7 +43,7 @@ class TemporaryFile {
   ~TemporaryFile() {
     if (fd_ < 0) return;
     if (!committed_) unlink(path_.c_str());
-    close(fd_);  // and unlock
+    close(fd_);  // also removes the lock
   }
 
   void write(std::span<const uint8_t> bytes) {
@@ -63,8 +62,9 @@ class TemporaryFile {
   }
 
  private:
-  // Locked, and still there: its owner may have committed it since it was opened. Where the file
-  // system knows no locks, what this process created.
+  // Whether this process holds the lock and the file is still there: another process may have
+  // committed it since it was opened. Where the file system has no locks, a file that this process
+  // created is ours.
   bool is_ours(bool created) const {
     if (flock(fd_, LOCK_EX | LOCK_NB) != 0) return created && errno != EWOULDBLOCK;
     struct stat opened, named;
@@ -78,8 +78,8 @@ class TemporaryFile {
   bool committed_ = false;
 };
 
-// Makes a rename in the folder survive a power cut. Best effort: not every file system or
-// permission allows it, and the file is complete either way.
+// Makes a rename in the folder survive a power cut. Failures are ignored, since not every file
+// system or permission allows it and the file is complete either way.
 void sync_folder(const std::filesystem::path& folder) {
   const char* path = folder.empty() ? "." : folder.c_str();
   const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

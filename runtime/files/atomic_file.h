@@ -1,4 +1,4 @@
-// Writing a file so that nothing is lost.
+// Writes a file so that nothing is lost.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,8 @@
 
 namespace vitrun {
 
-// All or nothing: writes beside `path`, syncs, then renames over it. On failure (a full disk, say)
-// the file that was there is left as it was and nothing else is left behind.
+// Writes all or nothing: a file beside `path` is written, synced and then renamed over it. After a
+// failure (a full disk, say) the old file is as it was and nothing else is left behind.
 void write_file(const std::string& path, std::span<const uint8_t> bytes);
 void write_file(const std::string& path, std::string_view text);
 

@@ -6,7 +6,8 @@
 
 namespace vitrun {
 
-// The checksum of the bytes seen so far (`previous`; 0 for none) followed by `bytes`.
+// Returns the checksum of all bytes so far: those whose checksum is `previous` (0 for none), then
+// `bytes`.
 uint32_t crc32(std::span<const uint8_t> bytes, uint32_t previous = 0);
 
 }  // namespace vitrun

@@ -3,9 +3,10 @@
 namespace vitrun {
 namespace {
 
-// Length of the UTF-8 sequence `text` starts with, and its code point; 0 if malformed.
+// Decodes the UTF-8 sequence at the front of `text`. Returns its length, 0 if it is malformed.
 size_t decode_utf8(std::string_view text, uint32_t& code) {
-  constexpr uint32_t kSmallest[] = {0, 0, 0x80, 0x800, 0x10000};  // else the form is overlong
+  // The smallest code point of a sequence of each length; a smaller one makes the form overlong.
+  constexpr uint32_t kSmallest[] = {0, 0, 0x80, 0x800, 0x10000};
   const uint32_t lead = static_cast<uint8_t>(text[0]);
   code = lead;
   if (lead < 0x80) return 1;
@@ -21,7 +22,7 @@ size_t decode_utf8(std::string_view text, uint32_t& code) {
   return code < kSmallest[length] || code > 0x10FFFF || surrogate ? 0 : length;
 }
 
-// Well-formed UTF-8 without control characters (names reach terminals) other than the allowed.
+// Whether `text` is well-formed UTF-8 without control characters other than those allowed.
 bool is_text(std::string_view text, std::string_view allowed) {
   while (!text.empty()) {
     uint32_t code;

@@ -1,4 +1,4 @@
-// Reads the sections of a .qbin's head, one entry after another.
+// Reads the sections of a .qbin's head.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,8 @@
 
 namespace vitrun {
 
-// Walks one section of the head; what would pass its end fails. `item` ("metadata key 3") is what
-// messages call the entry being read.
+// Walks one section of the head, entry by entry. Reading beyond the section's end fails. Messages
+// name the entry by what begin_item() was given ("metadata key 3").
 class Cursor {
  public:
   Cursor(std::span<const uint8_t> bytes, const std::string& where) : bytes_(bytes), where_(where) {}
@@ -36,7 +36,8 @@ class Cursor {
     return value;
   }
 
-  // UTF-8 without control characters but the allowed ones, since names reach terminals.
+  // Reads UTF-8 text. Control characters other than the allowed ones fail, since texts are printed
+  // on terminals.
   std::string text(size_t length, const char* what, std::string_view allowed_controls);
   std::string name();
 

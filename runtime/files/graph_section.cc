@@ -9,12 +9,11 @@ namespace {
 
 constexpr int kMaxOutputs = 64;
 
-// A name that a node may have beside its own: whether it has it, whether it is spelled out, and
-// what it is if it is not.
+// A name that a node may have beside its own.
 struct OptionalName {
-  int has, spelled;
-  std::string Node::*field;
-  const char* suffix;
+  int has, spelled;          // flags: the node has the name; it is spelled out in the file
+  std::string Node::*field;  // the name's place in a node
+  const char* suffix;        // the name is the node's own and this suffix if it is not spelled out
 };
 constexpr OptionalName kOptionalNames[] = {
     {1, 2, &Node::unit, ""}, {4, 8, &Node::weight, ".weight"}, {16, 32, &Node::bias, ".bias"}};

@@ -1,4 +1,4 @@
-// The graphs in a .qbin's head (qbin.h, point 2).
+// Reads the graphs of a .qbin's head (qbin.h, point 2).
 #pragma once
 
 #include <map>
@@ -10,8 +10,8 @@ namespace vitrun {
 
 constexpr uint32_t kMaxNodes = 1 << 16;
 
-// Which of a node's unit, weight and bias it has and which of them are spelled out, because they
-// are not the node's name, NAME.weight and NAME.bias.
+// How a node's unit, weight and bias are stored: whether it has each, and whether it is spelled
+// out, because it is not the node's NAME, NAME.weight or NAME.bias.
 class NodeNames {
  public:
   explicit NodeNames(const Node& n) : node_(n) {}
@@ -23,8 +23,8 @@ class NodeNames {
   const Node& node_;
 };
 
-// Fails on what is no graph section: numbers of no kind, role or attribute, counts beyond the
-// limits, bytes left over. Which node reads which is infer_shapes()'s to judge.
+// Reads `count` graphs by name. Fails on numbers of no kind, role or attribute, on counts beyond
+// the limits and on bytes left over. Whether nodes fit together is checked by infer_shapes().
 std::map<std::string, Graph> read_graphs(std::span<const uint8_t> bytes, uint32_t count,
                                          const std::string& where);
 

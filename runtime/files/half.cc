@@ -24,11 +24,11 @@ uint16_t float_to_half(float x) {
   const float magnitude = std::fabs(x);
   if (std::isnan(x)) return static_cast<uint16_t>(sign | 0x7e00u);
   if (magnitude >= 65520) return static_cast<uint16_t>(sign | 0x7c00u);
-  if (magnitude <
-      0x1p-14f)  // a multiple of 2^-24, which carries into the smallest normal by itself
+  // A subnormal is a multiple of 2^-24. Rounding up to the smallest normal half gives its bits too.
+  if (magnitude < 0x1p-14f)
     return static_cast<uint16_t>(sign | static_cast<uint32_t>(std::nearbyint(magnitude * 0x1p24f)));
-  // Ten of the 23 fraction bits stay; adding half of the rest, or less one for ties to even,
-  // rounds.
+  // Ten of the 23 fraction bits stay. Adding half of the last of them, less one unit where it is
+  // even, rounds to the nearest and ties to even.
   const uint32_t m = std::bit_cast<uint32_t>(magnitude);
   const uint32_t rounded = m + 0xfffu + (m >> 13 & 1);
   return static_cast<uint16_t>(sign | (rounded - (112u << 23)) >> 13);

@@ -1,15 +1,15 @@
-// IEEE half precision and bfloat16, exact one way and to nearest even the other.
+// Converts IEEE half precision and bfloat16 to and from float.
 #pragma once
 
 #include <cstdint>
 
 namespace vitrun {
 
-// Exact: every half and bfloat16 is a float, subnormals, infinities and NaN included.
+// Both are exact: every half and every bfloat16 is a float, also subnormals, infinities and NaN.
 float half_to_float(uint16_t bits);
 float bfloat16_to_float(uint16_t bits);
 
-// The nearest half, ties to even; above 65504 infinity.
+// Returns the nearest half, ties to even. What rounds above 65504 becomes infinity.
 uint16_t float_to_half(float x);
 
 }  // namespace vitrun

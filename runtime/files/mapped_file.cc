@@ -35,7 +35,7 @@ class Descriptor {
 }  // namespace
 
 MappedFile::MappedFile(const std::string& path) {
-  // O_NONBLOCK: opening a pipe nobody writes to must not wait; regular files ignore it.
+  // O_NONBLOCK makes opening a pipe that nobody writes to not wait. Regular files ignore it.
   const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0) fail_system(path, "open", errno);
   struct stat info;

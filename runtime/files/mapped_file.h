@@ -8,9 +8,9 @@
 
 namespace vitrun {
 
-// Owns the mapping: spans taken from bytes() live as long as the object they came from, or the one
-// it was moved into. Reading is safe from many threads. Whoever truncates the file while it is
-// mapped gets this process a SIGBUS; replace files by renaming, as QbinWriter does.
+// Owns the mapping. Spans taken from bytes() live as long as the object they came from, or the one
+// it was moved into. Many threads may read them. If the file is truncated while it is mapped, this
+// process gets a SIGBUS; so replace files by renaming, as QbinWriter does.
 class MappedFile {
  public:
   // Fails with the path and the system's reason if the file cannot be opened or mapped, or is not a

@@ -32,7 +32,7 @@ NameMap map_names(const SafetensorsFile& file) {
   return timm_names(names, file.path());
 }
 
-// The shape of `sources` put one after another along the first axis.
+// Returns the shape of tensors put one after another along the first axis.
 Dims joined_shape(const SafetensorsFile& file, const std::vector<std::string>& sources) {
   Dims dims = file.tensors().at(sources.front()).dims;
   for (size_t i = 1; i < sources.size(); i++) {

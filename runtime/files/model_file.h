@@ -1,4 +1,4 @@
-// A float model on disk: a .safetensors and, beside it, what says which model it is.
+// Loads a float model: a .safetensors and the configuration beside it.
 #pragma once
 
 #include <string>
@@ -14,10 +14,13 @@ struct FloatModel {
   Weights weights;  // exactly the graph's parameters, finite, of the right shape
 };
 
-// Loads a .safetensors with timm's or transformers' names. The configuration is, in this order,
-// `arch` if it is not empty, NAME.json beside NAME.safetensors, config.json in its folder (then
-// with transformers' preprocessor_config.json if there is one), the shapes of the weights. Fails
-// with the file, the tensor or key, what was expected and what was found.
+// Loads a .safetensors with timm's or transformers' names. The configuration is the first that
+// there is of
+//   `arch`, if it is not empty,
+//   NAME.json beside NAME.safetensors,
+//   config.json in the same folder, with transformers' preprocessor_config.json if there is one,
+//   the shapes of the weights.
+// A failure names the file, the tensor or key, what was expected and what was found.
 FloatModel load_float_model(const std::string& safetensors_path, const std::string& arch);
 
 }  // namespace vitrun

@@ -16,9 +16,9 @@ namespace {
 
 constexpr std::string_view kMagic = "\x93NUMPY";
 
-constexpr size_t kMaxHeader = 10000;  // as NumPy's own reader
+constexpr size_t kMaxHeader = 10000;  // the limit of NumPy's own reader
 
-// The header's text and where the elements begin.
+// Returns the header's text, and in `data` where the elements begin.
 std::string_view read_header(std::string_view bytes, const std::string& path, size_t* data) {
   if (bytes.size() < 12 || !bytes.starts_with(kMagic)) fail(path, ": not a .npy file");
   const int major = static_cast<uint8_t>(bytes[6]);
@@ -33,7 +33,7 @@ std::string_view read_header(std::string_view bytes, const std::string& path, si
   return bytes.substr(begin, length);
 }
 
-// What follows "'key': " in the header, a Python dict.
+// Returns what follows "'key': " in the header, which is a Python dict.
 std::string_view value_of(std::string_view header, const char* key, const std::string& path) {
   const size_t at = header.find(cat("'", key, "':"));
   if (at == header.npos) fail(path, ": .npy header without '", key, "'");
@@ -42,7 +42,7 @@ std::string_view value_of(std::string_view header, const char* key, const std::s
   return header;
 }
 
-// "(2, 3)", "(2,)" or "()".
+// Parses "(2, 3)", "(2,)" or "()".
 Dims parse_shape(std::string_view text, const std::string& path) {
   const size_t end = text.find(')');
   if (!text.starts_with('(') || end == text.npos) fail(path, ": .npy header without a shape");
@@ -64,7 +64,7 @@ Dims parse_shape(std::string_view text, const std::string& path) {
   return dims;
 }
 
-// As NumPy prints a tuple.
+// Prints dims as Python prints a tuple.
 std::string shape_text(const Dims& dims) {
   std::string text;
   for (size_t i = 0; i < dims.size(); i++) text += (i ? ", " : "") + std::to_string(dims[i]);
@@ -114,7 +114,8 @@ Tensor read_raw_images(const std::string& path, const ModelInfo& config) {
 void write_npy(const std::string& path, const Tensor& tensor) {
   std::string header =
       "{'descr': '<f4', 'fortran_order': False, 'shape': " + shape_text(tensor.dims) + ", }";
-  constexpr size_t kAlign = 64, kFrame = 10;  // where the elements start; what precedes the header
+  constexpr size_t kAlign = 64;  // the elements start at a multiple of this
+  constexpr size_t kFrame = 10;  // bytes of magic, version and length before the header
   header.resize((kFrame + header.size() + kAlign) / kAlign * kAlign - kFrame, ' ');
   header.back() = '\n';
   std::ofstream out(path, std::ios::binary);

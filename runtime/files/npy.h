@@ -1,4 +1,4 @@
-// float32 arrays as NumPy's .npy files.
+// Reads and writes float32 arrays as NumPy's .npy files.
 #pragma once
 
 #include <cstdint>
@@ -10,13 +10,15 @@
 
 namespace vitrun {
 
-// Little-endian float32 in C order, format versions 1 to 3; anything else fails naming the file.
+// Reads little-endian float32 in C order, of format versions 1 to 3. Fails, naming the file, on
+// anything else.
 Tensor read_npy(const std::string& path);
-// The same of bytes in memory; `where` names them in messages.
+// Parses the bytes of such a file; `where` names them in messages.
 Tensor parse_npy(std::span<const uint8_t> file, const std::string& where);
-// Images [N, 3, H, W] (or one, [3, H, W]) for this model, already normalised: N >= 1, all finite.
+// Reads images [N, 3, H, W], N >= 1, or one [3, H, W], already normalised for this model. Fails on
+// other shapes and on elements that are not finite.
 Tensor read_raw_images(const std::string& path, const ModelInfo& config);
-// Byte for byte what numpy.save() writes.
+// Writes byte for byte what numpy.save() does.
 void write_npy(const std::string& path, const Tensor& tensor);
 
 }  // namespace vitrun

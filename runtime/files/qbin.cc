@@ -1,4 +1,4 @@
-// The reader. Point numbers are those of the specification in qbin.h.
+// Reads a .qbin. Point numbers are those of the specification in qbin.h.
 #include "runtime/files/qbin.h"
 
 #include <algorithm>
@@ -23,7 +23,7 @@ using Bytes = std::span<const uint8_t>;
 constexpr uint32_t kMaxKeys = 10000, kMaxTensors = 100000, kMaxGraphs = 16;
 constexpr size_t kMaxString = 1 << 20, kMaxArray = 1 << 20;
 constexpr int kMaxRank = 4;
-constexpr int64_t kMaxPackedDim = 1 << 24;  // pack_bytes() cannot overflow
+constexpr int64_t kMaxPackedDim = 1 << 24;  // below it pack_bytes() cannot overflow
 constexpr const char* kTypeNames[] = {"i64",          "f64",          "string",
                                       "array of i64", "array of f64", "array of strings"};
 
@@ -42,7 +42,7 @@ void check_magic(Bytes bytes, const std::string& where) {
   fail(where, ": not a .qbin file (its first bytes are not the magic \\x89QBN)");
 }
 
-// Point 1, but for the magic and the version.
+// Checks point 1, except the magic and the version.
 void check_header(const QbinHeader& header, Bytes bytes, const std::string& where) {
   if (header.file_size > bytes.size()) {
     fail(where, ": truncated: expected ", header.file_size, " bytes, found ", bytes.size());
@@ -138,7 +138,7 @@ T read_value(Cursor& cursor) {
   }
 }
 
-// Reads a value of the alternative the file's type number selects.
+// Reads a value of the alternative that the file's type number selects.
 template <size_t kType = 0>
 QbinValue read_typed(Cursor& cursor, size_t type) {
   if constexpr (kType < std::variant_size_v<QbinValue>) {
@@ -167,7 +167,8 @@ std::map<std::string, QbinValue> read_metadata(Bytes bytes, uint32_t count,
   return metadata;
 }
 
-// Bytes of an element; 0 for kPacked, whose size pack_bytes() gives; -1 for an unknown type.
+// Returns the bytes of an element, 0 for kPacked, whose size pack_bytes() gives, and -1 for an
+// unknown type.
 int element_size(DType dtype) {
   switch (dtype) {
     case DType::kF32:
@@ -197,7 +198,7 @@ int64_t packed_size(const QbinTensor& tensor, const Cursor& cursor) {
   return pack_bytes(static_cast<int>(dims[0]), static_cast<int>(dims[1]), tensor.bits);
 }
 
-// Bytes the blob must have, by its type, bits and dimensions.
+// Returns the bytes that a blob of this type, bits and dimensions must have.
 int64_t blob_size(const QbinTensor& tensor, const Cursor& cursor) {
   for (int64_t dim : tensor.dims) {
     if (dim < 1) cursor.fail_item("expected dimensions >= 1, found ", to_string(tensor.dims));
@@ -214,7 +215,7 @@ int64_t blob_size(const QbinTensor& tensor, const Cursor& cursor) {
   return size;
 }
 
-// Point 4. `end` is the end of the blob before.
+// Checks point 4 for one blob; `end` is the end of the blob before it.
 void check_place(uint64_t offset, uint64_t size, uint64_t end, uint64_t file_size,
                  const Cursor& cursor) {
   if (offset % kQbinAlign != 0) {

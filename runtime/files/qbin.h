@@ -9,16 +9,15 @@
 //       0  u8[8]   magic 89 51 42 4E 0D 0A 1A 0A ("\x89QBN\r\n\x1a\n"). As in PNG, the bytes show
 //                  damage by transfers that change the eighth bit or the line ends.
 //       8  u16     major version, 2. Anything else is refused.
-//      10  u16     minor version, 0. A newer one is read: see 6.
+//      10  u16     minor version, 0. A newer one is read (point 6).
 //      12  u32     CRC-32 (IEEE, as zlib) of the whole head with these four bytes taken as zero.
-//      16  u64     size of the file; exactly that of the file found.
+//      16  u64     size of the file. A file of another size is refused.
 //      24  u64     size of the head, a multiple of 64 and <= the size of the file.
-//      32  u64     where the tensor table starts.
+//      32  u64     offset of the tensor table.
 //      40  u32     number of metadata keys, <= 10000.
 //      44  u32     number of tensors, <= 100000.
-//      48  u64     where the graphs start; the metadata takes all bytes from 64 to there, the
-//      graphs
-//                  all from there to the tensor table.
+//      48  u64     offset of the graphs. The metadata takes all bytes from 64 to there, the graphs
+//                  take all from there to the tensor table.
 //      56  u32     number of graphs, <= 16.
 //      60  u32     zero; checked in minor version 0.
 //  2. Metadata: one entry per key, keys unique, in any order.
@@ -29,23 +28,21 @@
 //             2  f64, not NaN
 //             3  string: u32 length <= 1 MiB, then UTF-8 without control characters but \t and \n
 //             4, 5, 6  array: u32 count <= 2^20, then so many values as of type 1, 2, 3
-//     Graphs: as models/graph/graph.h describes nodes, their numbers those of kinds.def. Each:
+//     Graphs: models/graph/graph.h describes the nodes, kinds.def gives their numbers. Each graph:
 //       name     of the graph, unique
 //       u32      number of nodes, <= 65536; per node:
 //         u8     kind
 //         u8     role
 //         i32    block, -1 for none
 //         name
-//         u8     flags: 1 it has a unit, 2 the unit is not its name; 4 it has a weight, 8 that is
-//         not
-//                NAME.weight; 16 it has a bias, 32 that is not NAME.bias
-//         name   unit, weight, bias: those that the flags 2, 8 and 32 say
+//         u8     flags: 1 the node has a unit, 2 the unit is not NAME; 4 it has a weight, 8 the
+//                weight is not NAME.weight; 16 it has a bias, 32 the bias is not NAME.bias
+//         name   each of unit, weight, bias whose flag 2, 8, 32 is set
 //         u8     number of inputs, then u32 each: an earlier node
 //         u8     number of attributes, then u8 number and f64 value each, numbers ascending
 //       u16      number of outputs, then name and u32 node each
-//     A name is u16 length 1..256 and UTF-8 as a key. Weights and biases are tensors of the table,
-//     whose shapes are theirs. What else a graph must keep infer_shapes() judges
-//     (models/graph/shapes.h).
+//     A name is u16 length 1..256, then UTF-8 as in a key. A weight or bias is the tensor of that
+//     name in the table. infer_shapes() checks whether nodes fit together (models/graph/shapes.h).
 //  3. Tensor table: one entry per tensor, names unique, at most 58 bytes beside the name.
 //       u16    length of the name, 1..256
 //       u8[]   name: as a key
@@ -54,16 +51,16 @@
 //       u8     number of dimensions, 0..4; kPacked: 2
 //       u8     zero
 //       u32    CRC-32 of the blob
-//       u64    offset of the blob in the file: see 4
+//       u64    offset of the blob in the file (point 4)
 //       u64    size of the blob: the product of the dimensions times the size of an element; for
 //              kPacked pack_bytes(N, K, bits) of kernels/pack.h, whose layout the blob has
 //       u64[]  dimensions, each >= 1; for kPacked N, K <= 2^24
 //     Zeros, fewer than 64, fill the head up to its size.
-//  4. Data: blobs in the order of the table, each at the first multiple of 64 not before the end of
-//     the one before it (of the head for the first). So blobs are aligned, cannot overlap and hide
-//     nothing. The gaps are zero. The file ends with the last blob.
-//  5. Opening reads the head alone and checks all of the above, before any use, but what lies in
-//     the data section. QbinFile::verify() reads that: each blob's CRC-32, and that gaps are zero.
+//  4. Data: blobs in the order of the table. Each begins at the first multiple of 64 that is not
+//     before the end of the previous one (the first: of the head). So blobs are aligned, cannot
+//     overlap and hide nothing. The gaps are zero. The file ends with the last blob.
+//  5. Opening a file reads the head alone and checks all of the above except the data section.
+//     QbinFile::verify() checks that too: each blob has its CRC-32, and gaps are zero.
 //  6. Files of a released version load for ever within a major version. A minor version may only
 //     add what an older reader may ignore: new keys, new tensor names, meaning for the header's
 //     zeros. Anything else, new types included, is a new major version.
@@ -101,10 +98,10 @@ struct QbinHeader {
 };
 static_assert(sizeof(QbinHeader) == 64);
 
-// The checksum that belongs into the header of this head (all of it, at least a header's bytes).
+// Computes the checksum that belongs into the header of `head`, which is a whole head.
 uint32_t qbin_checksum(std::span<const uint8_t> head);
 
-// Numbers are those of the file.
+// The type of a tensor's elements; the numbers are those of the file.
 enum class DType : uint8_t {
   kF32 = 1,
   kF16 = 2,
@@ -118,40 +115,42 @@ enum class DType : uint8_t {
 struct QbinTensor {
   std::string name;
   DType dtype;
-  int bits;  // of a kPacked code, 3..8; else 0
+  int bits;  // 3..8 for the codes of kPacked, else 0
   Dims dims;
-  std::span<const uint8_t> bytes;  // 64-byte aligned
+  std::span<const uint8_t> bytes;  // aligned to 64 bytes
   uint32_t crc;
 };
 
-// Alternatives in the order of the file's type numbers, from 1.
+// A metadata value; its alternatives are in the order of the file's type numbers, from 1.
 using QbinValue = std::variant<int64_t, double, std::string, std::vector<int64_t>,
                                std::vector<double>, std::vector<std::string>>;
 
-// A .qbin, open for reading: immutable, so many threads may read it. Tensors, their bytes and
-// values live as long as the object they came from, or the one it was moved into. Every failure
-// names the file (where()) and the tensor or key.
+// A .qbin that is open for reading. It is immutable, so many threads may read it. Tensors, their
+// bytes and values live as long as the object they came from, or the one it was moved into. Every
+// failure names the file (where()) and the tensor or key.
 class QbinFile {
  public:
-  // Maps the file and checks it as point 5 of the specification says; does not touch the data.
+  // Maps the file and checks it as point 5 of the specification says, without touching the data.
   static QbinFile open(const std::string& path);
-  // The same on a buffer, which must stay alive, unchanged and be 64-byte aligned: blobs are used
-  // in place, so an unaligned buffer fails rather than being copied. `where` names it in messages.
+  // Opens a buffer instead, which must stay alive and unchanged. Blobs are used in place, so a
+  // buffer that is not aligned to 64 bytes fails rather than being copied. `where` names it in
+  // messages.
   static QbinFile from_memory(std::span<const uint8_t> bytes, std::string where);
 
   QbinFile(QbinFile&&) = default;
   QbinFile& operator=(QbinFile&&) = default;
 
-  // Reads all the data once; fails with the name of the first tensor whose checksum differs.
+  // Reads all the data once and fails with the name of the first tensor whose checksum differs.
   void verify() const;
 
-  // Their nodes and outputs as they stand in the file, not yet judged; without parameters.
+  // The graphs' nodes and outputs as they stand in the file, not checked by infer_shapes() and
+  // without parameters.
   const std::map<std::string, Graph>& graphs() const { return graphs_; }
 
   const std::vector<QbinTensor>& tensors() const { return tensors_; }  // in the file's order
   const QbinTensor* find(const std::string& name) const;               // null if there is none
 
-  // A key that is missing fails, unless there is a fallback; one of another type always does.
+  // A missing key fails unless there is a fallback. A value of another type always fails.
   int64_t get_i64(const std::string& key) const;
   int64_t get_i64(const std::string& key, int64_t fallback) const;
   double get_f64(const std::string& key) const;
@@ -162,11 +161,11 @@ class QbinFile {
   bool has(const std::string& key) const { return metadata_.contains(key); }
   const std::map<std::string, QbinValue>& metadata() const { return metadata_; }
 
-  size_t size() const { return bytes_.size(); }  // of the file
+  size_t size() const { return bytes_.size(); }  // bytes of the file
   const std::string& where() const { return where_; }
 
  private:
-  friend class QbinWriter;  // checks what it wrote, in a buffer of any alignment
+  friend class QbinWriter;  // reads back what it wrote, in a buffer of any alignment
 
   QbinFile(std::span<const uint8_t> bytes, std::string where);
   template <class T>
@@ -179,24 +178,24 @@ class QbinFile {
   std::map<std::string, QbinValue> metadata_;
   std::map<std::string, Graph> graphs_;
   std::vector<QbinTensor> tensors_;
-  std::map<std::string, size_t> index_;  // name -> place in tensors_
+  std::map<std::string, size_t> index_;  // name -> index into tensors_
 };
 
 // Collects metadata, graphs and tensors, then writes them as a .qbin of the current version. The
 // same calls give the same bytes: keys are sorted, tensors stay in the order they were added.
 class QbinWriter {
  public:
-  // A second value for a key or tensor of a name fails at once. What else the format refuses fails
-  // in serialize() and write(), by the reader's own checks.
+  // A second value for a key, and a second tensor or graph of a name, fail at once. Whatever else
+  // the format refuses fails in serialize() and write(), by the reader's own checks.
   void set(const std::string& key, QbinValue value);
-  // Nodes and outputs; its parameters are tensors, added by their names.
+  // Adds a graph's nodes and outputs. Its parameters must be added as tensors.
   void add(const std::string& name, Graph graph);
-  // Copies the bytes. bits: 3..8 for kPacked, else 0.
+  // Adds a tensor and copies its bytes. `bits` is 3..8 for kPacked, else 0.
   void add(const std::string& name, DType dtype, int bits, const Dims& dims,
            std::span<const uint8_t> bytes);
 
   std::vector<uint8_t> serialize() const;
-  // All or nothing (atomic_file.h).
+  // Writes the file, all or nothing (atomic_file.h).
   void write(const std::string& path) const;
 
  private:
@@ -212,7 +211,7 @@ class QbinWriter {
   std::vector<uint8_t> metadata_section() const;
   std::vector<uint8_t> graph_section() const;
   std::vector<uint8_t> table_section(uint64_t data_start) const;
-  std::vector<uint8_t> build(const std::string& where) const;  // a whole file, checked
+  std::vector<uint8_t> build(const std::string& where) const;  // returns a whole file, checked
 
   std::map<std::string, QbinValue> metadata_;
   std::map<std::string, Graph> graphs_;

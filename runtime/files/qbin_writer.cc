@@ -1,4 +1,4 @@
-// The writer; the format is specified in qbin.h.
+// Writes a .qbin; qbin.h specifies the format.
 #include <algorithm>
 #include <cstring>
 #include <iterator>
@@ -23,7 +23,7 @@ void put(Buffer& out, T value) {
   out.insert(out.end(), std::begin(bytes), std::end(bytes));
 }
 
-// Puts a number as the format's narrower type; the reader's tighter limits are checked afterwards.
+// Puts a number as the format's narrower type. The reader's tighter limits are checked afterwards.
 template <class T, class Number>
 void put_as(Buffer& out, Number value) {
   if (!std::in_range<T>(value)) fail("a size or number of ", value, " does not fit a .qbin");
@@ -136,7 +136,7 @@ Buffer QbinWriter::table_section(uint64_t data_start) const {
 
 Buffer QbinWriter::build(const std::string& where) const {
   const Buffer metadata = metadata_section(), graphs = graph_section();
-  const size_t table_size = table_section(0).size();  // the same wherever the data starts
+  const size_t table_size = table_section(0).size();  // does not depend on where the data starts
 
   QbinHeader header{};
   std::copy(std::begin(kQbinMagic), std::end(kQbinMagic), header.magic);
@@ -162,7 +162,7 @@ Buffer QbinWriter::build(const std::string& where) const {
     file.resize(aligned(file.size()));
     append(file, tensor.bytes);
   }
-  file.resize(header.file_size);  // pads the head where there are no tensors
+  file.resize(header.file_size);  // pads the head if there are no tensors
   std::memcpy(file.data(), &header, sizeof header);
   header.checksum = qbin_checksum(std::span(file).first(header.head_size));
   std::memcpy(file.data(), &header, sizeof header);

@@ -25,15 +25,16 @@ struct DType {
   uint64_t bytes;
 };
 
-// Only the first three can be weights; the others may stand in a file as buffers that nobody reads.
+// Only the first three types can be weights. A file may hold the others in buffers that nobody
+// reads.
 constexpr DType kDTypes[] = {
     {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"F64", 8},     {"I64", 8},
     {"I32", 4}, {"I16", 2}, {"I8", 1},   {"U64", 8},     {"U32", 4},
     {"U16", 2}, {"U8", 1},  {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1},
 };
 
-// What the bytes look like when they are no .safetensors, for the error message; "" if nothing
-// known.
+// Returns what the bytes look like if they are no .safetensors, for the error message; "" if they
+// look like nothing known.
 const char* foreign_format(std::string_view bytes) {
   if (bytes.starts_with("version https://git-lfs"))
     return ": this is a Git LFS pointer, not the file; fetch it with `git lfs pull`";

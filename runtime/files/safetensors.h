@@ -17,24 +17,24 @@ namespace vitrun {
 struct TensorInfo {
   std::string dtype;  // as the header spells it: "F32", "F16", "BF16", "I64", ...
   Dims dims;
-  uint64_t begin = 0, end = 0;  // bytes of the data section, begin <= end
+  uint64_t begin = 0, end = 0;  // offsets in the data section, begin <= end
 };
 
-// Maps a file and checks all of its header at once: whatever tensors() lists lies inside the file,
-// overlaps nothing and has the size that its shape and dtype ask for. Immutable; load() may be
-// called from many threads.
+// A .safetensors whose whole header has been checked: each tensor that tensors() lists lies inside
+// the file, overlaps nothing and has the size that its shape and dtype ask for. It is immutable,
+// and many threads may call load().
 class SafetensorsFile {
  public:
-  // Fails with the path, the tensor and the offence.
+  // Maps a file. A failure names the path and the tensor and says what is wrong.
   explicit SafetensorsFile(const std::string& path);
-  // The same on bytes, which must stay; `where` names them in messages.
+  // Reads bytes in memory, which must stay alive; `where` names them in messages.
   SafetensorsFile(std::span<const uint8_t> bytes, const std::string& where);
 
   const std::string& path() const { return path_; }
   const std::map<std::string, TensorInfo>& tensors() const { return tensors_; }
 
-  // The tensor as f32. Fails if there is none of that name, if its dtype is not F32, F16 or BF16,
-  // or if an element is infinite or not a number.
+  // Returns a tensor as float. Fails if there is none of that name, if its dtype is not F32, F16 or
+  // BF16, or if an element is infinite or not a number.
   Tensor load(const std::string& name) const;
 
  private:
@@ -44,7 +44,7 @@ class SafetensorsFile {
   std::string path_;
   std::optional<MappedFile> mapping_;
   std::span<const uint8_t> bytes_;
-  uint64_t data_begin_ = 0;  // of the data section in the file
+  uint64_t data_begin_ = 0;  // offset of the data section in the file
   std::map<std::string, TensorInfo> tensors_;
 };
 

@@ -121,12 +121,11 @@ std::vector<std::string> read_labels(const std::string& path, int classes) {
   for (std::string line; std::getline(in, line);) {
     if (line.ends_with('\r')) line.pop_back();
     labels.push_back(line);
-    if (labels.size() > static_cast<size_t>(classes)) break;
+    if (count_of(labels) > classes) break;
   }
-  if (labels.size() != static_cast<size_t>(classes))
-    fail(path, ": ", labels.size() > static_cast<size_t>(classes) ? "more than " : "",
-         std::min(labels.size(), static_cast<size_t>(classes)), " labels, the model has ", classes,
-         " classes");
+  if (count_of(labels) != classes)
+    fail(path, ": ", count_of(labels) > classes ? "more than " : "",
+         std::min(count_of(labels), classes), " labels, the model has ", classes, " classes");
   return labels;
 }
 

@@ -9,7 +9,7 @@
 namespace vitrun {
 namespace {
 
-// How many classes score above `c`; ties count for lower indices.
+// Returns how many classes score above `c`; of equal scores the lower index is above.
 int64_t rank_of(const float* logits, int classes, int c) {
   int64_t above = 0;
   for (int i = 0; i < classes; i++)
@@ -32,8 +32,8 @@ void count(const Tensor& logits, const Tensor* reference, const Sample* samples,
     const float* r = reference->data.data() + i * classes;
     n.agree += std::max_element(x, x + classes) - x == std::max_element(r, r + classes) - r;
     for (int c = 0; c < classes; c++) {
-      n.squared_error += std::pow(static_cast<double>(x[c] - r[c]), 2);
-      n.energy += std::pow(static_cast<double>(r[c]), 2);
+      n.squared_error += std::pow(double{x[c] - r[c]}, 2);
+      n.energy += std::pow(double{r[c]}, 2);
     }
   }
 }
@@ -66,7 +66,7 @@ Evaluation evaluate(Predictor& model, const ReferenceLogits& reference,
     Tensor expected;
     if (reference) expected = reference(first, images);
     count(logits, reference ? &expected : nullptr, samples.data() + first, result);
-    if (progress) progress(static_cast<double>(first + n) / static_cast<double>(samples.size()));
+    if (progress) progress(ratio(first + n, samples.size()));
   }
   return result;
 }

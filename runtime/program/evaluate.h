@@ -1,4 +1,4 @@
-// Accuracy of a model on labelled images, and its agreement with a reference model.
+// Measures the accuracy of a model on labelled images, and its agreement with a reference model.
 #pragma once
 
 #include <functional>
@@ -11,21 +11,22 @@ namespace vitrun {
 
 struct Evaluation {
   int64_t images = 0, labelled = 0, top1 = 0, top5 = 0;
-  int64_t agree = 0;                     // same first class as the reference
-  double squared_error = 0, energy = 0;  // of the logits against the reference's
-  double seconds = 0;                    // in the model alone
+  int64_t agree = 0;         // images whose first class is the reference's
+  double squared_error = 0;  // sum of (logit - the reference's)^2
+  double energy = 0;         // sum of the reference's logits^2
+  double seconds = 0;        // time in the model alone
 
-  double top1_share() const { return static_cast<double>(top1) / static_cast<double>(labelled); }
-  double top5_share() const { return static_cast<double>(top5) / static_cast<double>(labelled); }
-  double agreement() const { return static_cast<double>(agree) / static_cast<double>(images); }
-  double logits_error() const;  // relative, root mean square
+  double top1_share() const { return ratio(top1, labelled); }
+  double top5_share() const { return ratio(top5, labelled); }
+  double agreement() const { return ratio(agree, images); }
+  double logits_error() const;  // sqrt(squared_error / energy)
 };
 
-// The reference's logits [n, classes] for `images`, which are the samples from `first` on.
+// Returns the reference's logits [n, classes] for `images`, which are the samples from `first` on.
 using ReferenceLogits = std::function<Tensor(size_t first, const Tensor& images)>;
 
-// Runs the samples in batches; labels of -1 do not count. Fails on a label that is no class of the
-// model. `reference` may be empty.
+// Runs the samples in batches and counts. A label of -1 does not count; one that is no class of the
+// model fails. `reference` may be empty.
 Evaluation evaluate(Predictor& model, const ReferenceLogits& reference,
                     const std::vector<Sample>& samples, size_t batch,
                     const std::function<void(double)>& progress);

@@ -1,4 +1,4 @@
-// The float side of predictor.h; builds without OpenBLAS have no_float_predictor.cc instead.
+// The float part of predictor.h; builds without OpenBLAS have no_float_predictor.cc instead.
 #include "runtime/float/reference.h"
 #include "runtime/program/predictor.h"
 

@@ -15,7 +15,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// What any model has, from its graph: no family is known here.
+// Describes a model by its graph alone, so that it works for models of any family.
 Json model_json(const ModelInfo& c, const Graph& graph) {
   const Shapes shapes = infer_shapes(graph);
   int blocks = 0;
@@ -44,12 +44,12 @@ Json recipe_json(const QbinFile& file) {
   Json j = Json::object();
   const std::string prefix = "recipe.";
   for (const auto& [key, value] : file.metadata())
-    if (key.starts_with(prefix) && !key.starts_with(prefix + "unit_"))  // in the table of units
+    if (key.starts_with(prefix) && !key.starts_with(prefix + "unit_"))  // units_json() shows those
       std::visit([&, name = key.substr(prefix.size())](const auto& v) { j[name] = v; }, value);
   return j;
 }
 
-// A list of the metadata, empty where it is not there.
+// Returns a list of the metadata, empty where there is none.
 template <class T>
 std::vector<T> list_of(const QbinFile& file, const std::string& key) {
   const auto found = file.metadata().find(key);
@@ -58,7 +58,7 @@ std::vector<T> list_of(const QbinFile& file, const std::string& key) {
   return list ? *list : std::vector<T>();
 }
 
-// Signal-to-noise ratio of the units' outputs as measured by vitquant, by name.
+// Returns the signal-to-noise ratio that vitquant measured at each unit's output, by name.
 std::map<std::string, double> output_db(const QbinFile& file) {
   const auto names = list_of<std::string>(file, "recipe.unit_name");
   const auto values = list_of<double>(file, "recipe.unit_output_db");
@@ -67,8 +67,7 @@ std::map<std::string, double> output_db(const QbinFile& file) {
   return db;
 }
 
-// Weight bits and input bits of every unit. A product of two activations has operands instead of a
-// weight.
+// Describes every quantized operand: its bits and scale, and the weight if a Linear reads it.
 Json units_json(const QuantModel& model) {
   Json units = Json::array();
   const auto db = output_db(model.file());

@@ -1,4 +1,5 @@
-// For boards: vitrun and vitbench without OpenBLAS, nor what reads float models.
+// Takes the place of float_predictor.cc in builds for boards, which have no OpenBLAS and cannot
+// read float models.
 #include "models/base/error.h"
 #include "runtime/program/predictor.h"
 

@@ -1,4 +1,4 @@
-// What the programs run: a model of either kind, from preprocessed images to its outputs.
+// Runs a model, in integers or in float, from preprocessed images to its outputs.
 #pragma once
 
 #include <memory>
@@ -13,45 +13,47 @@ namespace vitrun {
 struct PredictorOptions {
   int threads = 1;
   int max_batch = 1;
-  std::string isa;  // of integer models; empty: VITRUN_ISA or the best
-  bool verify =
-      false;         // check a .qbin's weights against their checksums before anything is computed
-  std::string arch;  // of float models without a config.json
+  std::string isa;      // kernels for integer models; empty: VITRUN_ISA or the best
+  bool verify = false;  // check a .qbin's weights against their checksums first
+  std::string arch;     // architecture of a float model without a config.json
 };
 
 class Predictor {
  public:
   virtual ~Predictor() = default;
   virtual const ModelInfo& info() const = 0;
-  // Names of what it can give: "logits", "embedding", "features".
+  // The names of the model's outputs: "logits", "embedding", "features".
   virtual std::vector<std::string> outputs() const = 0;
-  // images [batch, 3, H, W], batch <= max_batch -> for each name [batch, cols], or [batch, rows,
-  // cols] of an output of several rows. Fails on a name the model does not have.
+  // images is [batch, 3, H, W] with batch <= max_batch. The result has, for each name, [batch,
+  // cols], or [batch, rows, cols] for an output of several rows. Fails on a name the model does not
+  // have.
   virtual std::vector<Tensor> run(const Tensor& images, const std::vector<std::string>& names) = 0;
-  // The first output alone: the logits [batch, classes] of a classifier.
+  // Returns the first output alone, which is the logits [batch, classes] of a classifier.
   Tensor run(const Tensor& images) { return std::move(run(images, {outputs().at(0)})[0]); }
-  // How it computes: "float32, OpenBLAS" or "int8 weights, avx512vnni".
+  // Describes the computation: "float32, OpenBLAS" or "integers, avx512vnni".
   virtual std::string engine() const = 0;
 };
 
 std::vector<std::string> output_names(const Graph& graph);
 
-// By its name or its first bytes; anything else is taken for a .safetensors.
+// Whether a file is a .qbin, by its name or its first bytes. Others are taken for a .safetensors.
 bool is_qbin(const std::string& path);
 
-// `path`: a .qbin (integers), a .safetensors (float), or empty for the embedded model. Told apart
-// by content.
+// Opens a .qbin, which runs in integers, a .safetensors, which runs in float, or, for an empty
+// path, the embedded model.
 std::unique_ptr<Predictor> open_predictor(const std::string& path, const PredictorOptions& options);
 
-// False in builds for boards, without OpenBLAS: float_predictor() and load_float_model() then fail.
+// False in builds for boards, which have no OpenBLAS: float_predictor() and load_float_model()
+// fail.
 bool has_float_engine();
 std::unique_ptr<Predictor> float_predictor(FloatModel model, int threads);
 
-// Decodes and preprocesses images into one tensor [n, 3, H, W]. Not thread-safe.
+// Decodes and preprocesses images. Only one thread may use a loader at a time.
 class ImageLoader {
  public:
   explicit ImageLoader(const ModelInfo& config);
   ~ImageLoader();
+  // Returns samples [first, first + count) as [count, 3, H, W].
   Tensor load(const std::vector<Sample>& samples, size_t first, size_t count);
 
  private:

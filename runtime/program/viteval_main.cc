@@ -1,5 +1,5 @@
-// viteval: accuracy of a model on labelled images, and its agreement with the float model; or of a
-// table of quantizations.
+// The program viteval: it measures the accuracy of a model on labelled images and its agreement
+// with the float model, or does both for a table of quantizations.
 #include <cstdio>
 #include <iostream>
 #include <nlohmann/json.hpp>

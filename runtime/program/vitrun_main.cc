@@ -1,4 +1,4 @@
-// vitrun: classify images.
+// The program vitrun: it classifies images.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -31,7 +31,7 @@ class Output {
     document_ = {{"model", config.arch}, {"engine", engine}, {"images", Json::array()}};
   }
 
-  // `logits` is null of a model that has none.
+  // `logits` is null for a model that has none.
   void add(const std::string& name, const float* logits, double milliseconds) {
     std::vector<vit_prediction> top(logits ? static_cast<size_t>(std::min(top_, classes_)) : 0);
     if (logits) vit_top_k(logits, classes_, static_cast<int>(top.size()), top.data());
@@ -53,9 +53,7 @@ class Output {
   }
 
  private:
-  std::string label(int c) const {
-    return labels_.empty() ? cat("class ", c) : labels_[static_cast<size_t>(c)];
-  }
+  std::string label(int c) const { return labels_.empty() ? cat("class ", c) : at(labels_, c); }
 
   void add_json(const std::string& name, const std::vector<vit_prediction>& top,
                 double milliseconds) {
@@ -125,7 +123,7 @@ Input choose_input(const cxxopts::ParseResult& args, const ModelInfo& config) {
   return file_input(args["image"].as<std::vector<std::string>>(), config);
 }
 
-// The outputs that options name a file for, and the logits wherever there are any.
+// Returns the outputs for which an option names a file, and the logits if the model has any.
 std::vector<std::string> wanted_outputs(const cxxopts::ParseResult& args,
                                         const Predictor& predictor) {
   const std::vector<std::string> has = predictor.outputs();
@@ -139,7 +137,7 @@ std::vector<std::string> wanted_outputs(const cxxopts::ParseResult& args,
   return wanted;
 }
 
-// Adds a batch's output behind those before; `total` images in all.
+// Appends a batch's output to those of the batches before; `all` will hold `total` images.
 void append(const Tensor& part, size_t total, Tensor& all) {
   if (all.dims.empty()) {
     all.dims = part.dims;
@@ -173,9 +171,8 @@ int run(const cxxopts::ParseResult& args) {
         std::chrono::steady_clock::now() - start;
     for (size_t o = 0; o < wanted.size(); o++) append(part[o], total, all[o]);
     const auto logits = std::ranges::find(wanted, "logits");
-    const float* scores = logits == wanted.end()
-                              ? nullptr
-                              : part[static_cast<size_t>(logits - wanted.begin())].data.data();
+    const float* scores =
+        logits == wanted.end() ? nullptr : at(part, logits - wanted.begin()).data.data();
     for (size_t i = 0; i < count; i++)
       output.add(input.names[first + i],
                  scores ? scores + i * static_cast<size_t>(config.num_classes) : nullptr,

@@ -44,7 +44,8 @@ std::vector<Sample> from_folder(const fs::path& dir) {
   return out;
 }
 
-// "some path.jpg 12" or "some path.jpg": the last word is a label unless the whole line is a file.
+// Parses "some path.jpg 12" or "some path.jpg". The last word is a label unless the whole line
+// names a file.
 Sample parse_line(const std::string& line, const fs::path& folder, const std::string& where) {
   const size_t end = line.find_last_not_of(" \t\r"), space = line.find_last_of(" \t", end);
   Sample s;

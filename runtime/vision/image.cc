@@ -9,14 +9,15 @@
 #include <string_view>
 
 #include "models/base/error.h"
+#include "models/base/index.h"
 #include "runtime/files/crc32.h"
 #include "runtime/files/mapped_file.h"
 #include "runtime/vision/preprocess.h"
 
 namespace {
 
-// What one allocation of the decoder may take. A few bytes of deflate or Huffman code can ask for
-// gigabytes; decode_image() sets this from the dimensions it has accepted.
+// The most bytes that one allocation of the decoder may take. A few bytes of deflate or Huffman
+// code can ask for gigabytes; decode_image() sets the limit from the dimensions it has accepted.
 thread_local size_t allocation_limit = 0;
 
 void* limited_realloc(void* old, size_t size) {
@@ -81,7 +82,7 @@ bool starts_with(Bytes bytes, std::string_view magic) {
   fail(where, ": truncated ", format, " file: ", missing);
 }
 
-// The decoder checks this as well, but does not say so.
+// The decoder checks sizes as well, but its message does not say so.
 void check_size(int64_t width, int64_t height, const std::string& where) {
   if (width < 1 || height < 1 || width > kMaxImageSide || height > kMaxImageSide ||
       width * height > kMaxPixels) {
@@ -105,8 +106,8 @@ void check_huffman_tables(Bytes segment, const std::string& where) {
   }
 }
 
-// The decoder fills up what is missing with grey or noise, so the markers are followed to the end
-// of the image first. In the coded data of a scan every 0xFF is followed by 0 or a restart marker.
+// Follows the markers to the end of the image, because the decoder fills missing data with grey or
+// noise. In the coded data of a scan every 0xFF is followed by 0 or a restart marker.
 void check_jpeg(Bytes bytes, const std::string& where) {
   bool four_components = false, adobe = false;
   size_t at = 2;
@@ -115,10 +116,10 @@ void check_jpeg(Bytes bytes, const std::string& where) {
     at = static_cast<size_t>(marker - bytes.begin()) + 1;
     if (at >= bytes.size()) fail_truncated(where, "JPEG", "no end-of-image marker");
     const uint8_t kind = bytes[at];
-    if (kind == 0xFF) continue;  // fill
+    if (kind == 0xFF) continue;  // a fill byte
     at++;
     if (kind == 0xD9) break;
-    if (kind <= 0x01 || (kind >= 0xD0 && kind <= 0xD8)) continue;  // no payload
+    if (kind <= 0x01 || (kind >= 0xD0 && kind <= 0xD8)) continue;  // a marker without payload
     if (bytes.size() - at < 2) fail_truncated(where, "JPEG", "a segment has no length");
     const size_t length = big16(bytes, at);
     if (length > bytes.size() - at) fail_truncated(where, "JPEG", "a segment ends after the file");
@@ -139,8 +140,8 @@ void check_jpeg(Bytes bytes, const std::string& where) {
   }
 }
 
-// Follows the chunks to IEND and checks what the decoder does not, the checksums of the critical
-// chunks (an upper-case first letter).
+// Follows the chunks to IEND and checks what the decoder does not: the checksums of critical
+// chunks, whose names begin with an upper-case letter.
 void check_png(Bytes bytes, const std::string& where) {
   size_t at = 8;
   while (true) {
@@ -161,7 +162,7 @@ void check_png(Bytes bytes, const std::string& where) {
   }
 }
 
-// Uncompressed rows must lie within the file; the other kinds the decoder refuses itself.
+// Checks that uncompressed rows lie within the file. The decoder refuses other kinds itself.
 void check_bmp(Bytes bytes, const std::string& where, int width, int height) {
   if (bytes.size() < 30) fail_truncated(where, "BMP", "the header ends after the file");
   const bool core = little32(bytes, 14) == 12;
@@ -187,7 +188,7 @@ void check_gif(Bytes bytes, const std::string& where) {
     return at + 1;
   };
   size_t at = 13 + palette_bytes(byte(10));
-  while (byte(at) == 0x21) at = skip_blocks(at + 2);  // extensions
+  while (byte(at) == 0x21) at = skip_blocks(at + 2);  // 0x21 begins an extension
   if (byte(at) != 0x2C) fail(where, ": GIF file without a frame");
   skip_blocks(at + 11 + palette_bytes(byte(at + 9)));
 }
@@ -214,9 +215,10 @@ void check_complete(Format format, Bytes bytes, const std::string& where) {
   if (format == Format::kGif) check_gif(bytes, where);
 }
 
-// Sixteen bytes a pixel cover 16-bit RGBA twice over; 32 more on each side cover JPEG's blocks.
+// Bounds what the decoder may allocate. Sixteen bytes for each pixel cover 16-bit RGBA twice over,
+// and 32 more pixels on each side cover JPEG's blocks.
 size_t memory_for(int width, int height, size_t file_size) {
-  const size_t pixels = static_cast<size_t>(width + 32) * static_cast<size_t>(height + 32);
+  const size_t pixels = array_size(width + 32, height + 32);
   return 16 * pixels + 2 * file_size + (size_t{1} << 20);
 }
 
@@ -245,7 +247,7 @@ Image decode_image(Bytes bytes, const std::string& where) {
       stbi_load_from_memory(bytes.data(), size, &image.width, &image.height, &components, 3),
       stbi_image_free);
   if (!pixels) fail(where, ": damaged or unsupported image: ", stbi_failure_reason());
-  const size_t count = 3 * static_cast<size_t>(image.width) * static_cast<size_t>(image.height);
+  const size_t count = 3 * array_size(image.width, image.height);
   image.rgb.assign(pixels.get(), pixels.get() + count);
   return image;
 }

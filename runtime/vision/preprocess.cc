@@ -7,11 +7,12 @@
 #include <utility>
 
 #include "models/base/error.h"
+#include "models/base/index.h"
 
 namespace vitrun {
 namespace {
 
-// Pillow's fixed point: 8 bits of pixel, 2 of headroom for the filter's negative lobes.
+// Pillow's fixed point has 8 bits for the pixel and 2 of headroom for the filter's negative lobes.
 constexpr int kPrecisionBits = 32 - 8 - 2;
 constexpr int32_t kHalf = 1 << (kPrecisionBits - 1);
 
@@ -42,8 +43,8 @@ uint8_t to_pixel(int32_t sum) {
   return static_cast<uint8_t>(std::clamp(sum >> kPrecisionBits, 0, 255));
 }
 
-// The weights of output pixels first .. first + count - 1 when `in` pixels become `out`. The filter
-// is stretched by the ratio when shrinking (antialias), never when enlarging.
+// Computes the weights of output pixels [first, first + count) when `in` pixels become `out`. The
+// filter is stretched by the ratio when shrinking (antialias), never when enlarging.
 void plan_axis(int in, int out, int first, int count, PreprocessConfig::Resize filter,
                std::vector<double>& unrounded, ResizeAxis& axis) {
   const bool bicubic = filter == PreprocessConfig::Resize::kBicubic;
@@ -52,9 +53,9 @@ void plan_axis(int in, int out, int first, int count, PreprocessConfig::Resize f
   const double support = (bicubic ? 2.0 : 1.0) * stretch;
   const double step = 1.0 / stretch;
   axis.max_count = std::min(static_cast<int>(std::ceil(support)) * 2 + 1, in);
-  axis.spans.resize(static_cast<size_t>(count));
-  axis.weights.resize(static_cast<size_t>(count) * static_cast<size_t>(axis.max_count));
-  unrounded.resize(static_cast<size_t>(axis.max_count));
+  axis.spans.resize(array_size(count));
+  axis.weights.resize(array_size(count, axis.max_count));
+  unrounded.resize(array_size(axis.max_count));
   for (int i = 0; i < count; i++) {
     const double center = (first + i + 0.5) * scale;
     const int begin = std::max(static_cast<int>(center - support + 0.5), 0);
@@ -63,15 +64,15 @@ void plan_axis(int in, int out, int first, int count, PreprocessConfig::Resize f
     for (int k = 0; k < taps; k++) {
       const double x = (k + begin - center + 0.5) * step;
       const double weight = bicubic ? cubic(x) : triangle(x);
-      unrounded[static_cast<size_t>(k)] = weight;
+      at(unrounded, k) = weight;
       total += weight;
     }
-    int32_t* weights = &axis.weights[static_cast<size_t>(i) * static_cast<size_t>(axis.max_count)];
+    int32_t* weights = axis.weights.data() + int64_t{i} * axis.max_count;
     for (int k = 0; k < taps; k++) {
-      const double weight = unrounded[static_cast<size_t>(k)];
+      const double weight = at(unrounded, k);
       weights[k] = to_fixed(total != 0 ? weight / total : weight);
     }
-    axis.spans[static_cast<size_t>(i)] = {begin, taps};
+    at(axis.spans, i) = {begin, taps};
   }
   const ResizeAxis::Span last = axis.spans.back();
   axis.source.begin = axis.spans.front().begin;
@@ -79,7 +80,7 @@ void plan_axis(int in, int out, int first, int count, PreprocessConfig::Resize f
   for (ResizeAxis::Span& span : axis.spans) span.begin -= axis.source.begin;
 }
 
-// One row of a horizontal pass.
+// Computes one row of a horizontal pass.
 void resize_row(const uint8_t* in, const ResizeAxis& axis, uint8_t* out) {
   const int32_t* weights = axis.weights.data();
   for (const ResizeAxis::Span& span : axis.spans) {
@@ -98,7 +99,7 @@ void resize_row(const uint8_t* in, const ResizeAxis& axis, uint8_t* out) {
   }
 }
 
-// One row of `bytes` bytes of a vertical pass.
+// Computes one row, of `bytes` bytes, of a vertical pass.
 void blend_rows(const uint8_t* rows, int64_t row_stride, size_t bytes, const int32_t* weights,
                 int count, int32_t* sums, uint8_t* out) {
   std::fill_n(sums, bytes, kHalf);
@@ -110,8 +111,8 @@ void blend_rows(const uint8_t* rows, int64_t row_stride, size_t bytes, const int
   for (size_t i = 0; i < bytes; i++) out[i] = to_pixel(sums[i]);
 }
 
-// The passes take exactly what `axis` needs of the source in their direction and write their rows
-// one after the other.
+// Each pass expects in `in` exactly the pixels that `axis` needs in its direction. The rows of
+// `out` follow one another without gaps.
 void horizontal_pass(const PixelView& in, const ResizeAxis& axis, uint8_t* out) {
   for (int y = 0; y < in.height; y++, out += 3 * axis.spans.size()) {
     resize_row(in.rgb + y * in.row_stride, axis, out);
@@ -131,8 +132,9 @@ void vertical_pass(const PixelView& in, const ResizeAxis& axis, std::vector<int3
   }
 }
 
-// Pillow 13: where the height loses more than twice the pixels the width does. The order matters as
-// the pixels are rounded and clipped in between.
+// Whether the vertical pass is the first. Pillow 13 makes it so where the height loses more than
+// twice as many pixels as the width. The order matters because pixels are rounded and clipped
+// between the passes.
 bool goes_vertically_first(const PixelView& image, int width, int height) {
   const int narrower = image.width - width, lower = image.height - height;
   return lower > 0 && lower > 2 * narrower;
@@ -172,11 +174,11 @@ void check_window(const Window& window, int width, int height, size_t out_size) 
   }
 }
 
-// crop_pct as the double its decimal notation stands for: timm divides by 0.8, not by 0.8f, and
-// floor(224 / crop_pct) differs.
+// Returns the double that the shortest decimal notation of crop_pct stands for. timm divides by
+// 0.8, not by 0.8f, and floor(224 / crop_pct) differs.
 double crop_fraction(float crop_pct) {
   char text[32];
-  // Nine digits tell every float apart. Not to_chars, which brings 150 KB of tables into a static
+  // Nine digits tell every float apart. std::to_chars would bring large tables into a static
   // program.
   for (int digits = 1; digits <= 9; digits++) {
     std::snprintf(text, sizeof text, "%.*g", digits, static_cast<double>(crop_pct));
@@ -194,9 +196,9 @@ int64_t scaled_side(int side, float crop_pct) {
   return static_cast<int64_t>(scaled);
 }
 
-// timm: squash resizes to `target`; a square target sets the shorter side, the longer follows
-// rounded down (torchvision's Resize); else the image just covers it, rounded half to even
-// (ResizeKeepRatio).
+// Returns the size to which timm resizes the image. With `squash` it is `target`. A square target
+// is the shorter side, and the longer one follows, rounded down (torchvision's Resize). Otherwise
+// the image just covers the target, rounded half to even (ResizeKeepRatio).
 Size resized_size(const PixelView& image, Size target, bool squash) {
   if (squash) return target;
   if (target.width == target.height) {
@@ -210,8 +212,8 @@ Size resized_size(const PixelView& image, Size target, bool squash) {
   return {std::llrint(image.width / ratio), std::llrint(image.height / ratio)};
 }
 
-// Where the resized image lies on one axis of the input: `length` pixels from `offset` on are
-// taken, after `padding` zeros.
+// The place of the resized image on one axis of the model's input: its pixels [offset, offset +
+// length) follow `padding` black ones.
 struct Placement {
   int offset, padding, length;
 };
@@ -223,10 +225,11 @@ Placement center(int resized, int wanted) {
   return {half + (spare % 2 & half), 0, wanted};  // spare / 2.0 rounded half to even
 }
 
-// Scatters the window's interleaved pixels over the planes; what it does not cover is black.
+// out = (pixel / 255 - mean) / std, with out [3, image_height, image_width] and pixels
+// [y.length, x.length, 3]. What the pixels do not cover is black.
 void normalize(std::span<const uint8_t> pixels, const Placement& x, const Placement& y,
                const ModelInfo& config, std::span<float> out) {
-  const size_t width = static_cast<size_t>(config.image_width);
+  const auto width = static_cast<size_t>(config.image_width);
   const size_t plane = width * static_cast<size_t>(config.image_height);
   const bool padded = x.length < config.image_width || y.length < config.image_height;
   for (size_t c = 0; c < 3; c++) {
@@ -263,7 +266,7 @@ void resize_window(const PixelView& image, int width, int height, const Window& 
   const int halfway_width = vertical_first ? source.width : window.width;
   const int halfway_height = vertical_first ? window.height : source.height;
   const int64_t halfway_stride = 3 * int64_t{halfway_width};
-  scratch.halfway.resize(static_cast<size_t>(halfway_stride * halfway_height));
+  scratch.halfway.resize(array_size(halfway_stride * halfway_height));
   const PixelView halfway = {scratch.halfway.data(), halfway_width, halfway_height, halfway_stride};
   if (vertical_first) {
     vertical_pass(source, vertical, scratch.sums, scratch.halfway.data());
@@ -289,7 +292,7 @@ void preprocess(const PixelView& image, const ModelInfo& config, std::span<float
   const int width = static_cast<int>(size.width), height = static_cast<int>(size.height);
   const Placement x = center(width, config.image_width);
   const Placement y = center(height, config.image_height);
-  scratch.pixels.resize(3 * static_cast<size_t>(x.length) * static_cast<size_t>(y.length));
+  scratch.pixels.resize(3 * array_size(x.length, y.length));
   resize_window(image, width, height, {x.offset, y.offset, x.length, y.length}, how.resize,
                 scratch.pixels, scratch);
   normalize(scratch.pixels, x, y, config, out);
