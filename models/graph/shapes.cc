@@ -305,6 +305,11 @@ Shape Inference::pool() {
   whole(Attribute::kType, 0, 1, 0);
   if (node().has(Attribute::kKernelHeight)) {
     const auto [height, width] = positions();
+    const int64_t stride = node().whole(Attribute::kStride, 1),
+                  padding = node().whole(Attribute::kPadding);
+    require((height - 1) * stride < operand().height + padding &&
+                (width - 1) * stride < operand().width + padding,
+            "its last neighbourhoods lie behind the map");
     return map_of(height, width, operand().cols);
   }
   whole(Attribute::kBegin, 0, operand().rows - 1, 0);
@@ -363,8 +368,9 @@ bool same(const AttentionGeometry& a, const AttentionGeometry& b) {
 Shape Inference::scores() {
   AttentionGeometry g = attention_geometry();
   for (int reader = at_ + 1; reader < graph_.size(); reader++)
-    if (graph_.is(reader, NodeKind::kSoftmax) && graph_[reader].in[0] == at_)
-      g.causal |= graph_[reader].whole(Attribute::kCausal) != 0;
+    if (const Node& n = graph_[reader]; n.kind == NodeKind::kSoftmax && !n.in.empty() &&
+                                        n.in[0] == at_)  // not yet judged
+      g.causal |= n.real(Attribute::kCausal) != 0;
   const Shape s = sized(int64_t{g.windows} * g.heads, g.queries, g.tokens);
   auto& all = shapes_.attention;
   const auto found =

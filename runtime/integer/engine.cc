@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "kernels/pack.h"
 #include "models/base/error.h"
@@ -24,25 +25,39 @@ int gathered_rows(int k) {
   return static_cast<int>(std::clamp<int64_t>(kGatheredBytes / round_up(k, kDepthAlign), 16, 96));
 }
 
-// Neighbourhood `position` of an image [channels, H, W], elements in the order channel, y, x.
-void gather_patch(const Neighbourhoods& n, const float* image, int position, int channels,
-                  float* to) {
-  const int top = position / n.out_width * n.stride - n.padding,
-            left = position % n.out_width * n.stride - n.padding;
-  const bool inside = top >= 0 && left >= 0 && top + n.kernel_height <= n.height &&
-                      left + n.kernel_width <= n.width;
-  for (int c = 0; c < channels; c++)
-    for (int ky = 0; ky < n.kernel_height; ky++, to += n.kernel_width) {
-      const float* row = image + (int64_t{c} * n.height + top + ky) * n.width + left;
-      if (inside) {
-        std::copy_n(row, n.kernel_width, to);
-        continue;
+// Which element of a row that holds a neighbourhood channel 0 of (ky, kx) is, and how far apart
+// channels are.
+struct Element {
+  int64_t first, step;
+};
+Element element_of(const Neighbourhoods& n, ElementOrder order, int channels, int ky, int kx) {
+  const int64_t k = order == ElementOrder::kColumnsFirst ? kx * n.kernel_height + ky
+                                                         : ky * n.kernel_width + kx;
+  return order == ElementOrder::kChannelsFirst ? Element{k, n.kernel()} : Element{k * channels, 1};
+}
+
+// Neighbourhood `position` of an image [channels, H, W], whose channels become x scale + shift where
+// there are such.
+void gather_patch(const Neighbourhoods& n, ElementOrder order, const float* image, int channels,
+                  const float* scale, const float* shift, int position, float* to) {
+  const auto pixel = [&](float x, int c) { return scale ? x * scale[c] + shift[c] : x; };
+  const int64_t area = int64_t{n.height} * n.width;
+  const int top = n.row(position, 0, 0),
+            bottom = n.row(position, n.kernel_height - 1, n.kernel_width - 1);
+  if (order == ElementOrder::kChannelsFirst && top >= 0 && bottom >= 0) {  // none is outside
+    for (int c = 0; c < channels; c++)
+      for (int ky = 0; ky < n.kernel_height; ky++) {
+        const float* row = image + c * area + top + ky * n.width;
+        for (int kx = 0; kx < n.kernel_width; kx++) *to++ = pixel(row[kx], c);
       }
-      for (int kx = 0; kx < n.kernel_width; kx++) {
-        const bool on_map =
-            top + ky >= 0 && top + ky < n.height && left + kx >= 0 && left + kx < n.width;
-        to[kx] = on_map ? row[kx] : 0;
-      }
+    return;
+  }
+  for (int ky = 0; ky < n.kernel_height; ky++)
+    for (int kx = 0; kx < n.kernel_width; kx++) {
+      const int row = n.row(position, ky, kx);
+      const Element e = element_of(n, order, channels, ky, kx);
+      for (int c = 0; c < channels; c++)
+        to[e.first + c * e.step] = row < 0 ? 0 : pixel(image[c * area + row], c);
     }
 }
 
@@ -53,18 +68,29 @@ void gather_codes(const Neighbourhoods& n, ElementOrder order, const uint8_t* ma
   for (int ky = 0; ky < n.kernel_height; ky++)
     for (int kx = 0; kx < n.kernel_width; kx++) {
       const int row = n.row(position, ky, kx);
-      const int k = order == ElementOrder::kColumnsFirst ? kx * n.kernel_height + ky
-                                                         : ky * n.kernel_width + kx;
+      const Element e = element_of(n, order, channels, ky, kx);
       const uint8_t* from = map + row * map_stride;
-      if (order == ElementOrder::kChannelsFirst)
-        for (int c = 0; c < channels; c++) to[c * n.kernel() + k] = row < 0 ? outside : from[c];
+      if (e.step != 1)
+        for (int c = 0; c < channels; c++)
+          to[e.first + c * e.step] = row < 0 ? outside : from[c];
       else if (row < 0)
-        std::fill_n(to + int64_t{k} * channels, channels, outside);
+        std::fill_n(to + e.first, channels, outside);
       else
-        std::copy_n(from, channels, to + int64_t{k} * channels);
+        std::copy_n(from, channels, to + e.first);
     }
   const int64_t used = int64_t{n.kernel()} * channels;
   std::fill(to + used, to + stride, uint8_t{0});
+}
+
+// Codes of a head, whose padding kFinish sets; the arithmetic is that of kernels.h.
+void round_head(const CodeParams& params, const float* x, int cols, uint8_t* to) {
+  const Quantizer q = params.quantizer();
+  const float low = static_cast<float>(-q.zero), high = static_cast<float>(q.max_code - q.zero);
+  for (int c = 0; c < cols; c++) {
+    const float v = x[c] * q.inv_scale;
+    const float rounded = v > low ? std::nearbyint(std::min(v, high)) : low;
+    to[c] = static_cast<uint8_t>(static_cast<int>(rounded) + q.zero);
+  }
 }
 
 }  // namespace
@@ -250,13 +276,13 @@ void Engine::load(const Step& step, int thread) {
   });
 }
 
-// Gathers a neighbourhood of an image at a time, its elements in the order of the weight's, and
-// quantizes it.
+// Gathers a neighbourhood of an image at a time and quantizes it.
 void Engine::patches(const Step& step, int thread) {
   const Node& n = graph_[step.node];
   const Shapes& shapes = *plan().shapes;
   const Shape& image = shapes[n.in[0]];
   const Neighbourhoods windows = neighbourhoods_of(n, image, shapes[step.node]);
+  const auto order = static_cast<ElementOrder>(n.whole(Attribute::kOrder));
   const Node& source = graph_[n.in[0]];
   const bool scaled = !source.weight.empty();
   const float* scale = scaled ? model_.params().at(source.weight).data.data() : nullptr;
@@ -266,11 +292,8 @@ void Engine::patches(const Step& step, int thread) {
   float* const patch = reinterpret_cast<float*>(scratch(thread));
   for_rows(step, rows_of(step, thread), [&](const Segment& s) {
     for (int64_t i = s.first(value(step.out)); i < s.first(value(step.out)) + s.m; i++) {
-      gather_patch(windows, input_ + i / rows * image.size(), static_cast<int>(i % rows),
-                   image.cols, patch);
-      for (int64_t c = 0; scaled && c < image.cols; c++)
-        for (float *x = patch + c * windows.kernel(), *end = x + windows.kernel(); x < end; x++)
-          *x = *x * scale[c] + shift[c];
+      gather_patch(windows, order, input_ + i / rows * image.size(), image.cols, scale, shift,
+                   static_cast<int>(i % rows), patch);
       kernels_.quantize(patch, cols, 1, static_cast<int>(cols), q, codes(step.out, i),
                         value(step.out).stride, sums(step.out, i));
     }
@@ -402,10 +425,20 @@ void Engine::norm_codes(const Step& step, int thread) {
 void Engine::quantize(const Step& step, int thread) {
   const int from = step.in[0];
   const Value &in = value(from), &out = value(step.out);
+  const CodeParams& params = step.params;
   for_rows(step, rows_of(step, thread), [&](const Segment& s) {
     const int64_t to = s.first(out);
-    kernels_.quantize(floats(from, s.first(in)), in.stride, s.m, in.cols, step.params.quantizer(),
-                      codes(step.out, to), out.stride, sums(step.out, to));
+    const float* const x = floats(from, s.first(in)) + step.column_begin;
+    if (params.heads.empty())
+      return kernels_.quantize(x, in.stride, s.m, out.cols, params.quantizer(), codes(step.out, to),
+                               out.stride, sums(step.out, to));
+    const int heads = count_of(params.heads), cols = out.cols / heads;
+    for (int i = 0; i < s.m; i++)
+      for (int head = 0; head < heads; head++) {
+        const UniformRange r = params.of_head(head);
+        round_head({params.bits, r.scale, r.zero}, x + i * in.stride + head * cols, cols,
+                   codes(step.out, to + i) + head * cols);
+      }
   });
 }
 

@@ -49,7 +49,10 @@ class Lowering {
  private:
   int need(int i) const { return at(need_, i); }
   const Fusion& fusion(int i) const { return at(fusions_, i); }
-  const CodeParams& quantizer(int i) const { return model_.quantizer(i); }
+  const CodeParams& quantizer(int i) const {
+    if (!graph_.is(i, NodeKind::kQuantize)) refuse(i);
+    return model_.quantizer(i);
+  }
 
   [[noreturn]] void refuse(int i) const {
     fail(name_of(graph_[i].kind), " '", graph_[i].name, "' has no integer form in this place");
@@ -220,6 +223,7 @@ void Lowering::lower_plain(int i) {
   for (int k : n.in) {
     if (shapes_[k].planar) refuse(i);
     in.push_back(floats(k));
+    if (n.kind == NodeKind::kResize) break;  // of the other only the size
   }
   Step& s = emit(Op::kPlain, i, std::move(in), new_floats(i), need(i));
   s.across = !plain_by_rows(n.kind);
@@ -232,9 +236,12 @@ void Lowering::lower_plain(int i) {
 }
 
 void Lowering::lower_patches(int i) {
-  const int quantize = fusion(i).last;
-  emit_codes(Op::kPatches, i, {}, quantize);
-  finish_codes(quantize, true);
+  for (int quantize : at(readers_, i)) {
+    if (need(quantize) == 0) continue;
+    emit_codes(Op::kPatches, i, {}, quantize);
+    finish_codes(quantize, true);
+    at(done_, quantize) = true;
+  }
 }
 
 void Lowering::lower_norm_codes(int i) {
@@ -249,11 +256,10 @@ void Lowering::lower_norm_codes(int i) {
 void Lowering::lower_quantize(int i) {
   const int x = graph_[i].in[0];
   if (graph_.is(x, NodeKind::kSoftmax)) return;  // part of the step of Mix
-  if (shapes_[x].planar || !quantizer(i).heads.empty() || shapes_[i].cols != shapes_[x].cols)
-    refuse(i);
+  if (shapes_[x].planar) refuse(i);
   const int in = floats(x);
-  emit_codes(Op::kQuantize, i, {in}, i);
-  finish_codes(i, true);
+  emit_codes(Op::kQuantize, i, {in}, i).column_begin = graph_[i].whole(Attribute::kBegin);
+  finish_codes(i, quantizer(i).heads.empty());
 }
 
 // --- Linear ---
@@ -294,7 +300,8 @@ Step& Lowering::gemm(int i, int out, int linear, int rows, int column_begin, int
 void Lowering::lower_linear(int i) {
   const int quantize = quantize_of(i);
   if (fusion(graph_[i].in[0]).kind == Fusion::Kind::kGather &&
-      (quantizer(quantize).zero < 0 || quantizer(quantize).zero > 255))
+      (quantizer(quantize).zero < 0 ||
+       quantizer(quantize).zero > quantizer(quantize).quantizer().max_code))
     fail("linear '", graph_[i].name, "': 0 has no code, which elements outside of the map need");
   const int linear = plan_linear(i, quantize);
   switch (fusion(i).kind) {
@@ -407,15 +414,19 @@ void Lowering::linear_embed(int i, int linear) {
   const bool of_prefix = shapes_[f.other].rows > rows;
   const int first = of_prefix ? before : 0;
   const int out = at(floats_, f.last) = add_value(false, need(f.last), cols);
-  Step& s = gemm(i, out, linear, rows, 0, cols);
-  s.epilogue = Epilogue::kAdd;
-  s.out_first = before;
-  s.result = f.last;
-  const int residual = new_constant(pos.data() + int64_t{first} * cols, rows, cols);
-  plan_.steps.back().residual = residual;
+  const int behind = std::min(rows, need(f.last) - before);  // rows of the Linear that are needed
+  if (behind > 0) {
+    const int residual = new_constant(pos.data() + int64_t{first} * cols, rows, cols);
+    Step& s = gemm(i, out, linear, behind, 0, cols);
+    s.epilogue = Epilogue::kAdd;
+    s.out_first = before;
+    s.result = f.last;
+    s.residual = residual;
+  }
   if (before == 0) return;
   if (of_prefix) std::ranges::transform(prefix, pos, prefix.begin(), std::plus<>());
-  constant_rows(f.last, out, 0, new_constant(prefix.data(), before, cols));
+  constant_rows(f.last, out, 0,
+                new_constant(prefix.data(), std::min(before, need(f.last)), cols));
 }
 
 // Whether the sum may take the other operand's memory: nobody reads it after the step of `linear`.
@@ -472,7 +483,9 @@ void Lowering::lower_attention(int i) {
   const Node& n = graph_[i];
   const int rounded = n.in[0];
   if (!graph_.is(rounded, NodeKind::kQuantize)) refuse(i);
-  const int softmax = graph_[rounded].in[0], scores = graph_[softmax].in[0];
+  const int softmax = graph_[rounded].in[0];
+  if (!graph_.is(softmax, NodeKind::kSoftmax)) refuse(i);
+  const int scores = graph_[softmax].in[0];
   const int q = graph_[scores].in[0], k = graph_[scores].in[1], v = n.in[1];
   const AttentionGeometry& g = shapes_.geometry(i);
   PlannedAttention p;
@@ -484,7 +497,7 @@ void Lowering::lower_attention(int i) {
   p.q_column = codes(q).column + g.query_begin;
   p.k_column = codes(k).column + g.key_begin;
   p.v_column = codes(v).column + n.whole(Attribute::kValueBegin);
-  p.queries = need(scores);
+  p.queries = g.whole() ? need(i) : g.queries;
   p.in_place = g.windows == 1 && g.head_dim % kDepthAlign == 0;
   for (int t = 0; t < g.tokens; t++) p.in_place &= at(g.index, t) == t;
   for (int c = 0; c < 1 << p.probability.bits; c++)
@@ -495,21 +508,25 @@ void Lowering::lower_attention(int i) {
   p.bias_by_head = p.bias.size() > static_cast<size_t>(g.queries) * static_cast<size_t>(g.tokens);
   p.block = query_block(p.queries, g.tokens);
   plan_.attentions.push_back(std::move(p));
+  const int attention = count_of(plan_.attentions) - 1;
 
   std::vector<int> quantizers;
   for (int r : at(readers_, i))
     if (need(r) > 0) quantizers.push_back(r);
   const bool is_output = std::ranges::any_of(
       request_.outputs, [&](const std::string& name) { return graph_.output(name) == i; });
-  if (quantizers.size() != 1 || is_output || !graph_.is(quantizers[0], NodeKind::kQuantize) ||
-      !quantizer(quantizers[0]).heads.empty() || shapes_[quantizers[0]].cols != shapes_[i].cols)
-    refuse(i);
   const std::vector<int> in = {codes(q).value, codes(k).value, codes(v).value};
-  Step& s = emit_codes(Op::kAttention, i, in, quantizers[0]);
-  s.attention = count_of(plan_.attentions) - 1;
-  s.across = true;
-  at(done_, quantizers[0]) = true;
-  finish_codes(quantizers[0], false);
+  if (is_output) refuse(i);
+  for (int quantize : quantizers) {  // of several, which is rare, each computes it anew
+    if (!graph_.is(quantize, NodeKind::kQuantize) || !quantizer(quantize).heads.empty() ||
+        shapes_[quantize].cols != shapes_[i].cols)
+      refuse(i);
+    Step& s = emit_codes(Op::kAttention, i, in, quantize);
+    s.attention = attention;
+    s.across = true;
+    at(done_, quantize) = true;
+    finish_codes(quantize, false);
+  }
 }
 
 }  // namespace

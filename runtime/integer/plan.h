@@ -54,7 +54,8 @@ struct Step {
   int out = -1;
   int rows = 0;       // per image that it computes; with the batch, how threads share it
   int out_first = 0;  // row of `out` that row 0 goes to
-  int column_begin = 0, column_end = 0;  // kGemm: the part of the columns, multiples of kColumns
+  // kGemm: the part of the columns, multiples of kColumns; kQuantize: where its input's begin.
+  int column_begin = 0, column_end = 0;
   bool by_columns = false;               // kGemm: few rows, so threads share its columns instead
   bool across = false;  // rows of its result depend on other rows than those of the same number
   bool sync = false;    // waits for all threads before it
@@ -154,7 +155,7 @@ struct Fusion {
     kAdd,        // Linear -> Add of a value computed before
     kEmbed,      // Linear -> Add of constant positions, with a Concat of constants before or after
     kNormCodes,  // Norm -> Quantize
-    kPatches,    // Window of an image -> Quantize
+    kPatches,    // Window of an image -> Quantize, one or several
     kGather      // Quantize -> Window -> Linear
   };
   Kind kind = Kind::kNone;

@@ -1,0 +1,354 @@
+// The integer engine on hand-made graphs: against the float engine on the same quantized graph, and
+// against itself over ISAs, threads, batches, outputs and sizes.
+#include <doctest/doctest.h>
+
+#include <set>
+
+#include "kernels/registry.h"
+#include "tests/runtime/integer/allocations.h"
+#include "tests/runtime/integer/quantized.h"
+
+namespace vitrun {
+namespace {
+
+// Both engines multiply the same numbers. The integer engine adds them exactly; the float engine rounds
+// a sum of n products by about sqrt(n) 2^-24 of its largest partial sums, which are themselves about
+// sqrt(n) times a product (and the value). With the deepest n = 12,544 that is 7e-6; a norm or a softmax
+// behind adds a few 2^-24.
+constexpr double kFloats = 2e-5;
+// So a value moves by this many steps of at most 8-bit codes, which are 1/255 of the values' range: it
+// may be rounded to the other code only so near an edge.
+constexpr double kEdge = 255 * kFloats;
+
+double largest(const std::vector<float>& values) {
+  double top = 0;
+  for (float x : values) top = std::max(top, std::fabs(double{x}));
+  return top;
+}
+
+// Walks the float engine beside the integer engine's trace. At every value both have they must agree;
+// then the float engine takes the integer engine's, so that one code that float rounding moved over an
+// edge does not hide what comes after.
+struct Comparison {
+  const QuantGraph& model;
+  const Graph& graph = model.graph;
+  std::map<int, Tensor> traced{};
+  std::set<int> coded{};  // nodes whose traced value is codes for attention, column by column
+  std::map<int, Tensor> before{};
+  double worst = 0;
+  int64_t codes = 0, moved = 0, floats = 0;
+
+  // The engine's value of a node; null: it has none.
+  const Tensor* of_engine(int node) const {
+    int from = node;
+    if (graph.is(node, NodeKind::kQuantize) && is_softmax(graph, graph[node].in[0]))
+      from = graph[node].in[0];
+    else if (is_softmax(graph, node))
+      return nullptr;
+    const auto found = traced.find(from);
+    return found == traced.end() ? nullptr : &found->second;
+  }
+
+  void see(int node, Tensor& value) {
+    if (graph.is(node, NodeKind::kQuantize)) {
+      see_codes(node, value);
+    } else if (const Tensor* engine = of_engine(node); engine && !coded.contains(node)) {
+      REQUIRE(engine->data.size() == value.data.size());
+      const double top = largest(value.data);
+      for (size_t i = 0; i < value.data.size(); i++, floats++) {
+        const double apart = std::fabs(double{value.data[i]} - double{engine->data[i]});
+        worst = std::max(worst, top > 0 ? apart / top : apart);
+      }
+      value.data = engine->data;
+    }
+    before[node] = value;
+  }
+
+  // The codes of a Quantize, of its own step or among those of a Linear.
+  void see_codes(int node, Tensor& value) {
+    const int in = graph[node].in[0], begin = graph[node].whole(Attribute::kBegin);
+    const bool from_linear = coded.contains(in);
+    const Tensor* engine = from_linear ? &traced.at(in) : of_engine(node);
+    if (!engine) return;  // its columns are copied for the Linear of a Window
+    const int64_t cols = value.dims[2], all = engine->dims[2];
+    REQUIRE(engine->data.size() / static_cast<size_t>(all) ==
+            value.data.size() / static_cast<size_t>(cols));
+    const Tensor& x = before.at(in);
+    for (int64_t i = 0; i < static_cast<int64_t>(value.data.size()); i++, codes++) {
+      const int64_t row = i / cols, column = i % cols;
+      const float got =
+          engine->data[static_cast<size_t>(row * all + column + (from_linear ? begin : 0))];
+      float& want = value.data[static_cast<size_t>(i)];
+      if (std::fabs(got - want) > 1e-5f * std::fabs(want) + 1e-12f) {
+        moved++;
+        if (!is_softmax(graph, in))
+          check_edge(node, column, got, want,
+                     x.data[static_cast<size_t>(row * x.dims[2] + begin + column)]);
+      }
+      want = got;
+    }
+  }
+
+  void check_edge(int node, int64_t column, float got, float want, float x) const {
+    const CodeParams& p = model.quantizer(node);
+    const auto heads = std::max<int64_t>(1, count_of(p.heads));
+    const UniformRange of =
+        p.of_head(static_cast<int>(column / (before.at(graph[node].in[0]).dims[2] / heads)));
+    const double in_steps = std::fabs(double{x} / double{of.scale});
+    CHECK(std::fabs(in_steps - std::floor(in_steps) - 0.5) < kEdge);
+    CHECK(std::fabs(double{got} - double{want}) < 1.01 * double{of.scale});
+  }
+};
+
+// Runs a quantized graph in both engines.
+Comparison compare(const Quantized& q) {
+  Comparison c{*q.model};
+  const EngineOptions options{.max_batch = 2,
+                              .all_rows = true,
+                              .kernels = find_kernels("scalar"),
+                              .outputs = q.output_names()};
+  Engine engine(*q.model, options);
+  engine.set_trace([&](int node, const Tensor& value) { c.traced[node] = value; });
+  const Results got = run_engine(engine, q.h.input);
+  const Plan plan = make_plan(*q.model, {{}, q.output_names(), 2, true});
+  for (const Step& s : plan.steps)
+    if (at(plan.values, s.out).codes && !c.graph.is(s.result, NodeKind::kQuantize))
+      c.coded.insert(s.result);
+
+  const Weights weights = dequantize_weights(*q.model);
+  Reference reference(c.graph, weights, 1);
+  const std::vector<Tensor> want = reference.run_outputs(
+      q.h.input, q.output_names(), [&](int node, Tensor& value) { c.see(node, value); });
+  for (size_t i = 0; i < got.size(); i++) {
+    CHECK(got[i].size() == want[i].data.size());
+    CHECK(difference_of(got[i], want[i].data) < kFloats);
+  }
+  return c;
+}
+
+TEST_CASE("the integer engine equals the float engine on the quantized graph") {
+  int64_t codes = 0, moved = 0;
+  for (const std::string& name : hand_made_names())
+    for (int weight_bits : {8, 4})
+      for (int bits : {8, 4}) {
+        CAPTURE(name);
+        CAPTURE(weight_bits);
+        CAPTURE(bits);
+        const Comparison c = compare(Quantized(name, weight_bits, bits));
+        CHECK(c.worst < kFloats);
+        CHECK(c.codes > 0);
+        CHECK(c.floats > 0);
+        codes += c.codes;
+        moved += c.moved;
+      }
+  CHECK(codes > 20000);
+  CHECK(moved * 1000 < codes);
+}
+
+TEST_CASE("8-bit codes stay near the float model, which 4-bit weights are further from") {
+  for (const std::string& name : hand_made_names()) {
+    CAPTURE(name);
+    const Quantized q(name, 8, 8);
+    const Results got = run_engine(*q.model, {.outputs = q.output_names()}, q.h.input);
+    for (size_t i = 0; i < got.size(); i++)
+      CHECK(difference_of(got[i], q.h.outputs[i].data) < 0.06);
+  }
+}
+
+// Three items, so that a batch of two leaves a rest.
+Tensor three_of(const Tensor& two) {
+  Tensor three = two;
+  three.dims[0] = 3;
+  const size_t size = two.data.size() / 2;
+  for (size_t i = 0; i < size; i++) three.data.push_back(two.data[size - 1 - i]);
+  return three;
+}
+
+TEST_CASE("one result for every ISA, thread count and batch, on graphs of every kind") {
+  for (const std::string& name : hand_made_names()) {
+    CAPTURE(name);
+    const Quantized q(name, 4, 8);
+    const Tensor input = three_of(q.h.input);
+    const Results expected = run_engine(
+        *q.model, {.kernels = find_kernels("scalar"), .outputs = q.output_names()}, input);
+    const Results all_rows =
+        run_engine(*q.model, {.all_rows = true, .outputs = q.output_names()}, input);
+    CHECK(same_bits(all_rows, expected));
+    for (const Kernels* k : compiled_kernels()) {
+      if (!is_supported(*k)) continue;
+      const std::string isa = k->name;
+      CAPTURE(isa);
+      for (int threads : {1, 2, 3})
+        for (int batch : {1, 2, 3}) {
+          CAPTURE(threads);
+          CAPTURE(batch);
+          CHECK(same_bits(run_engine(*q.model,
+                                     {.threads = threads,
+                                      .max_batch = batch,
+                                      .kernels = k,
+                                      .outputs = q.output_names()},
+                                     input),
+                          expected));
+        }
+    }
+  }
+}
+
+TEST_CASE("outputs by name: every subset, in any order, gives what all of them give") {
+  for (const std::string name : {"outputs3", "sizes", "add_linears"}) {
+    CAPTURE(name);
+    const Quantized q(name, 8, 8);
+    const std::vector<std::string> names = q.output_names();
+    const Results all = run_engine(*q.model, {.max_batch = 2, .outputs = names}, q.h.input);
+    Engine engine(*q.model, {.threads = 2, .max_batch = 2});
+    for (size_t subset = 1; subset < size_t{1} << names.size(); subset++)
+      for (bool reversed : {false, true}) {
+        std::vector<std::string> some;
+        Results expected;
+        for (size_t k = 0; k < names.size(); k++) {
+          const size_t i = reversed ? names.size() - 1 - k : k;
+          if (!(subset >> i & 1)) continue;
+          some.push_back(names[i]);
+          expected.push_back(all[i]);
+        }
+        engine.select({}, some);
+        CHECK(same_bits(run_engine(engine, q.h.input), expected));
+        for (size_t k = 0; k < some.size(); k++) CHECK(engine.outputs()[k].name == some[k]);
+      }
+    CHECK(contains(error_of([&] { engine.select({}, {"none"}); }), "no output 'none'"));
+  }
+}
+
+TEST_CASE("two sizes in turn equal engines of their own, and allocate nothing once each is known") {
+  const Quantized q("sizes", 8, 8);
+  const HandMade other = hand_made_graph("sizes_other");
+  const std::vector<std::string> names = q.output_names();
+  const std::vector<MapSize> sizes[] = {{{8, 10}}, {{12, 7}}};
+  const Tensor* const inputs[] = {&q.h.input, &other.input};
+  for (int threads : {1, 2}) {
+    Engine engine(*q.model, {.threads = threads, .max_batch = 2, .outputs = names});
+    Results fresh[2];
+    for (int i : {0, 1}) {
+      fresh[i] = run_engine(
+          *q.model, {.max_batch = 2, .sizes = sizes[i], .outputs = names}, *inputs[i]);
+      const int64_t bytes = engine.bytes_for(sizes[i], names);
+      engine.select(sizes[i], names);
+      CHECK(engine.buffer_bytes() == bytes);
+      CHECK(same_bits(run_engine(engine, *inputs[i]), fresh[i]));
+    }
+    // Of the goldens, whose larger map comes second, codes of 8 bits stay near.
+    CHECK(difference_of(fresh[1][0], other.outputs[0].data) < 0.06);
+    std::vector<float> map(fresh[0][0].size() + fresh[1][0].size()), mean(6);
+    float* const to[] = {map.data(), mean.data()};
+    const int64_t before = allocation_count();
+    for (int round = 0; round < 3; round++)
+      for (int i : {0, 1}) {
+        engine.select(sizes[i], names);
+        engine.run(inputs[i]->data.data(), 2, to);
+      }
+    CHECK(allocation_count() == before);
+    CHECK(std::equal(fresh[1][0].begin(), fresh[1][0].end(), map.begin()));
+    CHECK(std::equal(fresh[1][1].begin(), fresh[1][1].end(), mean.begin()));
+  }
+  Engine engine(*q.model, {.max_batch = 2, .outputs = names});
+  CHECK(error_of([&] { engine.select({{0, 7}}, names); }) != "no error");
+  CHECK(same_bits(run_engine(engine, q.h.input),
+                  run_engine(*q.model, {.max_batch = 2, .outputs = names}, q.h.input)));
+}
+
+// The second of the sites of one value gets a coarser range.
+void widen_second(const std::vector<Site>& sites, std::vector<SiteRange>& ranges) {
+  std::set<int> seen;
+  for (size_t s = 0; s < sites.size(); s++)
+    if (!seen.insert(sites[s].node).second && !sites[s].softmax)
+      ranges[s].range = {ranges[s].range.scale * 1.7f, ranges[s].range.zero / 2 + 10};
+}
+
+TEST_CASE("readers of one value may have scales of their own") {
+  for (const std::string name : {"two_readers", "swiglu", "attention_bias", "attention_cross",
+                                 "rope_half", "add_linears", "concat_columns"}) {
+    CAPTURE(name);
+    const Quantized q(name, 8, 8, widen_second);
+    const Comparison c = compare(q);
+    CHECK(c.worst < kFloats);
+    const Results expected = run_engine(*q.model, {.kernels = find_kernels("scalar")}, q.h.input);
+    CHECK(same_bits(run_engine(*q.model, {.threads = 3}, q.h.input), expected));
+  }
+}
+
+// q, k and v get a range for each of the two heads.
+void by_head(const std::vector<Site>& sites, std::vector<SiteRange>& ranges) {
+  for (size_t s = 0; s < sites.size(); s++)
+    if (sites[s].name.find(".matmul") != std::string::npos)
+      ranges[s].heads = {ranges[s].range,
+                         {ranges[s].range.scale * 0.8f, ranges[s].range.zero + 3}};
+}
+
+TEST_CASE("ranges by head, of a Linear's columns and of values that are rotated first") {
+  for (const std::string name :
+       {"attention_bias", "attention_shifted", "rope_half", "rope_neighbours"}) {
+    CAPTURE(name);
+    const Quantized q(name, 8, 8, by_head);
+    int64_t with_heads = 0;
+    for (int i = 0; i < q.model->graph.size(); i++)
+      if (q.model->graph.is(i, NodeKind::kQuantize))
+        with_heads += !q.model->quantizer(i).heads.empty();
+    CHECK(with_heads == 3);
+    const Results expected = run_engine(*q.model, {.kernels = find_kernels("scalar")}, q.h.input);
+    for (const Kernels* k : compiled_kernels())
+      if (is_supported(*k))
+        for (int threads : {1, 3})
+          CHECK(same_bits(run_engine(*q.model, {.threads = threads, .kernels = k}, q.h.input),
+                          expected));
+    CHECK(compare(q).worst < kFloats);
+  }
+}
+
+TEST_CASE("a value of attention has two readers at different scales") {
+  GraphBuilder b;
+  const int x = b.map("x", 5, 1, 7);
+  const int q = b.linear(x, "q", 12), k = b.linear(x, "k", 12), v = b.linear(x, "v", 12);
+  const int y = b.attention(q, k, v, "attn", hand_made::heads_of(2, 6));
+  b.output("out", b.add(b.linear(y, "a", 4), b.linear(y, "b", 4), "add"));
+  HandMade h = hand_made_graph("attention_causal");  // q, k, v and its last Linear
+  h.graph = b.finish();
+  for (const std::string part : {".weight", ".bias"}) {
+    Tensor& last = h.weights.at("last" + part);
+    h.weights["a" + part] = slice(last, 0, 4);
+    h.weights["b" + part] = slice(last, 1, 4);
+    h.weights.erase("last" + part);
+  }
+  const Quantized quantized(std::move(h), 8, 8, widen_second);
+  CHECK(compare(quantized).worst < kFloats);
+}
+
+TEST_CASE("a neighbourhood of a map is gathered from codes, whatever the order of its elements") {
+  for (const std::string name : {"conv", "conv_stride", "conv_merging", "sizes"}) {
+    CAPTURE(name);
+    const Quantized q(name, 8, 8);
+    const Plan plan = make_plan(*q.model, {});
+    int gathered = 0;
+    for (const Step& s : plan.steps) {
+      gathered += s.window >= 0;
+      CHECK((s.op != Op::kPlain || !q.model->graph.is(s.node, NodeKind::kWindow)));
+    }
+    CHECK(gathered == (name == "sizes" ? 2 : 1));
+  }
+}
+
+TEST_CASE("a whole model of a hand-made graph: image in, no classes") {
+  const Quantized q("conv_image", 8, 8);
+  const QuantModel model(QbinFile::from_memory(q.bytes->bytes(), "conv_image"));
+  CHECK(model.info().num_classes == 0);
+  CHECK(model.info().image_height == 9);
+  CHECK(same_bits(run_engine(model.graph(), {.max_batch = 2}, q.h.input),
+                  run_engine(*q.model, {}, q.h.input)));
+  const std::string message = error_of([&] {
+    const Quantized map("conv", 8, 8);
+    QuantModel(QbinFile::from_memory(map.bytes->bytes(), "conv"));
+  });
+  CHECK(contains(message, "has no image of 3 channels"));
+}
+
+}  // namespace
+}  // namespace vitrun
