@@ -93,8 +93,8 @@ QbinWriter export_model(const FloatModel& model, const std::map<std::string, Wei
   for (int i = 0; i < quantized.graph.size(); i++) {
     Node& n = quantized.graph[i];
     if (n.kind == NodeKind::kAct && n.act() == ActType::kGelu &&
-        std::ranges::all_of(
-            at(readers, i), [&](int r) { return quantized.graph.is(r, NodeKind::kQuantize); }))
+        std::ranges::all_of(at(readers, i),
+                            [&](int r) { return quantized.graph.is(r, NodeKind::kQuantize); }))
       n.attributes.erase(Attribute::kLimit);  // the range of the codes ends there
     if (n.kind == NodeKind::kLinear) {
       add_weight(out, n.weight, weights.at(n.name));

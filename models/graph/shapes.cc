@@ -368,8 +368,8 @@ bool same(const AttentionGeometry& a, const AttentionGeometry& b) {
 Shape Inference::scores() {
   AttentionGeometry g = attention_geometry();
   for (int reader = at_ + 1; reader < graph_.size(); reader++)
-    if (const Node& n = graph_[reader]; n.kind == NodeKind::kSoftmax && !n.in.empty() &&
-                                        n.in[0] == at_)  // not yet judged
+    if (const Node& n = graph_[reader];
+        n.kind == NodeKind::kSoftmax && !n.in.empty() && n.in[0] == at_)  // not yet judged
       g.causal |= n.real(Attribute::kCausal) != 0;
   const Shape s = sized(int64_t{g.windows} * g.heads, g.queries, g.tokens);
   auto& all = shapes_.attention;

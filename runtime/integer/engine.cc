@@ -6,8 +6,8 @@
 
 #include "kernels/pack.h"
 #include "models/base/error.h"
-#include "models/graph/neighbourhoods.h"
 #include "runtime/choose_kernels.h"
+#include "runtime/integer/gather.h"
 #include "runtime/integer/plain.h"
 
 namespace vitrun {
@@ -23,63 +23,6 @@ constexpr size_t kMostInputs = 16;
 // Rows of codes that a convolution gathers at once.
 int gathered_rows(int k) {
   return static_cast<int>(std::clamp<int64_t>(kGatheredBytes / round_up(k, kDepthAlign), 16, 96));
-}
-
-// Which element of a row that holds a neighbourhood channel 0 of (ky, kx) is, and how far apart
-// channels are.
-struct Element {
-  int64_t first, step;
-};
-Element element_of(const Neighbourhoods& n, ElementOrder order, int channels, int ky, int kx) {
-  const int64_t k = order == ElementOrder::kColumnsFirst ? kx * n.kernel_height + ky
-                                                         : ky * n.kernel_width + kx;
-  return order == ElementOrder::kChannelsFirst ? Element{k, n.kernel()} : Element{k * channels, 1};
-}
-
-// Neighbourhood `position` of an image [channels, H, W], whose channels become x scale + shift where
-// there are such.
-void gather_patch(const Neighbourhoods& n, ElementOrder order, const float* image, int channels,
-                  const float* scale, const float* shift, int position, float* to) {
-  const auto pixel = [&](float x, int c) { return scale ? x * scale[c] + shift[c] : x; };
-  const int64_t area = int64_t{n.height} * n.width;
-  const int top = n.row(position, 0, 0),
-            bottom = n.row(position, n.kernel_height - 1, n.kernel_width - 1);
-  if (order == ElementOrder::kChannelsFirst && top >= 0 && bottom >= 0) {  // none is outside
-    for (int c = 0; c < channels; c++)
-      for (int ky = 0; ky < n.kernel_height; ky++) {
-        const float* row = image + c * area + top + ky * n.width;
-        for (int kx = 0; kx < n.kernel_width; kx++) *to++ = pixel(row[kx], c);
-      }
-    return;
-  }
-  for (int ky = 0; ky < n.kernel_height; ky++)
-    for (int kx = 0; kx < n.kernel_width; kx++) {
-      const int row = n.row(position, ky, kx);
-      const Element e = element_of(n, order, channels, ky, kx);
-      for (int c = 0; c < channels; c++)
-        to[e.first + c * e.step] = row < 0 ? 0 : pixel(image[c * area + row], c);
-    }
-}
-
-// Neighbourhood `position` of codes [H W, channels], rows `map_stride` bytes apart.
-void gather_codes(const Neighbourhoods& n, ElementOrder order, const uint8_t* map,
-                  int64_t map_stride, int channels, int position, uint8_t outside, uint8_t* to,
-                  int64_t stride) {
-  for (int ky = 0; ky < n.kernel_height; ky++)
-    for (int kx = 0; kx < n.kernel_width; kx++) {
-      const int row = n.row(position, ky, kx);
-      const Element e = element_of(n, order, channels, ky, kx);
-      const uint8_t* from = map + row * map_stride;
-      if (e.step != 1)
-        for (int c = 0; c < channels; c++)
-          to[e.first + c * e.step] = row < 0 ? outside : from[c];
-      else if (row < 0)
-        std::fill_n(to + e.first, channels, outside);
-      else
-        std::copy_n(from, channels, to + e.first);
-    }
-  const int64_t used = int64_t{n.kernel()} * channels;
-  std::fill(to + used, to + stride, uint8_t{0});
 }
 
 // Codes of a head, whose padding kFinish sets; the arithmetic is that of kernels.h.
@@ -265,15 +208,15 @@ void Engine::for_rows(const Step& step, Range r, const Body& body) {
   }
 }
 
-// Copies a map [H, W, C] that was given.
+// Copies the rows that are needed of a map [H, W, C] that was given.
 void Engine::load(const Step& step, int thread) {
-  const int64_t cols = value(step.out).cols;
-  for_rows(step, rows_of(step, thread), [&](const Segment& s) {
-    for (int i = 0; i < s.m; i++) {
-      const int64_t row = int64_t{s.image} * step.rows + s.row + i;
-      std::copy_n(input_ + row * cols, cols, floats(step.out, s.first(value(step.out)) + i));
-    }
-  });
+  const Shape& map = (*plan().shapes)[step.node];
+  const Range rows = rows_of(step, thread);
+  for (int64_t i = rows.begin; i < rows.end; i++) {
+    const int64_t image = i / step.rows, row = i % step.rows;
+    std::copy_n(input_ + image * map.size() + row * map.cols, map.cols,
+                floats(step.out, image * value(step.out).rows + row));
+  }
 }
 
 // Gathers a neighbourhood of an image at a time and quantizes it.
@@ -502,7 +445,8 @@ UniformRange Engine::scale_of(const Step& step, int column) const {
   if (step.linear >= 0)
     for (const ColumnCodes& part : at(plan().linears, step.linear).parts)
       if (column >= part.begin && column < part.end) return part.at_column(column);
-  return {step.params.scale, step.params.zero};
+  const int heads = std::max(1, count_of(step.params.heads));
+  return step.params.of_head(column / (value(step.out).cols / heads));
 }
 
 }  // namespace vitrun

@@ -425,8 +425,7 @@ void Lowering::linear_embed(int i, int linear) {
   }
   if (before == 0) return;
   if (of_prefix) std::ranges::transform(prefix, pos, prefix.begin(), std::plus<>());
-  constant_rows(f.last, out, 0,
-                new_constant(prefix.data(), std::min(before, need(f.last)), cols));
+  constant_rows(f.last, out, 0, new_constant(prefix.data(), std::min(before, need(f.last)), cols));
 }
 
 // Whether the sum may take the other operand's memory: nobody reads it after the step of `linear`.

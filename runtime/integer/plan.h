@@ -56,9 +56,9 @@ struct Step {
   int out_first = 0;  // row of `out` that row 0 goes to
   // kGemm: the part of the columns, multiples of kColumns; kQuantize: where its input's begin.
   int column_begin = 0, column_end = 0;
-  bool by_columns = false;               // kGemm: few rows, so threads share its columns instead
-  bool across = false;  // rows of its result depend on other rows than those of the same number
-  bool sync = false;    // waits for all threads before it
+  bool by_columns = false;  // kGemm: few rows, so threads share its columns instead
+  bool across = false;      // rows of its result depend on other rows than those of the same number
+  bool sync = false;        // waits for all threads before it
   Epilogue epilogue = Epilogue::kFloat;
   CodeParams params;                              // quantizer of the codes it writes
   std::vector<uint8_t> levels;                    // kFinish: level_table(), or empty

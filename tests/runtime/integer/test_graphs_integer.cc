@@ -11,13 +11,13 @@
 namespace vitrun {
 namespace {
 
-// Both engines multiply the same numbers. The integer engine adds them exactly; the float engine rounds
-// a sum of n products by about sqrt(n) 2^-24 of its largest partial sums, which are themselves about
-// sqrt(n) times a product (and the value). With the deepest n = 12,544 that is 7e-6; a norm or a softmax
-// behind adds a few 2^-24.
+// Both engines multiply the same numbers. The integer engine adds them exactly; the float engine
+// rounds a sum of n products by about sqrt(n) 2^-24 of its largest partial sums, which are
+// themselves about sqrt(n) times a product (and the value). With the deepest n = 12,544 that is
+// 7e-6; a norm or a softmax behind adds a few 2^-24.
 constexpr double kFloats = 2e-5;
-// So a value moves by this many steps of at most 8-bit codes, which are 1/255 of the values' range: it
-// may be rounded to the other code only so near an edge.
+// So a value moves by this many steps of at most 8-bit codes, which are 1/255 of the values' range:
+// it may be rounded to the other code only so near an edge.
 constexpr double kEdge = 255 * kFloats;
 
 double largest(const std::vector<float>& values) {
@@ -26,16 +26,17 @@ double largest(const std::vector<float>& values) {
   return top;
 }
 
-// Walks the float engine beside the integer engine's trace. At every value both have they must agree;
-// then the float engine takes the integer engine's, so that one code that float rounding moved over an
-// edge does not hide what comes after.
+// Walks the float engine beside the integer engine's trace. At every value both have they must
+// agree; then the float engine takes the integer engine's, so that one code that float rounding
+// moved over an edge does not hide what comes after.
 struct Comparison {
   const QuantGraph& model;
   const Graph& graph = model.graph;
   std::map<int, Tensor> traced{};
   std::set<int> coded{};  // nodes whose traced value is codes for attention, column by column
   std::map<int, Tensor> before{};
-  double worst = 0;
+  double worst = 0;           // difference of floats, relative to the value's largest
+  double edge = 0, step = 0;  // of codes that moved, in steps: from an edge, and to the other
   int64_t codes = 0, moved = 0, floats = 0;
 
   // The engine's value of a node; null: it has none.
@@ -82,35 +83,40 @@ struct Comparison {
       if (std::fabs(got - want) > 1e-5f * std::fabs(want) + 1e-12f) {
         moved++;
         if (!is_softmax(graph, in))
-          check_edge(node, column, got, want,
-                     x.data[static_cast<size_t>(row * x.dims[2] + begin + column)]);
+          see_move(node, column, cols, double{got} - double{want},
+                   x.data[static_cast<size_t>(row * x.dims[2] + begin + column)]);
       }
       want = got;
     }
   }
 
-  void check_edge(int node, int64_t column, float got, float want, float x) const {
+  void see_move(int node, int64_t column, int64_t cols, double by, float x) {
     const CodeParams& p = model.quantizer(node);
     const auto heads = std::max<int64_t>(1, count_of(p.heads));
-    const UniformRange of =
-        p.of_head(static_cast<int>(column / (before.at(graph[node].in[0]).dims[2] / heads)));
-    const double in_steps = std::fabs(double{x} / double{of.scale});
-    CHECK(std::fabs(in_steps - std::floor(in_steps) - 0.5) < kEdge);
-    CHECK(std::fabs(double{got} - double{want}) < 1.01 * double{of.scale});
+    const auto scale = double{p.of_head(static_cast<int>(column / (cols / heads))).scale};
+    const double in_steps = std::fabs(double{x} / scale);
+    edge = std::max(edge, std::fabs(in_steps - std::floor(in_steps) - 0.5));
+    step = std::max(step, std::fabs(by) / scale);
   }
+
+  bool agrees() const { return worst < kFloats && edge < kEdge && step < 1.01; }
 };
 
 // Runs a quantized graph in both engines.
-Comparison compare(const Quantized& q) {
+Comparison compare(const Quantized& q, const Tensor& input) {
   Comparison c{*q.model};
+  std::vector<MapSize> sizes;
+  if (&input != &q.h.input)
+    sizes = {{static_cast<int>(input.dims[1]), static_cast<int>(input.dims[2])}};
   const EngineOptions options{.max_batch = 2,
                               .all_rows = true,
                               .kernels = find_kernels("scalar"),
+                              .sizes = sizes,
                               .outputs = q.output_names()};
   Engine engine(*q.model, options);
   engine.set_trace([&](int node, const Tensor& value) { c.traced[node] = value; });
-  const Results got = run_engine(engine, q.h.input);
-  const Plan plan = make_plan(*q.model, {{}, q.output_names(), 2, true});
+  const Results got = run_engine(engine, input);
+  const Plan plan = make_plan(*q.model, {sizes, q.output_names(), 2, true});
   for (const Step& s : plan.steps)
     if (at(plan.values, s.out).codes && !c.graph.is(s.result, NodeKind::kQuantize))
       c.coded.insert(s.result);
@@ -118,12 +124,15 @@ Comparison compare(const Quantized& q) {
   const Weights weights = dequantize_weights(*q.model);
   Reference reference(c.graph, weights, 1);
   const std::vector<Tensor> want = reference.run_outputs(
-      q.h.input, q.output_names(), [&](int node, Tensor& value) { c.see(node, value); });
+      input, q.output_names(), [&](int node, Tensor& value) { c.see(node, value); });
   for (size_t i = 0; i < got.size(); i++) {
     CHECK(got[i].size() == want[i].data.size());
     CHECK(difference_of(got[i], want[i].data) < kFloats);
   }
   return c;
+}
+Comparison compare(const Quantized& q) {
+  return compare(q, q.h.input);
 }
 
 TEST_CASE("the integer engine equals the float engine on the quantized graph") {
@@ -135,7 +144,7 @@ TEST_CASE("the integer engine equals the float engine on the quantized graph") {
         CAPTURE(weight_bits);
         CAPTURE(bits);
         const Comparison c = compare(Quantized(name, weight_bits, bits));
-        CHECK(c.worst < kFloats);
+        CHECK(c.agrees());
         CHECK(c.codes > 0);
         CHECK(c.floats > 0);
         codes += c.codes;
@@ -145,13 +154,17 @@ TEST_CASE("the integer engine equals the float engine on the quantized graph") {
   CHECK(moved * 1000 < codes);
 }
 
-TEST_CASE("8-bit codes stay near the float model, which 4-bit weights are further from") {
+// A code of 8 bits is within 1/510 of its range, and so few products hardly average that: two or
+// three Linears behind each other stay within some hundredths. Log codes round a probability by up
+// to 2^(1/4) - 1 = 19 %.
+TEST_CASE("8-bit codes stay near the float model's outputs") {
   for (const std::string& name : hand_made_names()) {
     CAPTURE(name);
     const Quantized q(name, 8, 8);
+    const bool attends = q.h.graph.find(NodeKind::kSoftmax) >= 0;
     const Results got = run_engine(*q.model, {.outputs = q.output_names()}, q.h.input);
     for (size_t i = 0; i < got.size(); i++)
-      CHECK(difference_of(got[i], q.h.outputs[i].data) < 0.06);
+      CHECK(difference_of(got[i], q.h.outputs[i].data) < (attends ? 0.19 : 0.04));
   }
 }
 
@@ -225,19 +238,18 @@ TEST_CASE("two sizes in turn equal engines of their own, and allocate nothing on
   const std::vector<std::string> names = q.output_names();
   const std::vector<MapSize> sizes[] = {{{8, 10}}, {{12, 7}}};
   const Tensor* const inputs[] = {&q.h.input, &other.input};
+  CHECK(compare(q, other.input).agrees());
   for (int threads : {1, 2}) {
     Engine engine(*q.model, {.threads = threads, .max_batch = 2, .outputs = names});
     Results fresh[2];
     for (int i : {0, 1}) {
-      fresh[i] = run_engine(
-          *q.model, {.max_batch = 2, .sizes = sizes[i], .outputs = names}, *inputs[i]);
+      fresh[i] =
+          run_engine(*q.model, {.max_batch = 2, .sizes = sizes[i], .outputs = names}, *inputs[i]);
       const int64_t bytes = engine.bytes_for(sizes[i], names);
       engine.select(sizes[i], names);
       CHECK(engine.buffer_bytes() == bytes);
       CHECK(same_bits(run_engine(engine, *inputs[i]), fresh[i]));
     }
-    // Of the goldens, whose larger map comes second, codes of 8 bits stay near.
-    CHECK(difference_of(fresh[1][0], other.outputs[0].data) < 0.06);
     std::vector<float> map(fresh[0][0].size() + fresh[1][0].size()), mean(6);
     float* const to[] = {map.data(), mean.data()};
     const int64_t before = allocation_count();
@@ -270,7 +282,7 @@ TEST_CASE("readers of one value may have scales of their own") {
     CAPTURE(name);
     const Quantized q(name, 8, 8, widen_second);
     const Comparison c = compare(q);
-    CHECK(c.worst < kFloats);
+    CHECK(c.agrees());
     const Results expected = run_engine(*q.model, {.kernels = find_kernels("scalar")}, q.h.input);
     CHECK(same_bits(run_engine(*q.model, {.threads = 3}, q.h.input), expected));
   }
@@ -280,8 +292,7 @@ TEST_CASE("readers of one value may have scales of their own") {
 void by_head(const std::vector<Site>& sites, std::vector<SiteRange>& ranges) {
   for (size_t s = 0; s < sites.size(); s++)
     if (sites[s].name.find(".matmul") != std::string::npos)
-      ranges[s].heads = {ranges[s].range,
-                         {ranges[s].range.scale * 0.8f, ranges[s].range.zero + 3}};
+      ranges[s].heads = {ranges[s].range, {ranges[s].range.scale * 0.8f, ranges[s].range.zero + 3}};
 }
 
 TEST_CASE("ranges by head, of a Linear's columns and of values that are rotated first") {
@@ -300,7 +311,7 @@ TEST_CASE("ranges by head, of a Linear's columns and of values that are rotated 
         for (int threads : {1, 3})
           CHECK(same_bits(run_engine(*q.model, {.threads = threads, .kernels = k}, q.h.input),
                           expected));
-    CHECK(compare(q).worst < kFloats);
+    CHECK(compare(q).agrees());
   }
 }
 
@@ -319,7 +330,7 @@ TEST_CASE("a value of attention has two readers at different scales") {
     h.weights.erase("last" + part);
   }
   const Quantized quantized(std::move(h), 8, 8, widen_second);
-  CHECK(compare(quantized).worst < kFloats);
+  CHECK(compare(quantized).agrees());
 }
 
 TEST_CASE("a neighbourhood of a map is gathered from codes, whatever the order of its elements") {
