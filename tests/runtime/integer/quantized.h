@@ -29,6 +29,26 @@ inline SiteRange range_of(const Site& site, const Tensor& value, int bits) {
   return range;
 }
 
+// Two items and parameters of a graph that no golden has, numbers between -1 and 1.
+inline HandMade with_numbers(Graph graph) {
+  HandMade h;
+  h.graph = std::move(graph);
+  uint32_t state = 1;
+  const auto fill = [&](Tensor& t) {
+    for (float& x : t.data) {
+      state = state * 1664525 + 1013904223;
+      x = static_cast<float>(state >> 8) / (1 << 23) - 1;
+    }
+  };
+  const int input = h.graph.find(NodeKind::kInput);
+  const Shape s = infer_shapes(h.graph)[input];
+  h.input =
+      Tensor(s.planar ? Dims{2, s.cols, s.height, s.width} : Dims{2, s.height, s.width, s.cols});
+  fill(h.input);
+  for (const Param& p : h.graph.params) fill(h.weights[p.name] = Tensor(p.dims));
+  return h;
+}
+
 // What a test may change of the ranges.
 using Adjust = std::function<void(const std::vector<Site>& sites, std::vector<SiteRange>& ranges)>;
 
