@@ -90,15 +90,26 @@ int64_t Engine::bytes_for(const std::vector<MapSize>& sizes,
 
 void Engine::adopt(Choice choice) {
   const auto bytes = static_cast<size_t>(bytes_of(choice));
-  if (bytes > memory_.size()) {
+  std::list<Choice> first;
+  first.push_back(std::move(choice));
+  if (const size_t before = memory_.size(); bytes > before) {
     memory_ = {};  // the old buffers go before the new ones come
-    memory_.resize(bytes);
-    const auto address = reinterpret_cast<uintptr_t>(memory_.data());
-    arena_ =
-        memory_.data() + (aligned(static_cast<int64_t>(address)) - static_cast<int64_t>(address));
+    try {
+      place_memory(bytes);
+    } catch (...) {
+      place_memory(before);
+      throw;
+    }
   }
-  choices_.push_front(std::move(choice));
+  choices_.splice(choices_.begin(), first);
   if (choices_.size() > kKeptPlans) choices_.pop_back();
+}
+
+void Engine::place_memory(size_t bytes) {
+  memory_.resize(bytes);
+  const auto address = reinterpret_cast<uintptr_t>(memory_.data());
+  arena_ =
+      memory_.data() + (aligned(static_cast<int64_t>(address)) - static_cast<int64_t>(address));
 }
 
 void Engine::select(const std::vector<MapSize>& sizes, const std::vector<std::string>& outputs) {

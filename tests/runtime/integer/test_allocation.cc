@@ -104,6 +104,10 @@ int64_t allocation_count() {
   return allocations.load();
 }
 
+void fail_allocation_in(int64_t count) {
+  fail_in = count;
+}
+
 namespace {
 
 TEST_CASE("a run allocates nothing, the first one included") {

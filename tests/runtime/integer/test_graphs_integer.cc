@@ -98,7 +98,7 @@ struct Comparison {
     const auto scale = double{p.of_head(static_cast<int>(column / (cols / heads))).scale};
     const double in_steps = std::fabs(double{x} / scale);
     edge = std::max(edge, std::fabs(in_steps - std::floor(in_steps) - 0.5));
-    step = std::max(step, std::fabs(by) / scale);
+    if (p.levels.empty()) step = std::max(step, std::fabs(by) / scale);
   }
 
   bool agrees() const { return worst < kFloats && edge < kEdge && step < 1.01; }
@@ -270,6 +270,32 @@ TEST_CASE("two sizes in turn equal engines of their own, and allocate nothing on
                   run_engine(*q.model, {.max_batch = 2, .outputs = names}, q.h.input)));
 }
 
+TEST_CASE("an engine that finds no memory for another choice goes on with the one it has") {
+  const Quantized q("sizes", 8, 8);
+  const HandMade other = hand_made_graph("sizes_other");
+  const std::vector<std::string> names = q.output_names();
+  const Results expected = run_engine(*q.model, {.max_batch = 2, .outputs = names}, q.h.input);
+  Engine engine(*q.model, {.threads = 2, .max_batch = 2, .outputs = names});
+  const std::vector<MapSize> larger = {{60, 70}};
+  int failures = 0;
+  for (bool failed = true; failed; failures += failed) {
+    fail_allocation_in(failures);
+    try {
+      engine.select(larger, names);
+      failed = false;
+    } catch (const std::bad_alloc&) {
+    }
+    fail_allocation_in(-1);
+    if (failed) CHECK(same_bits(run_engine(engine, q.h.input), expected));
+  }
+  CHECK(failures > 20);
+  CHECK(engine.buffer_bytes() == engine.bytes_for(larger, names));
+  engine.select({{12, 7}}, names);
+  CHECK(same_bits(
+      run_engine(engine, other.input),
+      run_engine(*q.model, {.max_batch = 2, .sizes = {{12, 7}}, .outputs = names}, other.input)));
+}
+
 // The second of the sites of one value gets a coarser range.
 void widen_second(const std::vector<Site>& sites, std::vector<SiteRange>& ranges) {
   std::set<int> seen;
@@ -315,6 +341,38 @@ TEST_CASE("ranges by head, of a Linear's columns and of values that are rotated 
                           expected));
     CHECK(compare(q).agrees());
   }
+}
+
+TEST_CASE("codes of few levels, and evenly spaced probabilities") {
+  const auto spaced = [](int twin, bool levels) {
+    return [=](const std::vector<Site>& sites, std::vector<SiteRange>& ranges) {
+      for (size_t s = 0; s < sites.size(); s++) {
+        SiteRange& r = ranges[s];
+        if (sites[s].softmax) {  // 255 steps up to 1, or 127 of which the first is finer
+          r.twin = twin;
+          r.range.scale = 1 / (twin ? 127.f : 255.f);
+        } else if (levels && sites[s].operand == 0 &&
+                   sites[s].name.find(".matmul") == std::string::npos) {
+          r.bits = 4;
+          for (int i = 0; i < 16; i++)
+            r.levels.push_back({static_cast<uint8_t>(16 * i), static_cast<uint8_t>(16 * i + 7)});
+        }
+      }
+    };
+  };
+  for (const std::string name :
+       {"conv", "conv_stride", "conv_image", "gelu", "norm_layer", "attention_bias",
+        "attention_shifted", "attention_cross", "rope_half", "two_readers"})
+    for (int twin : {0, 3}) {
+      CAPTURE(name);
+      CAPTURE(twin);
+      const Quantized q(name, 8, 8, spaced(twin, true));
+      CHECK(compare(q).agrees());
+      const Results expected = run_engine(*q.model, {.kernels = find_kernels("scalar")}, q.h.input);
+      for (const Kernels* k : compiled_kernels())
+        if (is_supported(*k))
+          CHECK(same_bits(run_engine(*q.model, {.threads = 2, .kernels = k}, q.h.input), expected));
+    }
 }
 
 TEST_CASE("a value of attention has two readers at different scales") {
