@@ -305,10 +305,9 @@ Shape Inference::pool() {
   whole(Attribute::kType, 0, 1, 0);
   if (node().has(Attribute::kKernelHeight)) {
     const auto [height, width] = positions();
-    const int64_t stride = node().whole(Attribute::kStride, 1),
-                  padding = node().whole(Attribute::kPadding);
-    require((height - 1) * stride < operand().height + padding &&
-                (width - 1) * stride < operand().width + padding,
+    const int stride = node().whole(Attribute::kStride, 1), pad = node().whole(Attribute::kPadding);
+    require((height - 1) * stride < operand().height + pad &&
+                (width - 1) * stride < operand().width + pad,
             "its last neighbourhoods lie behind the map");
     return map_of(height, width, operand().cols);
   }

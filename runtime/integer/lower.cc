@@ -11,7 +11,6 @@ namespace vitrun {
 namespace {
 
 constexpr int64_t kConstantAlign = 64;
-constexpr float kMasked = -1e4f;  // leaves a probability of 0 in float
 
 // Where the codes of a Quantize stand: a value, and the column of its first.
 struct Codes {
@@ -165,7 +164,6 @@ class Lowering {
     if (!graph_.is(in, NodeKind::kQuantize)) refuse(linear);
     return in;
   }
-  std::vector<float> expand_bias(int softmax) const;
 
   const QuantGraph& model_;
   const Graph& graph_;
@@ -451,33 +449,6 @@ void Lowering::linear_add(int i, int linear) {
 
 // --- attention ---
 
-// So many queries that their scores take about 32 KB: a multiple of 16, or all of them.
-int query_block(int queries, int tokens) {
-  return std::min(queries, std::max(8192 / round_up(tokens, kColumns) / 16, 1) * 16);
-}
-
-// What is added to the scores [heads or 1, queries, tokens], masked positions included; empty:
-// nothing.
-std::vector<float> Lowering::expand_bias(int softmax) const {
-  const Node& n = graph_[softmax];
-  const AttentionGeometry& g = shapes_.geometry(softmax);
-  const size_t t = static_cast<size_t>(g.tokens), heads = static_cast<size_t>(g.heads);
-  std::vector<float> bias;
-  if (n.in.size() == 2) bias = model_.params().at(graph_[n.in[1]].weight).data;
-  if (!n.weight.empty()) {
-    const std::vector<float>& table = model_.params().at(n.weight).data;
-    bias.resize(heads * t * t);
-    for (size_t h = 0; h < heads; h++)
-      for (size_t i = 0; i < t * t; i++)
-        bias[h * t * t + i] = table[static_cast<size_t>(at(g.bias_index, i)) * heads + h];
-  }
-  if (!g.causal) return bias;
-  if (bias.empty()) bias.resize(t * t);
-  for (size_t i = 0; i < bias.size(); i++)
-    if (i % t > i / t % t) bias[i] = kMasked;
-  return bias;
-}
-
 void Lowering::lower_attention(int i) {
   const Node& n = graph_[i];
   const int rounded = n.in[0];
@@ -499,24 +470,16 @@ void Lowering::lower_attention(int i) {
   p.queries = g.whole() ? need(i) : g.queries;
   p.in_place = g.windows == 1 && g.head_dim % kDepthAlign == 0;
   for (int t = 0; t < g.tokens; t++) p.in_place &= at(g.index, t) == t;
-  for (int c = 0; c < 1 << p.probability.bits; c++)
-    p.table.push_back(static_cast<uint16_t>(log_code_value(c, p.probability.rate)));
-  p.table.push_back(0);
-  if (p.probability.twin != CodeParams::kLogCodes) p.steps = step_codes(p.probability);
-  p.bias = expand_bias(softmax);
-  p.bias_by_head = p.bias.size() > static_cast<size_t>(g.queries) * static_cast<size_t>(g.tokens);
-  p.block = query_block(p.queries, g.tokens);
+  plan_softmax(model_, shapes_, softmax, p);
   plan_.attentions.push_back(std::move(p));
   const int attention = count_of(plan_.attentions) - 1;
 
-  std::vector<int> quantizers;
-  for (int r : at(readers_, i))
-    if (need(r) > 0) quantizers.push_back(r);
   const bool is_output = std::ranges::any_of(
       request_.outputs, [&](const std::string& name) { return graph_.output(name) == i; });
   const std::vector<int> in = {codes(q).value, codes(k).value, codes(v).value};
   if (is_output) refuse(i);
-  for (int quantize : quantizers) {  // of several, which is rare, each computes it anew
+  for (int quantize : at(readers_, i)) {  // of several, which is rare, each computes it anew
+    if (need(quantize) == 0) continue;
     if (!graph_.is(quantize, NodeKind::kQuantize) || !quantizer(quantize).heads.empty() ||
         shapes_[quantize].cols != shapes_[i].cols)
       refuse(i);

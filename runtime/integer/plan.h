@@ -172,6 +172,10 @@ std::vector<Fusion> fuse(const QuantGraph& model, const Shapes& shapes,
 void lower(const QuantGraph& model, const std::vector<Fusion>& fusions,
            const std::vector<int>& need, const PlanRequest& request, Plan& plan);
 
+// Of an attention whose probability codes and number of queries are known: their table, what is
+// added to the scores, and how many queries are worked on at once.
+void plan_softmax(const QuantGraph& model, const Shapes& shapes, int softmax, PlannedAttention& p);
+
 // Sets Step::sync: a step waits where it touches what other threads may have written or read since
 // the last wait.
 void schedule(Plan& plan);

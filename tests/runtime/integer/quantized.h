@@ -93,6 +93,13 @@ struct Quantized {
   }
 };
 
+// A quantized graph of one map of 5 x 6 positions and 8 channels.
+inline Quantized planned(const std::function<void(GraphBuilder& b, int x)>& body) {
+  GraphBuilder b;
+  body(b, b.map("x", 8, 5, 6));
+  return Quantized(with_numbers(b.finish()), 8, 8);
+}
+
 // Outputs of all items, one behind the other, each [items, rows, cols].
 using Results = std::vector<std::vector<float>>;
 
