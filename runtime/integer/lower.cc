@@ -473,7 +473,6 @@ void Lowering::lower_attention(int i) {
   plan_softmax(model_, shapes_, softmax, p);
   plan_.attentions.push_back(std::move(p));
   const int attention = count_of(plan_.attentions) - 1;
-
   const bool is_output = std::ranges::any_of(
       request_.outputs, [&](const std::string& name) { return graph_.output(name) == i; });
   const std::vector<int> in = {codes(q).value, codes(k).value, codes(v).value};
