@@ -91,8 +91,13 @@ QbinWriter export_model(const FloatModel& model, const std::map<std::string, Wei
   for (const SiteRange& r : ranges) params.push_back(r.params());
   QuantizedGraph quantized = insert_quantizers(model.graph, activation_sites(model.graph), params);
   std::set<std::string> added;
-  for (Node& n : quantized.graph.nodes) {
-    n.attributes.erase(Attribute::kLimit);  // the codes' range ends at the limit, and clips there
+  const std::vector<std::vector<int>> readers = quantized.graph.readers();
+  for (int i = 0; i < quantized.graph.size(); i++) {
+    Node& n = quantized.graph[i];
+    if (n.kind == NodeKind::kAct && n.act() == ActType::kGelu &&
+        std::ranges::all_of(at(readers, i),
+                            [&](int r) { return quantized.graph.is(r, NodeKind::kQuantize); }))
+      n.attributes.erase(Attribute::kLimit);  // the codes' range ends at the limit, and clips there
     if (n.kind == NodeKind::kLinear) {
       add_weight(out, n.weight, weights.at(n.name));
       if (!n.bias.empty()) add_f16(out, n.bias, model.weights.at(n.bias));

@@ -318,6 +318,10 @@ Shape Inference::pool() {
   whole(Attribute::kType, 0, 1, 0);
   if (node().has(Attribute::kKernelHeight)) {
     const auto [height, width] = positions();
+    const int stride = node().whole(Attribute::kStride, 1), pad = node().whole(Attribute::kPadding);
+    require((height - 1) * stride < operand().height + pad &&
+                (width - 1) * stride < operand().width + pad,
+            "its last neighbourhoods lie behind the map");
     return map_of(height, width, operand().cols);
   }
   whole(Attribute::kBegin, 0, operand().rows - 1, 0);

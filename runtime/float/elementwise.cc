@@ -47,6 +47,16 @@ Values summed(const Values& flow, const Broadcast& to, size_t size) {
   return out;
 }
 
+// Where the first operand is a constant all flows to the second. factor(i): what the gradient at
+// element i is multiplied by.
+template <class Factor>
+void pass_to_second(const BackwardCall& c, const Factor& factor, Flow& to) {
+  const Broadcast second = broadcast_of(c.shape_of(0), c.shape_of(1));
+  for (size_t i = 0; i < c.flow.gradient.size(); i++) c.flow.gradient[i] *= factor(i);
+  to.gradient = summed(c.flow.gradient, second, c.in[1]->data.size());
+  if (c.flow.relevant()) to.relevance = summed(c.flow.relevance, second, c.in[1]->data.size());
+}
+
 }  // namespace
 
 void forward_mul(const ForwardCall& c) {
@@ -57,6 +67,11 @@ void forward_mul(const ForwardCall& c) {
 
 // A constant factor (LayerScale) lets relevance pass; of a product of two values each gets half.
 double backward_mul(const BackwardCall& c, Flows& to) {
+  if (c.from_constant(0)) {
+    pass_to_second(
+        c, [&](size_t i) { return c.in[0]->data[i]; }, to[1]);
+    return 0;
+  }
   const Broadcast second = broadcast_of(c.shape_of(0), c.shape_of(1));
   const std::vector<float>&x = c.in[0]->data, &y = c.in[1]->data;
   if (!c.from_constant(1)) {
@@ -83,6 +98,11 @@ void forward_add(const ForwardCall& c) {
 // S = safe(R, a + b), ra = a S, rb = b S, then scaled so that they carry all of R in the proportion
 // |sum ra| : |sum rb|. A constant (a position embedding) gets none: relevance passes.
 double backward_add(const BackwardCall& c, Flows& to) {
+  if (c.from_constant(0)) {
+    pass_to_second(
+        c, [&](size_t) { return c.node().alpha(); }, to[1]);
+    return 0;
+  }
   const Broadcast second = broadcast_of(c.shape_of(0), c.shape_of(1));
   const std::vector<float>&a = c.in[0]->data, &b = c.in[1]->data;
   const bool constant = c.from_constant(1);

@@ -29,8 +29,9 @@ void forward_constant(const ForwardCall& c) {
     std::copy(value.begin(), value.end(), c.y.data.begin() + static_cast<std::ptrdiff_t>(at));
 }
 
-double backward_constant(const BackwardCall&, Flows&) {
-  return 0;
+// The parameter keeps what reaches it.
+double backward_constant(const BackwardCall& c, Flows&) {
+  return c.flow.relevant() ? sum(c.flow.relevance) : 0;
 }
 
 namespace {

@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "kernels/pack.h"
 #include "models/base/error.h"
-#include "models/graph/neighbourhoods.h"
 #include "runtime/choose_kernels.h"
+#include "runtime/integer/gather.h"
 #include "runtime/integer/plain.h"
 
 namespace vitrun {
@@ -24,47 +25,15 @@ int gathered_rows(int k) {
   return static_cast<int>(std::clamp<int64_t>(kGatheredBytes / round_up(k, kDepthAlign), 16, 96));
 }
 
-// Neighbourhood `position` of an image [channels, H, W], elements in the order channel, y, x.
-void gather_patch(const Neighbourhoods& n, const float* image, int position, int channels,
-                  float* to) {
-  const int top = position / n.out_width * n.stride - n.padding,
-            left = position % n.out_width * n.stride - n.padding;
-  const bool inside = top >= 0 && left >= 0 && top + n.kernel_height <= n.height &&
-                      left + n.kernel_width <= n.width;
-  for (int c = 0; c < channels; c++)
-    for (int ky = 0; ky < n.kernel_height; ky++, to += n.kernel_width) {
-      const float* row = image + (int64_t{c} * n.height + top + ky) * n.width + left;
-      if (inside) {
-        std::copy_n(row, n.kernel_width, to);
-        continue;
-      }
-      for (int kx = 0; kx < n.kernel_width; kx++) {
-        const bool on_map =
-            top + ky >= 0 && top + ky < n.height && left + kx >= 0 && left + kx < n.width;
-        to[kx] = on_map ? row[kx] : 0;
-      }
-    }
-}
-
-// Neighbourhood `position` of codes [H W, channels], rows `map_stride` bytes apart.
-void gather_codes(const Neighbourhoods& n, ElementOrder order, const uint8_t* map,
-                  int64_t map_stride, int channels, int position, uint8_t outside, uint8_t* to,
-                  int64_t stride) {
-  for (int ky = 0; ky < n.kernel_height; ky++)
-    for (int kx = 0; kx < n.kernel_width; kx++) {
-      const int row = n.row(position, ky, kx);
-      const int k = order == ElementOrder::kColumnsFirst ? kx * n.kernel_height + ky
-                                                         : ky * n.kernel_width + kx;
-      const uint8_t* from = map + row * map_stride;
-      if (order == ElementOrder::kChannelsFirst)
-        for (int c = 0; c < channels; c++) to[c * n.kernel() + k] = row < 0 ? outside : from[c];
-      else if (row < 0)
-        std::fill_n(to + int64_t{k} * channels, channels, outside);
-      else
-        std::copy_n(from, channels, to + int64_t{k} * channels);
-    }
-  const int64_t used = int64_t{n.kernel()} * channels;
-  std::fill(to + used, to + stride, uint8_t{0});
+// Codes of a head, whose padding kFinish sets; the arithmetic is that of kernels.h.
+void round_head(const CodeParams& params, const float* x, int cols, uint8_t* to) {
+  const Quantizer q = params.quantizer();
+  const float low = static_cast<float>(-q.zero), high = static_cast<float>(q.max_code - q.zero);
+  for (int c = 0; c < cols; c++) {
+    const float v = x[c] * q.inv_scale;
+    const float rounded = v > low ? std::nearbyint(std::min(v, high)) : low;
+    to[c] = static_cast<uint8_t>(static_cast<int>(rounded) + q.zero);
+  }
 }
 
 }  // namespace
@@ -121,15 +90,26 @@ int64_t Engine::bytes_for(const std::vector<MapSize>& sizes,
 
 void Engine::adopt(Choice choice) {
   const auto bytes = static_cast<size_t>(bytes_of(choice));
-  if (bytes > memory_.size()) {
+  std::list<Choice> first;
+  first.push_back(std::move(choice));
+  if (const size_t before = memory_.size(); bytes > before) {
     memory_ = {};  // the old buffers go before the new ones come
-    memory_.resize(bytes);
-    const auto address = reinterpret_cast<uintptr_t>(memory_.data());
-    arena_ =
-        memory_.data() + (aligned(static_cast<int64_t>(address)) - static_cast<int64_t>(address));
+    try {
+      place_memory(bytes);
+    } catch (...) {
+      place_memory(before);
+      throw;
+    }
   }
-  choices_.push_front(std::move(choice));
+  choices_.splice(choices_.begin(), first);
   if (choices_.size() > kKeptPlans) choices_.pop_back();
+}
+
+void Engine::place_memory(size_t bytes) {
+  memory_.resize(bytes);
+  const auto address = reinterpret_cast<uintptr_t>(memory_.data());
+  arena_ =
+      memory_.data() + (aligned(static_cast<int64_t>(address)) - static_cast<int64_t>(address));
 }
 
 void Engine::select(const std::vector<MapSize>& sizes, const std::vector<std::string>& outputs) {
@@ -239,7 +219,7 @@ void Engine::for_rows(const Step& step, Range r, const Body& body) {
   }
 }
 
-// Copies a map [H, W, C] that was given.
+// Copies the rows that are needed of a map [H, W, C] that was given.
 void Engine::load(const Step& step, int thread) {
   const Shape& map = (*plan().shapes)[step.node];
   const int64_t cols = map.cols;
@@ -251,13 +231,13 @@ void Engine::load(const Step& step, int thread) {
   }
 }
 
-// Gathers a neighbourhood of an image at a time, its elements in the order of the weight's, and
-// quantizes it.
+// Gathers a neighbourhood of an image at a time and quantizes it.
 void Engine::patches(const Step& step, int thread) {
   const Node& n = graph_[step.node];
   const Shapes& shapes = *plan().shapes;
   const Shape& image = shapes[n.in[0]];
   const Neighbourhoods windows = neighbourhoods_of(n, image, shapes[step.node]);
+  const auto order = static_cast<ElementOrder>(n.whole(Attribute::kOrder));
   const Node& source = graph_[n.in[0]];
   const bool scaled = !source.weight.empty();
   const float* scale = scaled ? model_.params().at(source.weight).data.data() : nullptr;
@@ -267,11 +247,8 @@ void Engine::patches(const Step& step, int thread) {
   float* const patch = reinterpret_cast<float*>(scratch(thread));
   for_rows(step, rows_of(step, thread), [&](const Segment& s) {
     for (int64_t i = s.first(value(step.out)); i < s.first(value(step.out)) + s.m; i++) {
-      gather_patch(windows, input_ + i / rows * image.size(), static_cast<int>(i % rows),
-                   image.cols, patch);
-      for (int64_t c = 0; scaled && c < image.cols; c++)
-        for (float *x = patch + c * windows.kernel(), *end = x + windows.kernel(); x < end; x++)
-          *x = *x * scale[c] + shift[c];
+      gather_patch(windows, order, input_ + i / rows * image.size(), image.cols, scale, shift,
+                   static_cast<int>(i % rows), patch);
       kernels_.quantize(patch, cols, 1, static_cast<int>(cols), q, codes(step.out, i),
                         value(step.out).stride, sums(step.out, i));
     }
@@ -403,10 +380,20 @@ void Engine::norm_codes(const Step& step, int thread) {
 void Engine::quantize(const Step& step, int thread) {
   const int from = step.in[0];
   const Value &in = value(from), &out = value(step.out);
+  const CodeParams& params = step.params;
   for_rows(step, rows_of(step, thread), [&](const Segment& s) {
     const int64_t to = s.first(out);
-    kernels_.quantize(floats(from, s.first(in)), in.stride, s.m, in.cols, step.params.quantizer(),
-                      codes(step.out, to), out.stride, sums(step.out, to));
+    const float* const x = floats(from, s.first(in)) + step.column_begin;
+    if (params.heads.empty())
+      return kernels_.quantize(x, in.stride, s.m, out.cols, params.quantizer(), codes(step.out, to),
+                               out.stride, sums(step.out, to));
+    const int heads = count_of(params.heads), cols = out.cols / heads;
+    for (int i = 0; i < s.m; i++)
+      for (int head = 0; head < heads; head++) {
+        const UniformRange r = params.of_head(head);
+        round_head({params.bits, r.scale, r.zero}, x + i * in.stride + head * cols, cols,
+                   codes(step.out, to + i) + head * cols);
+      }
   });
 }
 
@@ -470,7 +457,8 @@ UniformRange Engine::scale_of(const Step& step, int column) const {
   if (step.linear >= 0)
     for (const ColumnCodes& part : at(plan().linears, step.linear).parts)
       if (column >= part.begin && column < part.end) return part.at_column(column);
-  return {step.params.scale, step.params.zero};
+  const int heads = std::max(1, count_of(step.params.heads));
+  return step.params.of_head(column / (value(step.out).cols / heads));
 }
 
 }  // namespace vitrun

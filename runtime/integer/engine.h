@@ -82,6 +82,7 @@ class Engine {
                      const std::vector<std::string>& outputs) const;
   int64_t bytes_of(const Choice& choice) const;
   void adopt(Choice choice);
+  void place_memory(size_t bytes);
 
   const Plan& plan() const { return choices_.front().plan; }
   Range rows_of(const Step& step, int thread) const;

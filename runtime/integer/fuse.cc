@@ -12,6 +12,8 @@ int rows_of_input(const Graph& graph, const Shapes& shapes, int i, int k, int ne
   const Shape& x = shapes[at(n.in, k)];
   const int same = std::min(x.rows, need);
   switch (n.kind) {
+    case NodeKind::kResize:  // of its second input only the size
+      return k == 0 ? x.rows : 0;
     case NodeKind::kLinear:
     case NodeKind::kNorm:
     case NodeKind::kAct:
@@ -96,11 +98,15 @@ class Fuser {
     const auto& r = at(readers_, i);
     return r.size() == 1 && r[0] != kOutput && graph_.is(r[0], kind) ? r[0] : -1;
   }
-  // The only reader, if it rounds all columns to evenly spaced codes of one scale.
+  // Whether q rounds all columns of node i to codes of one scale.
+  bool becomes_codes(int i, int q) const {
+    return graph_.is(q, NodeKind::kQuantize) && shapes_[q].cols == shapes_[i].cols &&
+           model_.quantizer(q).heads.empty();
+  }
+  // The only reader, if it does.
   int sole_quantize(int i) const {
     const int q = sole(i, NodeKind::kQuantize);
-    return q >= 0 && shapes_[q].cols == shapes_[i].cols && model_.quantizer(q).heads.empty() ? q
-                                                                                             : -1;
+    return q >= 0 && becomes_codes(i, q) ? q : -1;
   }
   static Fusion chain(Fusion::Kind kind, int last) {
     Fusion f;
@@ -112,7 +118,10 @@ class Fuser {
   Fusion fuse_window(int i) const {
     const int in = graph_[i].in[0];
     if (shapes_[in].planar)
-      if (const int q = sole_quantize(i); q >= 0) return chain(Fusion::Kind::kPatches, q);
+      return std::ranges::all_of(at(readers_, i),
+                                 [&](int r) { return r != kOutput && becomes_codes(i, r); })
+                 ? chain(Fusion::Kind::kPatches, i)
+                 : Fusion{};
     if (graph_.is(in, NodeKind::kQuantize) && !at(readers_, i).empty() &&
         std::ranges::all_of(at(readers_, i),
                             [&](int r) { return r != kOutput && graph_.is(r, NodeKind::kLinear); }))

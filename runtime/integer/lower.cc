@@ -13,7 +13,6 @@ namespace {
 constexpr int64_t kConstantAlign = 64;
 constexpr int64_t kMaxConstants = int64_t{1} << 32;  // bytes
 constexpr int64_t kMaxBias = int64_t{1} << 28;       // numbers of all attentions' biases
-constexpr float kMasked = -1e4f;                     // leaves a probability of 0 in float
 
 // Where the codes of a Quantize stand: a value, and the column of its first.
 struct Codes {
@@ -51,7 +50,10 @@ class Lowering {
  private:
   int need(int i) const { return at(need_, i); }
   const Fusion& fusion(int i) const { return at(fusions_, i); }
-  const CodeParams& quantizer(int i) const { return model_.quantizer(i); }
+  const CodeParams& quantizer(int i) const {
+    if (!graph_.is(i, NodeKind::kQuantize)) refuse(i);
+    return model_.quantizer(i);
+  }
 
   [[noreturn]] void refuse(int i) const {
     fail(name_of(graph_[i].kind), " '", graph_[i].name, "' has no integer form in this place");
@@ -167,7 +169,6 @@ class Lowering {
     return in;
   }
   const CodeParams& operand_quantizer(int node, int begin, const AttentionGeometry& g) const;
-  std::vector<float> expand_bias(int softmax) const;
 
   const QuantGraph& model_;
   const Graph& graph_;
@@ -226,6 +227,7 @@ void Lowering::lower_plain(int i) {
   for (int k : n.in) {
     if (shapes_[k].planar) refuse(i);
     in.push_back(floats(k));
+    if (n.kind == NodeKind::kResize) break;  // of the other only the size
   }
   Step& s = emit(Op::kPlain, i, std::move(in), new_floats(i), need(i));
   s.across = !plain_by_rows(n.kind);
@@ -238,9 +240,12 @@ void Lowering::lower_plain(int i) {
 }
 
 void Lowering::lower_patches(int i) {
-  const int quantize = fusion(i).last;
-  emit_codes(Op::kPatches, i, {}, quantize);
-  finish_codes(quantize, true);
+  for (int quantize : at(readers_, i)) {
+    if (need(quantize) == 0) continue;
+    emit_codes(Op::kPatches, i, {}, quantize);
+    finish_codes(quantize, true);
+    at(done_, quantize) = true;
+  }
 }
 
 void Lowering::lower_norm_codes(int i) {
@@ -255,11 +260,10 @@ void Lowering::lower_norm_codes(int i) {
 void Lowering::lower_quantize(int i) {
   const int x = graph_[i].in[0];
   if (graph_.is(x, NodeKind::kSoftmax)) return;  // part of the step of Mix
-  if (shapes_[x].planar || !quantizer(i).heads.empty() || shapes_[i].cols != shapes_[x].cols)
-    refuse(i);
+  if (shapes_[x].planar) refuse(i);
   const int in = floats(x);
-  emit_codes(Op::kQuantize, i, {in}, i);
-  finish_codes(i, true);
+  emit_codes(Op::kQuantize, i, {in}, i).column_begin = graph_[i].whole(Attribute::kBegin);
+  finish_codes(i, quantizer(i).heads.empty());
 }
 
 // --- Linear ---
@@ -415,17 +419,19 @@ void Lowering::linear_embed(int i, int linear) {
   const std::vector<float>& pos = model_.params().at(graph_[f.other].weight).data;
   const bool of_prefix = shapes_[f.other].rows > shapes_[i].rows;
   const int first = of_prefix ? before : 0;
-  // The Linear has a row even where only rows of the prefix are needed.
-  const int out = at(floats_, f.last) = add_value(false, before + rows, cols);
-  Step& s = gemm(i, out, linear, rows, 0, cols);
-  s.epilogue = Epilogue::kAdd;
-  s.out_first = before;
-  s.result = f.last;
-  const int residual = new_constant(pos.data() + int64_t{first} * cols, rows, cols);
-  plan_.steps.back().residual = residual;
+  const int out = at(floats_, f.last) = add_value(false, need(f.last), cols);
+  const int behind = std::min(rows, need(f.last) - before);  // rows of the Linear that are needed
+  if (behind > 0) {
+    const int residual = new_constant(pos.data() + int64_t{first} * cols, rows, cols);
+    Step& s = gemm(i, out, linear, behind, 0, cols);
+    s.epilogue = Epilogue::kAdd;
+    s.out_first = before;
+    s.result = f.last;
+    s.residual = residual;
+  }
   if (before == 0) return;
   if (of_prefix) std::ranges::transform(prefix, pos, prefix.begin(), std::plus<>());
-  constant_rows(f.last, out, 0, new_constant(prefix.data(), before, cols));
+  constant_rows(f.last, out, 0, new_constant(prefix.data(), std::min(before, need(f.last)), cols));
 }
 
 // Whether the sum may take the other operand's memory: nobody reads it after the step of `linear`.
@@ -451,11 +457,6 @@ void Lowering::linear_add(int i, int linear) {
 
 // --- attention ---
 
-// So many queries that their scores take about 32 KB: a multiple of 16, or all of them.
-int query_block(int queries, int tokens) {
-  return std::min(queries, std::max(8192 / round_up(tokens, kColumns) / 16, 1) * 16);
-}
-
 // The quantizer of q, k or v: codes of `cols` columns, of which `heads` heads start at `begin`.
 // Ranges by head must be those of the same heads.
 const CodeParams& Lowering::operand_quantizer(int node, int begin,
@@ -469,37 +470,13 @@ const CodeParams& Lowering::operand_quantizer(int node, int begin,
   return params;
 }
 
-// What is added to the scores [heads or 1, queries, tokens], masked positions included; empty:
-// nothing.
-std::vector<float> Lowering::expand_bias(int softmax) const {
-  const Node& n = graph_[softmax];
-  const AttentionGeometry& g = shapes_.geometry(softmax);
-  const size_t t = static_cast<size_t>(g.tokens), heads = static_cast<size_t>(g.heads);
-  std::vector<float> bias;
-  const int64_t most =
-      int64_t{n.weight.empty() && n.in.size() < 2 ? 1 : g.heads} * g.queries * g.tokens;
-  if ((!n.weight.empty() || n.in.size() == 2 || g.causal) && biases_ + most > kMaxBias)
-    fail("softmax '", n.name, "': what is added to scores takes more than ", kMaxBias, " numbers");
-  if (n.in.size() == 2) bias = model_.params().at(graph_[n.in[1]].weight).data;
-  if (!n.weight.empty()) {
-    const std::vector<float>& table = model_.params().at(n.weight).data;
-    bias.resize(heads * t * t);
-    for (size_t h = 0; h < heads; h++)
-      for (size_t i = 0; i < t * t; i++)
-        bias[h * t * t + i] = table[static_cast<size_t>(at(g.bias_index, i)) * heads + h];
-  }
-  if (!g.causal) return bias;
-  if (bias.empty()) bias.resize(t * t);
-  for (size_t i = 0; i < bias.size(); i++)
-    if (i % t > i / t % t) bias[i] = kMasked;
-  return bias;
-}
-
 void Lowering::lower_attention(int i) {
   const Node& n = graph_[i];
   const int rounded = n.in[0];
   if (!graph_.is(rounded, NodeKind::kQuantize)) refuse(i);
-  const int softmax = graph_[rounded].in[0], scores = graph_[softmax].in[0];
+  const int softmax = graph_[rounded].in[0];
+  if (!graph_.is(softmax, NodeKind::kSoftmax)) refuse(i);
+  const int scores = graph_[softmax].in[0];
   const int q = graph_[scores].in[0], k = graph_[scores].in[1], v = n.in[1];
   const AttentionGeometry& g = shapes_.geometry(i);
   PlannedAttention p;
@@ -518,30 +495,28 @@ void Lowering::lower_attention(int i) {
   for (int t = 0; t < g.tokens; t++) p.in_place &= at(g.index, t) == t;
   // Another Mix of these scores may need more rows than this one has.
   p.queries = g.whole() || p.in_place ? need(i) : g.queries;
-  for (int c = 0; c < 1 << p.probability.bits; c++)
-    p.table.push_back(static_cast<uint16_t>(log_code_value(c, p.probability.rate)));
-  p.table.push_back(0);
-  if (p.probability.twin != CodeParams::kLogCodes) p.steps = step_codes(p.probability);
-  p.bias = expand_bias(softmax);
+  if (biases_ > kMaxBias)
+    fail("softmax '", graph_[softmax].name, "': what is added to scores takes more than ", kMaxBias,
+         " numbers");
+  plan_softmax(model_, shapes_, softmax, p);
   biases_ += count_of(p.bias);
-  p.bias_by_head = p.bias.size() > static_cast<size_t>(g.queries) * static_cast<size_t>(g.tokens);
-  p.block = query_block(p.queries, g.tokens);
   plan_.attentions.push_back(std::move(p));
-
-  std::vector<int> quantizers;
-  for (int r : at(readers_, i))
-    if (need(r) > 0) quantizers.push_back(r);
+  const int attention = count_of(plan_.attentions) - 1;
   const bool is_output = std::ranges::any_of(
       request_.outputs, [&](const std::string& name) { return graph_.output(name) == i; });
-  if (quantizers.size() != 1 || is_output || !graph_.is(quantizers[0], NodeKind::kQuantize) ||
-      !quantizer(quantizers[0]).heads.empty() || shapes_[quantizers[0]].cols != shapes_[i].cols)
-    refuse(i);
   const std::vector<int> in = {codes(q).value, codes(k).value, codes(v).value};
-  Step& s = emit_codes(Op::kAttention, i, in, quantizers[0]);
-  s.attention = count_of(plan_.attentions) - 1;
-  s.across = true;
-  at(done_, quantizers[0]) = true;
-  finish_codes(quantizers[0], false);
+  if (is_output) refuse(i);
+  for (int quantize : at(readers_, i)) {  // of several, which is rare, each computes it anew
+    if (need(quantize) == 0) continue;
+    if (!graph_.is(quantize, NodeKind::kQuantize) || !quantizer(quantize).heads.empty() ||
+        shapes_[quantize].cols != shapes_[i].cols)
+      refuse(i);
+    Step& s = emit_codes(Op::kAttention, i, in, quantize);
+    s.attention = attention;
+    s.across = true;
+    at(done_, quantize) = true;
+    finish_codes(quantize, false);
+  }
 }
 
 }  // namespace

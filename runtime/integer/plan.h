@@ -54,10 +54,11 @@ struct Step {
   int out = -1;
   int rows = 0;       // per image that it computes; with the batch, how threads share it
   int out_first = 0;  // row of `out` that row 0 goes to
-  int column_begin = 0, column_end = 0;  // kGemm: the part of the columns, multiples of kColumns
-  bool by_columns = false;               // kGemm: few rows, so threads share its columns instead
-  bool across = false;  // rows of its result depend on other rows than those of the same number
-  bool sync = false;    // waits for all threads before it
+  // kGemm: the part of the columns, multiples of kColumns; kQuantize: where its input's begin.
+  int column_begin = 0, column_end = 0;
+  bool by_columns = false;  // kGemm: few rows, so threads share its columns instead
+  bool across = false;      // rows of its result depend on other rows than those of the same number
+  bool sync = false;        // waits for all threads before it
   Epilogue epilogue = Epilogue::kFloat;
   CodeParams params;                              // quantizer of the codes it writes
   std::vector<uint8_t> levels;                    // kFinish: level_table(), or empty
@@ -154,7 +155,7 @@ struct Fusion {
     kAdd,        // Linear -> Add of a value computed before
     kEmbed,      // Linear -> Add of constant positions, with a Concat of constants before or after
     kNormCodes,  // Norm -> Quantize
-    kPatches,    // Window of an image -> Quantize
+    kPatches,    // Window of an image -> Quantize, one or several
     kGather      // Quantize -> Window -> Linear
   };
   Kind kind = Kind::kNone;
@@ -170,6 +171,10 @@ std::vector<Fusion> fuse(const QuantGraph& model, const Shapes& shapes,
 // Steps and values, in the order of the nodes.
 void lower(const QuantGraph& model, const std::vector<Fusion>& fusions,
            const std::vector<int>& need, const PlanRequest& request, Plan& plan);
+
+// Of an attention whose probability codes and number of queries are known: their table, what is
+// added to the scores, and how many queries are worked on at once.
+void plan_softmax(const QuantGraph& model, const Shapes& shapes, int softmax, PlannedAttention& p);
 
 // Sets Step::sync: a step waits where it touches what other threads may have written or read since
 // the last wait.

@@ -18,6 +18,7 @@
 #include "runtime/integer/engine.h"
 #include "tests/runtime/api/logits.h"
 #include "tests/runtime/files/qbin_testing.h"
+#include "tests/runtime/integer/allocations.h"
 
 namespace {
 std::atomic<int64_t> allocations{0}, live{0};
@@ -98,6 +99,15 @@ void* __wrap_mmap(void* at, size_t size, int access, int flags, int fd, off_t of
 }
 
 namespace vitrun {
+
+int64_t allocation_count() {
+  return allocations.load();
+}
+
+void fail_allocation_in(int64_t count) {
+  fail_in = count;
+}
+
 namespace {
 
 TEST_CASE("a run allocates nothing, the first one included") {
