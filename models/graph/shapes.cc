@@ -195,8 +195,7 @@ std::pair<int64_t, int64_t> Inference::positions() const {
 }
 
 Shape Inference::window() {
-  const int64_t order = whole(Attribute::kOrder, 0, 2, 0);
-  require(order == 0 || !operand().planar, "order is ", order, ", that of an image is 0");
+  whole(Attribute::kOrder, 0, 2, 0);
   const auto [height, width] = positions();
   return map_of(height, width,
                 int64_t{node().whole(Attribute::kKernelHeight)} *

@@ -27,8 +27,8 @@ Picture picture(Choices& choices) {
   return p;
 }
 
-ModelConfig config(Choices& choices) {
-  ModelConfig c;
+ModelInfo config(Choices& choices) {
+  ModelInfo c;
   c.image_width = choices.between(1, 40);
   c.image_height = choices.below(2) ? c.image_width : choices.between(1, 40);
   PreprocessConfig& p = c.preprocess;
@@ -44,7 +44,7 @@ ModelConfig config(Choices& choices) {
 
 void fuzz_whole(Choices& choices, PreprocessScratch& scratch) {
   const Picture p = picture(choices);
-  const ModelConfig c = config(choices);
+  const ModelInfo c = config(choices);
   std::vector<float> out(static_cast<size_t>(3 * c.image_width * c.image_height), NAN);
   preprocess(p.view, c, out, scratch);
   for (float v : out) FUZZ_CHECK(std::isfinite(v));

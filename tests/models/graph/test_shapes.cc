@@ -285,7 +285,7 @@ TEST_CASE("concat, slice, resize and pool") {
   const auto pool = [](B& b, int x) { return b.pool_windows(x, "pool", true, 1, 4); };
   CHECK(shape_of(pool).rows == 2);
   // With the positions that Ceil adds, 0, 4 and 8 of 6: nothing is there to take the largest of.
-  CHECK_WHY(why_with(A::kCeil, 1, pool), "its last neighbourhoods lie behind the map");
+  CHECK_WHY(why_with(A::kCeil, 1, pool), "its last neighbourhood lies outside of a map of 6 x 4");
   CHECK_WHY(why([](B& b, int x) { return b.pool_windows(x, "pool", true, 5, 1); }),
             "a kernel of 5 x 5 on a map of 6 x 4");
 }
@@ -398,7 +398,7 @@ TEST_CASE("softmax: what is added before it, and of what it is") {
   CHECK_WHY(why(g.graph), "softmax 'attn.attn': its input comes from no scores");
   g = built([](B& b, int x) { return b.attention(x, x, x, "attn", two_heads()); });
   g.graph[g.last].in[0] = 0;
-  CHECK_WHY(why(g.graph), "mix 'attn.matmul2': its input comes from no scores");
+  CHECK_WHY(why(g.graph), "mix 'attn.matmul2': its input comes from no softmax");
   g = built([](B& b, int x) { return b.attention(x, x, x, "attn", two_heads()); });
   g.graph[g.last].in[1] = g.graph.find("attn.attn");
   CHECK_WHY(why(g.graph), "reads scores of 2 groups");

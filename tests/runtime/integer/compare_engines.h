@@ -100,7 +100,7 @@ struct Comparison {
 };
 
 // Runs a quantized graph in both engines.
-inline Comparison compare(const Quantized& q, const Tensor& input) {
+inline Comparison compare(const QuantizedCase& q, const Tensor& input) {
   Comparison c{*q.model};
   std::vector<MapSize> sizes;
   if (&input != &q.h.input)
@@ -128,7 +128,7 @@ inline Comparison compare(const Quantized& q, const Tensor& input) {
   }
   return c;
 }
-inline Comparison compare(const Quantized& q) {
+inline Comparison compare(const QuantizedCase& q) {
   return compare(q, q.h.input);
 }
 

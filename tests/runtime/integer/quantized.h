@@ -53,13 +53,13 @@ inline HandMade with_numbers(Graph graph) {
 using Adjust = std::function<void(const std::vector<Site>& sites, std::vector<SiteRange>& ranges)>;
 
 // A quantized graph; the bytes of its file must outlive it.
-struct Quantized {
+struct QuantizedCase {
   HandMade h;
   std::unique_ptr<Aligned> bytes;
   std::unique_ptr<QbinFile> file;
   std::unique_ptr<QuantGraph> model;
 
-  Quantized(HandMade made, int weight_bits, int bits, const Adjust& adjust = {})
+  QuantizedCase(HandMade made, int weight_bits, int bits, const Adjust& adjust = {})
       : h(std::move(made)) {
     const std::vector<Site> sites = activation_sites(h.graph);
     std::vector<SiteRange> ranges(sites.size());
@@ -83,8 +83,8 @@ struct Quantized {
     file = std::make_unique<QbinFile>(QbinFile::from_memory(bytes->bytes(), h.name));
     model = std::make_unique<QuantGraph>(*file, "main");
   }
-  Quantized(const std::string& name, int weight_bits, int bits, const Adjust& adjust = {})
-      : Quantized(hand_made_graph(name), weight_bits, bits, adjust) {}
+  QuantizedCase(const std::string& name, int weight_bits, int bits, const Adjust& adjust = {})
+      : QuantizedCase(hand_made_graph(name), weight_bits, bits, adjust) {}
 
   std::vector<std::string> output_names() const {
     std::vector<std::string> names;
@@ -94,10 +94,10 @@ struct Quantized {
 };
 
 // A quantized graph of one map of 5 x 6 positions and 8 channels.
-inline Quantized planned(const std::function<void(GraphBuilder& b, int x)>& body) {
+inline QuantizedCase planned(const std::function<void(GraphBuilder& b, int x)>& body) {
   GraphBuilder b;
   body(b, b.map("x", 8, 5, 6));
-  return Quantized(with_numbers(b.finish()), 8, 8);
+  return QuantizedCase(with_numbers(b.finish()), 8, 8);
 }
 
 // Outputs of all items, one behind the other, each [items, rows, cols].

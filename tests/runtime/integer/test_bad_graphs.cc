@@ -98,7 +98,6 @@ TEST_CASE("bad graphs: attributes") {
       {"a kernel over the map", set("patches", A::kKernelWidth, 5),
        "a kernel of 2 x 5 on a map of"},
       {"an unknown order", set("patches", A::kOrder, 3), "window 'patches': order is 3"},
-      {"an image not by channels", set("patches", A::kOrder, 1), "order is 1, that of an image is"},
       {"no channels", set("image", A::kChannels, 0), "input 'image': channels is 0"},
       {"a map of 0 rows", set("image", A::kHeight, 0), "input 'image': height is 0"},
       {"begin behind the end", set("q", A::kBegin, 8), "quantize 'q': end is 8"},
@@ -304,7 +303,7 @@ TEST_CASE("bad graphs: parameters") {
       {"ranges of other heads", ranges("q", {1, 1, 1, 1, 0, 0, 0, 0}),
        "graph 'main': quantize 'q': 4 ranges by head, which are not those of the 2 heads of 4"},
       {"a head's scale zero", ranges("q", {1, 0, 0, 0}), "quantize 'q': scale is 0"},
-      {"ranges by head of a linear", ranges("x", {1, 1, 0, 0}), "'x' has no integer form"},
+      {"ranges by head of a linear", ranges("x", {1, 1, 0, 0}), "linear 'qkv' has no integer form"},
       {"levels of probabilities",
        [=](Model& m) {
          levels({0, 0, 9, 9})(m);

@@ -17,7 +17,7 @@ TEST_CASE("the integer engine equals the float engine on the quantized graph") {
         CAPTURE(name);
         CAPTURE(weight_bits);
         CAPTURE(bits);
-        const Comparison c = compare(Quantized(name, weight_bits, bits));
+        const Comparison c = compare(QuantizedCase(name, weight_bits, bits));
         CHECK(c.agrees());
         CHECK(c.codes > 0);
         CHECK(c.floats > 0);
@@ -34,7 +34,7 @@ TEST_CASE("the integer engine equals the float engine on the quantized graph") {
 TEST_CASE("8-bit codes stay near the float model's outputs") {
   for (const std::string& name : hand_made_names()) {
     CAPTURE(name);
-    const Quantized q(name, 8, 8);
+    const QuantizedCase q(name, 8, 8);
     const bool attends = q.h.graph.find(NodeKind::kSoftmax) >= 0;
     const Results got = run_engine(*q.model, {.outputs = q.output_names()}, q.h.input);
     for (size_t i = 0; i < got.size(); i++)
@@ -54,7 +54,7 @@ Tensor three_of(const Tensor& two) {
 TEST_CASE("one result for every ISA, thread count and batch, on graphs of every kind") {
   for (const std::string& name : hand_made_names()) {
     CAPTURE(name);
-    const Quantized q(name, 4, 8);
+    const QuantizedCase q(name, 4, 8);
     const Tensor input = three_of(q.h.input);
     const Results expected = run_engine(
         *q.model, {.kernels = find_kernels("scalar"), .outputs = q.output_names()}, input);
@@ -84,7 +84,7 @@ TEST_CASE("one result for every ISA, thread count and batch, on graphs of every 
 TEST_CASE("outputs by name: every subset, in any order, gives what all of them give") {
   for (const std::string name : {"outputs3", "sizes", "add_linears"}) {
     CAPTURE(name);
-    const Quantized q(name, 8, 8);
+    const QuantizedCase q(name, 8, 8);
     const std::vector<std::string> names = q.output_names();
     const Results all = run_engine(*q.model, {.max_batch = 2, .outputs = names}, q.h.input);
     Engine engine(*q.model, {.threads = 2, .max_batch = 2});
@@ -107,7 +107,7 @@ TEST_CASE("outputs by name: every subset, in any order, gives what all of them g
 }
 
 TEST_CASE("two sizes in turn equal engines of their own, and allocate nothing once each is known") {
-  const Quantized q("sizes", 8, 8);
+  const QuantizedCase q("sizes", 8, 8);
   const HandMade other = hand_made_graph("sizes_other");
   const std::vector<std::string> names = q.output_names();
   const std::vector<MapSize> sizes[] = {{{8, 10}}, {{12, 7}}};
@@ -143,7 +143,7 @@ TEST_CASE("two sizes in turn equal engines of their own, and allocate nothing on
 }
 
 TEST_CASE("an engine that finds no memory for another choice goes on with the one it has") {
-  const Quantized q("sizes", 8, 8);
+  const QuantizedCase q("sizes", 8, 8);
   const HandMade other = hand_made_graph("sizes_other");
   const std::vector<std::string> names = q.output_names();
   const Results expected = run_engine(*q.model, {.max_batch = 2, .outputs = names}, q.h.input);
@@ -172,7 +172,7 @@ TEST_CASE("readers of one value may have scales of their own") {
   for (const std::string name : {"two_readers", "swiglu", "attention_bias", "attention_cross",
                                  "rope_half", "add_linears", "concat_columns"}) {
     CAPTURE(name);
-    const Quantized q(name, 8, 8, widen_second);
+    const QuantizedCase q(name, 8, 8, widen_second);
     const Comparison c = compare(q);
     CHECK(c.agrees());
     const Results expected = run_engine(*q.model, {.kernels = find_kernels("scalar")}, q.h.input);
@@ -191,7 +191,7 @@ TEST_CASE("ranges by head, of a Linear's columns and of values that are rotated 
   for (const std::string name :
        {"attention_bias", "attention_shifted", "rope_half", "rope_neighbours"}) {
     CAPTURE(name);
-    const Quantized q(name, 8, 8, by_head);
+    const QuantizedCase q(name, 8, 8, by_head);
     int64_t with_heads = 0;
     for (int i = 0; i < q.model->graph.size(); i++)
       if (q.model->graph.is(i, NodeKind::kQuantize))
@@ -230,7 +230,7 @@ TEST_CASE("codes of few levels, and evenly spaced probabilities") {
     for (int twin : {0, 3}) {
       CAPTURE(name);
       CAPTURE(twin);
-      const Quantized q(name, 8, 8, spaced(twin, true));
+      const QuantizedCase q(name, 8, 8, spaced(twin, true));
       CHECK(compare(q).agrees());
       const Results expected = run_engine(*q.model, {.kernels = find_kernels("scalar")}, q.h.input);
       for (const Kernels* k : compiled_kernels())
@@ -253,14 +253,14 @@ TEST_CASE("a value of attention has two readers at different scales") {
     h.weights["b" + part] = slice(last, 1, 4);
     h.weights.erase("last" + part);
   }
-  const Quantized quantized(std::move(h), 8, 8, widen_second);
+  const QuantizedCase quantized(std::move(h), 8, 8, widen_second);
   CHECK(compare(quantized).agrees());
 }
 
 TEST_CASE("a neighbourhood of a map is gathered from codes, whatever the order of its elements") {
   for (const std::string name : {"conv", "conv_stride", "conv_merging", "sizes"}) {
     CAPTURE(name);
-    const Quantized q(name, 8, 8);
+    const QuantizedCase q(name, 8, 8);
     const Plan plan = make_plan(*q.model, {});
     int gathered = 0;
     for (const Step& s : plan.steps) {
@@ -272,14 +272,14 @@ TEST_CASE("a neighbourhood of a map is gathered from codes, whatever the order o
 }
 
 TEST_CASE("a whole model of a hand-made graph: image in, no classes") {
-  const Quantized q("conv_image", 8, 8);
+  const QuantizedCase q("conv_image", 8, 8);
   const QuantModel model(QbinFile::from_memory(q.bytes->bytes(), "conv_image"));
   CHECK(model.info().num_classes == 0);
   CHECK(model.info().image_height == 9);
   CHECK(same_bits(run_engine(model.graph(), {.max_batch = 2}, q.h.input),
                   run_engine(*q.model, {}, q.h.input)));
   const std::string message = error_of([&] {
-    const Quantized map("conv", 8, 8);
+    const QuantizedCase map("conv", 8, 8);
     QuantModel(QbinFile::from_memory(map.bytes->bytes(), "conv"));
   });
   CHECK(contains(message, "has no image of 3 channels"));

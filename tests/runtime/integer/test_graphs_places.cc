@@ -8,14 +8,14 @@ namespace {
 
 using B = GraphBuilder;
 
-Quantized made(const std::function<void(B& b)>& body, const Adjust& adjust = {}) {
+QuantizedCase made(const std::function<void(B& b)>& body, const Adjust& adjust = {}) {
   B b;
   body(b);
-  return Quantized(with_numbers(b.finish()), 8, 8, adjust);
+  return QuantizedCase(with_numbers(b.finish()), 8, 8, adjust);
 }
 
 // Both engines, and all rows against those that the outputs need.
-void check(const Quantized& q) {
+void check(const QuantizedCase& q) {
   CHECK(compare(q).agrees());
   for (const std::string& output : q.output_names()) {
     CAPTURE(output);
@@ -42,7 +42,7 @@ TEST_CASE("an image: neighbourhoods in any order, padding of scaled pixels, two 
         b.output("b", b.linear(window, "b", 4));
         Graph graph = b.finish();
         if (scaled) hand_made::scale_image(graph, 3);
-        check(Quantized(with_numbers(std::move(graph)), 8, 8, widen_second));
+        check(QuantizedCase(with_numbers(std::move(graph)), 8, 8, widen_second));
       }
 }
 
@@ -82,7 +82,7 @@ TEST_CASE("one softmax for two values, of whose results different rows are neede
   graph.params.push_back({"b.weight", {6, 8}});
   graph.params.push_back({"b.bias", {6}});
   graph.outputs.push_back({"rows", graph.size() - 1});
-  const Quantized q(with_numbers(std::move(graph)), 8, 8);
+  const QuantizedCase q(with_numbers(std::move(graph)), 8, 8);
   check(q);
   CHECK(
       same_bits(run_engine(*q.model, {.threads = 2, .outputs = {"token", "rows"}}, q.h.input),
@@ -124,7 +124,7 @@ TEST_CASE("0 must have a code where a convolution reads outside of its map") {
   const Adjust without_zero = [](const std::vector<Site>&, std::vector<SiteRange>& ranges) {
     ranges[0].range.zero = 16;  // of 4 bits
   };
-  const Quantized q("conv", 8, 4, without_zero);
+  const QuantizedCase q("conv", 8, 4, without_zero);
   CHECK(contains(error_of([&] { make_plan(*q.model, {}); }), "0 has no code"));
 }
 

@@ -14,12 +14,12 @@ struct Fused {
   const QuantGraph& model;
   std::vector<Fusion> fusions;
 
-  Fused(const Quantized& q, const std::vector<std::string>& names) : model(*q.model) {
+  Fused(const QuantizedCase& q, const std::vector<std::string>& names) : model(*q.model) {
     std::vector<int> outputs;
     for (const std::string& name : names) outputs.push_back(model.graph.output(name));
     fusions = fuse(model, *model.shapes, rows_needed(model.graph, *model.shapes, outputs), outputs);
   }
-  explicit Fused(const Quantized& q) : Fused(q, q.output_names()) {}
+  explicit Fused(const QuantizedCase& q) : Fused(q, q.output_names()) {}
 
   const Fusion& of(const std::string& name) const {
     REQUIRE(model.graph.find(name) >= 0);
@@ -34,7 +34,7 @@ struct Fused {
 // --- fuse ---
 
 // Linear, GELU and another Linear; what `also` adds reads the two.
-Quantized mlp(ActType type, const std::function<void(B& b, int fc1, int act)>& also = {}) {
+QuantizedCase mlp(ActType type, const std::function<void(B& b, int fc1, int act)>& also = {}) {
   return planned([&](B& b, int x) {
     const int fc1 = b.linear(x, "fc1", 12), act = b.act(fc1, "act", type);
     b.output("out", b.linear(act, "fc2", 4));
@@ -43,7 +43,7 @@ Quantized mlp(ActType type, const std::function<void(B& b, int fc1, int act)>& a
 }
 
 TEST_CASE("Linear, GELU and Quantize are one step unless somebody else reads what is between") {
-  const Quantized q = mlp(ActType::kGelu);
+  const QuantizedCase q = mlp(ActType::kGelu);
   const Fused alone(q);
   CHECK(alone.kind("fc1") == Kind::kGeluCodes);
   CHECK(alone.last("fc1") == "fc2.codes");
@@ -74,7 +74,7 @@ TEST_CASE("a layer norm and Quantize are one step, other norms and other readers
       if (output) b.output("norm", y);
     });
   };
-  const Quantized plain = normed(NormType::kLayer, false);
+  const QuantizedCase plain = normed(NormType::kLayer, false);
   CHECK(Fused(plain).kind("norm") == Kind::kNormCodes);
   CHECK(Fused(plain).last("norm") == "fc.codes");
   CHECK(Fused(normed(NormType::kLayer, true)).kind("norm") == Kind::kNone);
@@ -90,7 +90,7 @@ TEST_CASE("a Linear takes a sum with what is computed before it, whichever opera
         if (output) b.output("fc", y);
       });
     };
-    const Quantized q = sum(1, false);
+    const QuantizedCase q = sum(1, false);
     const Fused f(q);
     CHECK(f.kind("fc") == Kind::kAdd);
     CHECK(f.last("fc") == "add");
@@ -99,14 +99,14 @@ TEST_CASE("a Linear takes a sum with what is computed before it, whichever opera
     CHECK(Fused(sum(1, true)).kind("fc") == Kind::kNone);
   }
   // Of two Linears the later one.
-  const Quantized two = planned([](B& b, int x) {
+  const QuantizedCase two = planned([](B& b, int x) {
     const int y = b.linear(x, "a", 8);
     b.output("out", b.add(b.linear(x, "b", 8), y, "add"));
   });
   CHECK(Fused(two).kind("a") == Kind::kNone);
   CHECK(Fused(two).kind("b") == Kind::kAdd);
   // A repeated operand and the Linear itself twice are no sums of one shape.
-  const Quantized repeated = planned([](B& b, int x) {
+  const QuantizedCase repeated = planned([](B& b, int x) {
     b.output("out", b.add(b.linear(x, "fc", 8), b.pool(x, "pool"), "add"));
     const int y = b.linear(x, "twice", 8);
     b.output("twice", b.add(y, y, "double"));
@@ -129,7 +129,7 @@ TEST_CASE("q, k and v are codes at once where nobody reads them as numbers") {
   CHECK(Fused(attention(true, false)).kind("qkv") == Kind::kNone);
   CHECK(Fused(attention(false, true)).kind("qkv") == Kind::kNone);
   // To a Linear the codes go with their sums, which such a step has not.
-  const Quantized linear =
+  const QuantizedCase linear =
       planned([](B& b, int x) { b.output("out", b.linear(b.linear(x, "a", 8), "b", 8)); });
   CHECK(Fused(linear).kind("a") == Kind::kNone);
 }
@@ -147,21 +147,21 @@ TEST_CASE("positions and constants in front are part of the embedding's step") {
     });
   };
   for (bool before : {true, false}) {
-    const Quantized q = embedded(before, false);
+    const QuantizedCase q = embedded(before, false);
     const Fused f(q);
     CHECK(f.kind("embed") == Kind::kEmbed);
     CHECK(f.last("embed") == (before ? "concat" : "add"));
     CHECK(f.of("embed").prefix.size() == 1);
   }
   CHECK(Fused(embedded(false, true)).kind("embed") == Kind::kNone);
-  const Quantized behind = embedded(true, true);
+  const QuantizedCase behind = embedded(true, true);
   const Fused sum(behind);  // the token comes behind: only the sum is part of it
   CHECK(sum.last("embed") == "add");
   CHECK(sum.of("embed").prefix.empty());
 }
 
 TEST_CASE("neighbourhoods: of codes they are gathered, of an image quantized") {
-  const Quantized conv =
+  const QuantizedCase conv =
       planned([](B& b, int x) { b.output("out", hand_made::conv(b, x, "conv", 4, 3, 1, 1)); });
   CHECK(Fused(conv).kind("conv.window") == Kind::kGather);
   const auto image = [](bool two) {
@@ -169,7 +169,7 @@ TEST_CASE("neighbourhoods: of codes they are gathered, of an image quantized") {
     const int window = b.window(b.image(3, 8, 8), "patches", 4, 4, ElementOrder::kChannelsFirst);
     b.output("out", b.linear(window, "a", 8));
     if (two) b.output("other", b.linear(window, "b", 8));
-    return Quantized(with_numbers(b.finish()), 8, 8);
+    return QuantizedCase(with_numbers(b.finish()), 8, 8);
   };
   CHECK(Fused(image(false)).kind("patches") == Kind::kPatches);
   CHECK(Fused(image(true)).kind("patches") == Kind::kPatches);
@@ -178,7 +178,7 @@ TEST_CASE("neighbourhoods: of codes they are gathered, of an image quantized") {
 // --- rows ---
 
 TEST_CASE("which rows are needed: before attention all of them, behind it those of the output") {
-  const Quantized q = planned([](B& b, int x) {
+  const QuantizedCase q = planned([](B& b, int x) {
     const int qkv = b.linear(x, "qkv", 24);
     const int y = b.attention(qkv, qkv, qkv, "attn", hand_made::side_by_side(2, 4));
     const int sum = b.add(x, b.linear(y, "proj", 8), "add");
@@ -196,7 +196,7 @@ TEST_CASE("which rows are needed: before attention all of them, behind it those 
   CHECK(need("out", "token") == 1);
   CHECK(need("all", "proj") == 30);
   CHECK(need("all", "head") == 0);
-  const Quantized like = planned([](B& b, int x) {
+  const QuantizedCase like = planned([](B& b, int x) {
     const int size = b.pool_windows(x, "size", true, 2, 2);
     b.output("out", b.linear(b.resize_like(x, size, "resize", false), "fc", 4));
   });
@@ -213,7 +213,7 @@ std::vector<Op> ops_of(const Plan& plan) {
 }
 
 TEST_CASE("the steps and values of a small graph") {
-  const Quantized q = mlp(ActType::kGelu);
+  const QuantizedCase q = mlp(ActType::kGelu);
   const Plan plan = make_plan(*q.model, {});
   REQUIRE(ops_of(plan) == std::vector{Op::kLoad, Op::kQuantize, Op::kGemm, Op::kGemm});
   const Step &load = plan.steps[0], &quantize = plan.steps[1], &fc1 = plan.steps[2],
@@ -240,7 +240,7 @@ TEST_CASE("the steps and values of a small graph") {
 }
 
 TEST_CASE("few rows: threads share the columns of a Linear, and sums come behind") {
-  const Quantized q = planned([](B& b, int x) {
+  const QuantizedCase q = planned([](B& b, int x) {
     const int y = b.act(b.linear(b.pool(x, "pool"), "fc1", 12), "act", ActType::kGelu);
     b.output("out", b.linear(y, "fc2", 4));
   });
@@ -253,7 +253,7 @@ TEST_CASE("few rows: threads share the columns of a Linear, and sums come behind
 }
 
 TEST_CASE("a place that has no integer form is refused by name") {
-  const auto refused = [](const Quantized& q) {
+  const auto refused = [](const QuantizedCase& q) {
     return error_of([&] { make_plan(*q.model, {{}, q.output_names()}); });
   };
   CHECK(contains(refused(planned([](B& b, int x) {
@@ -263,11 +263,11 @@ TEST_CASE("a place that has no integer form is refused by name") {
                  })),
                  "mix 'attn.matmul2' has no integer form in this place"));
   // A Linear of numbers, as a file may have it.
-  const Quantized q = mlp(ActType::kGelu);
+  const QuantizedCase q = mlp(ActType::kGelu);
   QuantGraph bare = *q.model;
   bare.graph[bare.graph.find("fc2")].in = {bare.graph.find("act")};
   CHECK(contains(error_of([&] { make_plan(bare, {}); }), "linear 'fc2' has no integer form"));
-  const Quantized attention = planned([](B& b, int x) {
+  const QuantizedCase attention = planned([](B& b, int x) {
     const int qkv = b.linear(x, "qkv", 24);
     const int y = b.attention(qkv, qkv, qkv, "attn", hand_made::side_by_side(2, 4));
     b.output("out", b.linear(y, "proj", 8));

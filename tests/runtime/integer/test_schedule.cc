@@ -11,7 +11,7 @@ using B = GraphBuilder;
 // --- schedule ---
 
 TEST_CASE("a chain in which every row depends on itself alone waits for nobody") {
-  const Quantized q = planned([](B& b, int x) {
+  const QuantizedCase q = planned([](B& b, int x) {
     const int y = b.act(b.norm(x, "rms", NormType::kRms, 1e-6f), "act", ActType::kSilu);
     const int z = b.mul(b.linear(y, "fc1", 8), b.constant("gamma", {8}), "mul");
     b.output("out", b.linear(b.layernorm(b.add(x, z, "add"), "norm", 1e-6f), "fc2", 4));
@@ -23,7 +23,7 @@ TEST_CASE("a chain in which every row depends on itself alone waits for nobody")
 
 TEST_CASE("a step that reads other threads' rows waits") {
   const auto syncs = [](const std::function<int(B & b, int x)>& body) {
-    const Quantized q =
+    const QuantizedCase q =
         planned([&](B& b, int x) { b.output("out", body(b, b.act(x, "act", ActType::kRelu))); });
     const Plan plan = make_plan(*q.model, {});
     std::vector<std::string> waiting;
@@ -123,7 +123,7 @@ int races(const Plan& plan, int batch, int threads) {
 TEST_CASE("no two threads touch a row that one of them writes without a wait between") {
   for (const std::string& name : hand_made_names()) {
     CAPTURE(name);
-    const Quantized q(name, 8, 8);
+    const QuantizedCase q(name, 8, 8);
     Plan plan = make_plan(*q.model, {{}, q.output_names(), 2});
     for (int threads : {2, 3, 7}) CHECK(races(plan, 2, threads) == 0);
     // The detector sees what is missing: without waits there are races, where there was a wait.
@@ -166,7 +166,7 @@ TEST_CASE("values that live at once do not overlap, and bytes change hands only 
   int shared = 0;
   for (const std::string& name : hand_made_names()) {
     CAPTURE(name);
-    const Quantized q(name, 8, 8);
+    const QuantizedCase q(name, 8, 8);
     for (int batch : {1, 3}) {
       const Plan plan = make_plan(*q.model, {{}, q.output_names(), batch});
       const std::vector<Use> uses = uses_of(plan);
@@ -198,7 +198,7 @@ TEST_CASE("values that live at once do not overlap, and bytes change hands only 
 TEST_CASE("a sum takes its operand's memory only where nobody reads that later") {
   enum class Later { kNobody, kReader, kOutput, kUnusedOutput };
   const auto in_place = [](Later later) {
-    const Quantized q = planned([&](B& b, int x) {
+    const QuantizedCase q = planned([&](B& b, int x) {
       const int other = b.act(x, "other", ActType::kRelu);
       const int sum = b.add(b.linear(x, "fc", 8), other, "add");
       b.output("out", b.linear(sum, "last", 4));
@@ -217,7 +217,7 @@ TEST_CASE("a sum takes its operand's memory only where nobody reads that later")
   CHECK(!in_place(Later::kReader));
   CHECK(!in_place(Later::kOutput));
   // A reader before the sum is none later: x is read by the Linear's Quantize first.
-  const Quantized before = planned([](B& b, int x) {
+  const QuantizedCase before = planned([](B& b, int x) {
     const int y = b.act(x, "act", ActType::kRelu);
     b.output("out", b.add(y, b.linear(y, "fc", 8), "add"));
   });
