@@ -146,6 +146,8 @@ class QbinFile {
   // The graphs' nodes and outputs as they stand in the file, not checked by infer_shapes() and
   // without parameters.
   const std::map<std::string, Graph>& graphs() const { return graphs_; }
+  // Moves one out, so that it is not in memory twice; graphs() has an empty one in its place.
+  Graph take_graph(const std::string& name) { return std::move(graphs_.at(name)); }
 
   const std::vector<QbinTensor>& tensors() const { return tensors_; }  // in the file's order
   const QbinTensor* find(const std::string& name) const;               // null if there is none

@@ -112,9 +112,27 @@ void Engine::place_memory(size_t bytes) {
       memory_.data() + (aligned(static_cast<int64_t>(address)) - static_cast<int64_t>(address));
 }
 
+// A choice that leaves sizes or outputs open is the same as that of the defaults, which a plan keeps
+// as empty lists.
+bool Engine::is_choice(const Choice& c, const std::vector<MapSize>& sizes,
+                       const std::vector<std::string>& outputs) const {
+  const auto same_sizes = [&] {
+    if (c.sizes == sizes) return true;
+    if (!c.sizes.empty() && !sizes.empty()) return false;
+    return (sizes.empty() ? c.sizes : sizes) == default_sizes(graph_);
+  };
+  const auto same_outputs = [&] {
+    if (c.outputs == outputs) return true;
+    if (!c.outputs.empty() && !outputs.empty()) return false;
+    const std::vector<std::string>& named = outputs.empty() ? c.outputs : outputs;
+    return named.size() == 1 && named[0] == graph_.outputs.at(0).name;
+  };
+  return same_outputs() && same_sizes();
+}
+
 void Engine::select(const std::vector<MapSize>& sizes, const std::vector<std::string>& outputs) {
   const auto found = std::ranges::find_if(
-      choices_, [&](const Choice& c) { return c.sizes == sizes && c.outputs == outputs; });
+      choices_, [&](const Choice& c) { return is_choice(c, sizes, outputs); });
   if (found == choices_.end()) return adopt(make_choice(sizes, outputs));
   choices_.splice(choices_.begin(), choices_, found);
 }

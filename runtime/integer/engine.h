@@ -80,6 +80,8 @@ class Engine {
   };
   Choice make_choice(const std::vector<MapSize>& sizes,
                      const std::vector<std::string>& outputs) const;
+  bool is_choice(const Choice& c, const std::vector<MapSize>& sizes,
+                 const std::vector<std::string>& outputs) const;
   int64_t bytes_of(const Choice& choice) const;
   void adopt(Choice choice);
   void place_memory(size_t bytes);

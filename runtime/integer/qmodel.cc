@@ -98,8 +98,8 @@ void complete_info(const QuantGraph& main, ModelInfo& info) {
 
 }  // namespace
 
-QuantGraph::QuantGraph(const QbinFile& file, const std::string& name) {
-  graph = file.graphs().at(name);
+QuantGraph::QuantGraph(QbinFile& file, const std::string& name) {
+  graph = file.take_graph(name);
   where = cat(file.where(), ": graph '", name, "'");
   std::set<std::string> listed;
   for (const Node& n : graph.nodes)

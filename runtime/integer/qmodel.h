@@ -40,7 +40,7 @@ struct QuantizedOperand {
 class QuantGraph {
  public:
   // Takes the graph of that name from the file, judges it and reads what it needs.
-  QuantGraph(const QbinFile& file, const std::string& name);
+  QuantGraph(QbinFile& file, const std::string& name);
 
   Graph graph;                           // with the shapes of its parameters
   std::shared_ptr<const Shapes> shapes;  // for the default sizes of its inputs
