@@ -269,18 +269,17 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
   const QuantizedGraph quantized =
       insert_quantizers(model.graph, activation_sites(model.graph), params);
   const Graph& graph = quantized.graph;
-  std::map<int, int> last_reader;  // node -> the last Linear that reads it
-  for (int i = 0; i < graph.size(); i++)
-    if (graph.is(i, NodeKind::kLinear)) last_reader[graph[i].in[0]] = i;
   std::map<std::string, WeightCodes> codes;
-  std::map<int, Tensor> inputs;  // node -> its value, until its last reader has been rounded
+  // node -> its value, which the engine keeps until its last reader has been evaluated and
+  // observed.
+  std::vector<const Tensor*> values(graph.nodes.size());
   const Tensor x = images.load(0, images.count);
   const auto gradients = output_gradients(model, x, threads);
   model.weights.insert(quantized.quantizers.begin(), quantized.quantizers.end());
   Reference engine(graph, model.weights, threads);
   ThreadPool pool(threads);
   const auto replace_linear = [&](const Node& n, int node, Tensor& value) {
-    const Tensor &input = inputs.at(n.in[0]), &weight = model.weights.at(n.weight);
+    const Tensor &input = *at(values, n.in[0]), &weight = model.weights.at(n.weight);
     Tensor& bias = model.weights.at(n.bias);
     WeightCodes& rounded = codes[n.name];
     const int original = at(quantized.original, node);
@@ -292,13 +291,12 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
     const Tensor product = engine.multiply(input, dequantize_weight(rounded));
     correct_bias(engine.multiply(input, weight), product, token_weights, bias);
     set_output(product, bias, value);
-    if (last_reader.at(n.in[0]) == node) inputs.erase(n.in[0]);
     if (progress) progress(ratio(codes.size(), bits.size()));
   };
   // Each Linear's value is replaced as it is rounded, so that every value is the quantized model's.
   engine.run(x, [&](int node, Tensor& value) {
     if (graph.is(node, NodeKind::kLinear)) replace_linear(graph[node], node, value);
-    if (last_reader.contains(node)) inputs[node] = value;
+    at(values, node) = &value;
   });
   for (const auto& [name, tensor] : quantized.quantizers) model.weights.erase(name);
   return codes;

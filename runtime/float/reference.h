@@ -12,7 +12,8 @@ namespace vitrun {
 class Reference {
  public:
   // Called after each node with its output, [batch, groups * rows, cols]; it may change it in place
-  // (fake quantization does). Called from the thread that called run().
+  // (compensated rounding does). Called from the thread that called run(); the values of its inputs
+  // are still there.
   using Observer = std::function<void(int node, Tensor& value)>;
 
   // `weights` as check_weights() accepts them. Graph and weights must outlive the engine.

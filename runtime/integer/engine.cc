@@ -8,7 +8,7 @@
 #include "models/base/error.h"
 #include "runtime/choose_kernels.h"
 #include "runtime/integer/gather.h"
-#include "runtime/integer/plain.h"
+#include "runtime/integer/plain/plain.h"
 
 namespace vitrun {
 namespace {

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "models/base/error.h"
-#include "runtime/integer/plain.h"
+#include "runtime/integer/plain/plain.h"
 #include "runtime/integer/plan.h"
 
 namespace vitrun {

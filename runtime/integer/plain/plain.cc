@@ -1,4 +1,4 @@
-#include "runtime/integer/plain.h"
+#include "runtime/integer/plain/plain.h"
 
 namespace vitrun {
 

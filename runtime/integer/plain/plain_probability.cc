@@ -2,7 +2,7 @@
 // last.
 #include <algorithm>
 
-#include "runtime/integer/plain.h"
+#include "runtime/integer/plain/plain.h"
 
 namespace vitrun {
 

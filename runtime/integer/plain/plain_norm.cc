@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "runtime/integer/plain.h"
+#include "runtime/integer/plain/plain.h"
 
 namespace vitrun {
 namespace {

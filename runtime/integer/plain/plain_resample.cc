@@ -3,7 +3,7 @@
 
 #include "models/graph/neighbourhoods.h"
 #include "models/graph/resampling.h"
-#include "runtime/integer/plain.h"
+#include "runtime/integer/plain/plain.h"
 
 namespace vitrun {
 

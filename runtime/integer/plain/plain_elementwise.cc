@@ -2,7 +2,7 @@
 #include <tuple>
 
 #include "models/graph/rotary.h"
-#include "runtime/integer/plain.h"
+#include "runtime/integer/plain/plain.h"
 
 namespace vitrun {
 namespace {
