@@ -112,8 +112,8 @@ void Engine::place_memory(size_t bytes) {
       memory_.data() + (aligned(static_cast<int64_t>(address)) - static_cast<int64_t>(address));
 }
 
-// A choice that leaves sizes or outputs open is the same as that of the defaults, which a plan keeps
-// as empty lists.
+// A choice that leaves sizes or outputs open is the same as that of the defaults, which a plan
+// keeps as empty lists.
 bool Engine::is_choice(const Choice& c, const std::vector<MapSize>& sizes,
                        const std::vector<std::string>& outputs) const {
   const auto same_sizes = [&] {
@@ -131,8 +131,8 @@ bool Engine::is_choice(const Choice& c, const std::vector<MapSize>& sizes,
 }
 
 void Engine::select(const std::vector<MapSize>& sizes, const std::vector<std::string>& outputs) {
-  const auto found = std::ranges::find_if(
-      choices_, [&](const Choice& c) { return is_choice(c, sizes, outputs); });
+  const auto found =
+      std::ranges::find_if(choices_, [&](const Choice& c) { return is_choice(c, sizes, outputs); });
   if (found == choices_.end()) return adopt(make_choice(sizes, outputs));
   choices_.splice(choices_.begin(), choices_, found);
 }
