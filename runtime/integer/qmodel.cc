@@ -98,9 +98,8 @@ void complete_info(const QuantGraph& main, ModelInfo& info) {
 
 }  // namespace
 
-QuantGraph::QuantGraph(QbinFile& file, const std::string& name) {
-  graph = file.take_graph(name);
-  where = cat(file.where(), ": graph '", name, "'");
+QuantGraph::QuantGraph(QbinFile& file, const std::string& name)
+    : graph(file.take_graph(name)), where(cat(file.where(), ": graph '", name, "'")) {
   std::set<std::string> listed;
   for (const Node& n : graph.nodes)
     for (const std::string& param : {n.weight, n.bias})
