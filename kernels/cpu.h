@@ -1,5 +1,6 @@
-// Which instruction sets the CPU and the operating system support. The decision is a pure function
-// of raw register or auxiliary-vector values, so that the tests can ask it about any machine.
+// Finds the instruction sets that the CPU and the operating system support. The decision is a pure
+// function of raw register or auxiliary-vector values, so that the tests can ask it about any
+// machine.
 #pragma once
 
 #include <cstdint>

@@ -75,7 +75,7 @@ enum class Epilogue : int32_t {
 //   C[i, j] = sum_k q_a[i, k] q_w'[j, k]
 //   value[i, j] = fma(scale[j], float(C[i, j] + offset[j] - zero[j] * row_sum[i]), bias[j])
 //
-// With scale = s_a s_w, zero = z_w' and offset = K z_a z_w' - z_a sum_k q_w', the float's argument
+// Let scale = s_a s_w, zero = z_w' and offset = K z_a z_w' - z_a sum_k q_w', the float's argument
 // is sum_k (q_a - z_a)(q_w' - z_w'), so that value = s_a s_w sum_k (q_a - z_a)(q_w' - z_w') + bias.
 //
 // a_bits and range_bits are promises about the codes. They never change the result, but an ISA
@@ -151,7 +151,7 @@ struct StepCodes {
 //   k_j = clamp(round(fma(max - v_j, rate log2 e, c)), 0, 2^bits)
 //   value_j = table[k_j], hi_j = value_j >> 8, lo_j = value_j & 255
 //
-// With `steps`, the codes are evenly spaced instead:
+// The codes are evenly spaced instead if there are `steps`:
 //
 //   p_j = exp(v_j - max) * (1 / sum_j exp(v_j - max))
 //   f = round(min(p_j fine_inverse, fine_codes)), c = round(min(p_j coarse_inverse, coarse_top))

@@ -42,7 +42,7 @@ int bench_costs(const BenchOptions& options);
 // check.
 std::vector<const Kernels*> selected_isas(const BenchOptions& options);
 
-// As the system names it.
+// The CPU as the system names it.
 std::string cpu_name();
 
 // Seconds on the steady clock.
@@ -53,22 +53,23 @@ double now_seconds();
 double round_trip_ns();
 constexpr double kFarNs = 200;  // beyond, cores count as far
 
-// What a user of `vitrun` pays in a fresh process, file in the page cache: from its start to the
-// answer printed, the least of five, and its peak memory.
+// The time that a user of `vitrun` pays in a fresh process, file in the page cache: from its start
+// to the answer printed, the least of five, and its peak memory.
 struct FirstAnswer {
   double milliseconds = 0, peak_mb = 0;
 };
 // `vitrun` beside this program on `qbin` with the images of a .npy; zeros if there is none.
 FirstAnswer first_answer(const std::string& qbin, const std::string& images, int threads);
 
-// Which multiply-add loop. Where there is an int8 dot product all three are that instruction's.
+// A multiply-add loop. Where there is an int8 dot product all three are that instruction's.
 enum class PeakKind {
   kShort,  // pairs of u8 x s8 summed in int16: what the fewest bits can reach
   kExact,  // the same widened to int32 each time: 15 bits of weight and activation together
   kWide,   // both widened to int16 first: 8 x 8 bits
 };
-// What an ISA's fastest register-only loop reaches now, in operations (two per multiply-add) a
-// second; 0 if not known. The clock wanders: compare with what is timed in the same moment.
+// The speed that an ISA's fastest register-only loop reaches now, in operations (two per
+// multiply-add) a second; 0 if not known. The clock wanders: compare with what is timed in the same
+// moment.
 double sample_peak(const std::string& isa, PeakKind kind);
 
 }  // namespace vitrun

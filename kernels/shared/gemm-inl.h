@@ -28,7 +28,7 @@
 namespace vitrun {
 namespace {
 
-// What a tile computes: sums [rows, 16 * Tile::kPanels] = codes [rows, depth] times the unpacked
+// A tile computes sums [rows, 16 * Tile::kPanels] = codes [rows, depth] times the unpacked
 // panels w[0], w[1], each [depth, 16].
 struct TileArgs {
   const uint8_t* a;

@@ -249,7 +249,7 @@ void map_code_rows(const uint8_t* table, int32_t m, int32_t k, uint8_t* codes, i
   }
 }
 
-// In an 8-bit panel the four bytes of column c at depths 4r .. 4r+3 are at 64 r + 4 c (pack.h).
+// The four bytes of column c at depths 4r .. 4r+3 of an 8-bit panel are at 64 r + 4 c (pack.h).
 void pack_row_panels(const uint8_t* codes, int64_t stride, int32_t n, int32_t k, int32_t bits,
                      uint8_t* panels, int32_t* column_sum) {
   const Ints middle = splat(1 << (bits - 1));

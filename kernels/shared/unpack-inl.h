@@ -11,7 +11,7 @@ namespace {
 // Values x .. x + kByteLanes of row kRow of a block of kBits < 8, as signed codes.
 template <int kBits, int kRow>
 inline Bytes unpack_row(const uint8_t* block, int x) {
-  // Where the 2-bit and the 1-bit plane lie: the place of their lowest bit in a code, and their
+  // The 2-bit and the 1-bit plane lie so: the place of their lowest bit in a code, and their
   // offset in the block.
   constexpr int kTwoAt = kBits & 4, kOneAt = kBits & 6;
   constexpr int kTwoPlane = kBits & 4 ? 256 : 0, kOnePlane = kTwoPlane + (kBits & 2 ? 128 : 0);

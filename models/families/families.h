@@ -1,4 +1,4 @@
-// From a configuration to the graph of its family.
+// A builder for each family makes the graph of a configuration.
 #pragma once
 
 #include "models/checkpoints/config.h"

@@ -1,4 +1,4 @@
-// What builders of graphs share: appending nodes and declaring parameters.
+// Builders of graphs share this: it appends nodes and declares their parameters.
 #pragma once
 
 #include <string>
@@ -38,7 +38,7 @@ class GraphBuilder {
   int rope(int x, int table, const std::string& name, int head_dim, bool interleaved, int begin,
            int end);
 
-  // Which columns and rows an attention takes; window 0: all rows.
+  // The columns and rows that an attention takes; window 0: all rows.
   struct Attention {
     int heads = 1, head_dim = 1;
     int query_begin = 0, key_begin = 0, value_begin = 0;

@@ -71,7 +71,7 @@ struct Node {
     const auto found = attributes.find(a);
     return found == attributes.end() ? otherwise : found->second;
   }
-  // Of an attribute that infer_shapes() has found to be a whole number.
+  // The value of an attribute that infer_shapes() has found to be a whole number.
   int whole(Attribute a, int otherwise = 0) const { return static_cast<int>(real(a, otherwise)); }
   ActType act() const { return static_cast<ActType>(whole(Attribute::kType)); }
   NormType norm() const { return static_cast<NormType>(whole(Attribute::kType)); }

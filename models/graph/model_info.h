@@ -1,4 +1,4 @@
-// What a program needs to know of a model beside its graph: name, size of its images, preprocessing
+// A program needs to know this of a model beside its graph: name, size of its images, preprocessing
 // and class names. Plain data; a .qbin stores it.
 #pragma once
 

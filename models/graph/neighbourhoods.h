@@ -1,4 +1,4 @@
-// Which elements of a map the neighbourhoods of Window, Unwindow and Pool hold, the same for the
+// Neighbourhoods say which elements of a map Window, Unwindow and Pool take, the same for the
 // float and the integer engine.
 #pragma once
 
@@ -21,8 +21,8 @@ struct Neighbourhoods {
   }
 };
 
-// Of a Window or a Pool with a kernel: `x` is its input's shape, `y` its own. Of an Unwindow the
-// other way round.
+// `x` is the input's shape of a Window or a Pool with a kernel, `y` its own. For an Unwindow it is
+// the other way round.
 inline Neighbourhoods neighbourhoods_of(const Node& n, const Shape& x, const Shape& y) {
   return {x.height,
           x.width,

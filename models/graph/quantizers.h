@@ -23,11 +23,12 @@ struct UniformRange {
   bool operator==(const UniformRange&) const = default;
 };
 
-// What a Quantize node rounds to. A softmax output has no zero point, but log codes, `rate` of them
-// an octave, or evenly spaced ones: steps of `scale` alone (twin 0), or half of the codes in such
-// steps and half in steps finer by 2^twin. Where there are levels, scale and zero point are those
-// of 8-bit codes, which take only the values of the levels: a code of `bits` bits says which. Each
-// of the heads that lie side by side in the columns may have a scale and zero point of its own.
+// A Quantize node rounds to these codes. A softmax output has no zero point, but log codes, `rate`
+// of them an octave, or evenly spaced ones: steps of `scale` alone (twin 0), or half of the codes
+// in such steps and half in steps finer by 2^twin. Where there are levels, scale and zero point are
+// those of 8-bit codes, which take only the values of the levels: a code of `bits` bits says which.
+// Each of the heads that lie side by side in the columns may have a scale and zero point of its
+// own.
 struct CodeParams {
   static constexpr int kLogCodes = -1;
 
@@ -98,8 +99,8 @@ inline Site head_of(Site site, int head, int heads) {
   return site;
 }
 
-// In node order of the consumer: a Linear has one site, Scores has q and k, Mix has the softmax
-// code and v. The input of a convolution is quantized before its Window, an image after it.
+// Sites are in node order of the consumer: a Linear has one site, Scores has q and k, Mix has the
+// softmax code and v. The input of a convolution is quantized before its Window, an image after it.
 std::vector<Site> activation_sites(const Graph& graph);
 
 // The units in node order: every Linear and attention's matmul1, attn and matmul2.

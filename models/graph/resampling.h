@@ -1,4 +1,4 @@
-// Which positions of a map Resize mixes, with which weights: PyTorch's interpolate, align_corners
+// Resize mixes positions of a map with weights: PyTorch's interpolate, align_corners
 // off. The weights are computed in float in a fixed order, the same for the float and the integer
 // engine.
 #pragma once

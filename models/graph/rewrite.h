@@ -9,7 +9,7 @@ namespace vitrun {
 // Returns the new index of every node, -1 for those left out.
 std::vector<int> prune(Graph& graph);
 
-// What reads node i reads its first input instead.
+// Makes every reader of node i read the first input of i instead.
 void bypass(Graph& graph, int i);
 
 // Puts a node in place i, whose inputs are before it; returns i.

@@ -1,4 +1,4 @@
-// Which pairs of columns Rope rotates, the same for the float and the integer engine.
+// The pairs of columns that Rope rotates, the same for the float and the integer engine.
 #pragma once
 
 #include <utility>

@@ -327,7 +327,7 @@ Shape Inference::pool() {
   return sized(1, 1, operand().cols);
 }
 
-// Which Scores a causal Softmax reads.
+// Marks the Scores that a causal Softmax reads.
 void Inference::find_causal() {
   causal_.assign(graph_.nodes.size(), false);
   for (const Node& n : graph_.nodes)

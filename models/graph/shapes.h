@@ -23,8 +23,9 @@ struct MapSize {
   bool operator==(const MapSize&) const = default;
 };
 
-// Which rows attend to which. A window (all rows are one where the map does not fall into windows)
-// has `queries` rows of q and `tokens` rows of k and v; with windows both are the same rows.
+// An attention's geometry says which rows attend to which. A window (all rows are one where the map
+// does not fall into windows) has `queries` rows of q and `tokens` rows of k and v; with windows
+// both are the same rows.
 struct AttentionGeometry {
   int heads = 0, head_dim = 0;
   int windows = 1, queries = 0, tokens = 0;

@@ -1,4 +1,4 @@
-// Which tokens of a map attend to each other in Swin's windows (method.md section 1).
+// The tokens of a map that attend to each other in Swin's windows (method.md section 1).
 #include <algorithm>
 
 #include "models/graph/shapes.h"

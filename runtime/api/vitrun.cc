@@ -16,7 +16,7 @@
 
 using vitrun::cat;
 
-// What the handles share, so that a model may be closed before its sessions.
+// The handles share this, so that a model may be closed before its sessions.
 struct Opened {
   vitrun::QuantModel model;
   std::map<std::string, std::string> metadata;  // as text

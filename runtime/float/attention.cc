@@ -11,7 +11,7 @@ namespace {
 
 using Span = std::span<const float>;  // of a tensor or of Values
 
-// Which columns of a value [rows, cols] are those of q, k or v, and which rows those of a window.
+// Finds the columns of q, k or v in a value [rows, cols], and the rows of a window.
 struct Operand {
   const AttentionGeometry& g;
   int64_t cols;
@@ -84,7 +84,7 @@ void for_each_head(const ForwardCall& c, int64_t floats, const Body& body) {
   });
 }
 
-// What is added to the scores of a head of a window before the softmax.
+// A bias is added to the scores of a head of a window before the softmax.
 struct ScoreBias {
   const AttentionGeometry& g;
   const float* table = nullptr;  // [relative positions, heads]

@@ -7,7 +7,7 @@
 namespace vitrun {
 namespace {
 
-// Where the element of the second operand stands that meets element i of the first. Values are
+// Finds the element of the second operand that meets element i of the first. Values are
 // those of all images; a constant operand has one image.
 class Broadcast {
  public:
@@ -47,7 +47,7 @@ Values summed(const Values& flow, const Broadcast& to, size_t size) {
   return out;
 }
 
-// Where the first operand is a constant all flows to the second. factor(i): what the gradient at
+// All flows to the second operand if the first is a constant. factor(i): what the gradient at
 // element i is multiplied by.
 template <class Factor>
 void pass_to_second(const BackwardCall& c, const Factor& factor, Flow& to) {

@@ -13,7 +13,7 @@ float log_coded(float x, const CodeParams& p) {
   return p.scale * static_cast<float>(log_code_value(static_cast<int>(k), p.rate)) / 65535;
 }
 
-// As kernels.h, StepCodes.
+// The codes are those of StepCodes in kernels.h.
 float step_coded(float x, const StepCodes& s, float unit) {
   const float fine = std::nearbyint(std::min(x * s.fine_inverse, static_cast<float>(s.fine_codes)));
   if (fine < static_cast<float>(s.fine_codes))

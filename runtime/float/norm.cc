@@ -91,7 +91,7 @@ double backward_norm(const BackwardCall& c, Flows& to) {
   const auto group = static_cast<size_t>(c.node().whole(Attribute::kGroup, c.shape().cols));
   const float* gamma =
       c.node().weight.empty() ? nullptr : c.weights.at(c.node().weight).data.data();
-  // In float, as the forward pass has it.
+  // The forward pass has it in float.
   const double eps = static_cast<double>(static_cast<float>(c.node().real(Attribute::kEpsilon)));
   to[0].relevance = std::move(c.flow.relevance);
   Values& gradient = to[0].gradient;

@@ -1,4 +1,4 @@
-// What the float engine does with each kind of node: `forward_KIND` computes its value, and
+// The float engine has two functions for each kind of node: `forward_KIND` computes its value, and
 // `backward_KIND` sends what arrives at it back to its inputs, the gradient by the chain rule and
 // the relevance by the rule of its kind (method.md section 4; Chefer et al. 2012.09838). The two of
 // a kind stand beside each other in a file of this folder.
@@ -78,7 +78,7 @@ struct Unset : std::allocator<T> {
 };
 using Values = std::vector<float, Unset<float>>;
 
-// What flows backwards through a value, of its shape: its relevance R and its gradient
+// A flow goes backwards through a value and has its shape: the relevance R and its gradient
 // d logit / d value. In a walk for gradients alone no flow has a relevance.
 struct Flow {
   Values relevance, gradient;
@@ -158,7 +158,7 @@ void multiply(bool transpose_a, bool transpose_b, int m, int n, int k, float alp
 void forward(const ForwardCall& call);
 double backward(const BackwardCall& call, Flows& to);
 
-// What a value receives from several readers: gradients are added; relevances by the rule for
+// Joins what a value receives from several readers: gradients are added; relevances by the rule for
 // fan-out, R = x sum_i safe(R_i, x), or added where the readers take different parts of the value.
 void join(const Tensor& value, bool parts, Flow&& from, Flow& into);
 

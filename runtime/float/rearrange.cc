@@ -36,7 +36,7 @@ double backward_constant(const BackwardCall& c, Flows&) {
 
 namespace {
 
-// Of a node that puts blocks of floats side by side: an input as `count` blocks of `size` floats,
+// A node that puts blocks of floats side by side has each input as `count` blocks of `size` floats,
 // `step` apart in the value that holds them all.
 struct Blocks {
   size_t count, size, step;
@@ -59,7 +59,7 @@ void copy_out(const Blocks& b, const float* y, float* x) {
   for (size_t i = 0; i < b.count; i++) std::copy_n(y + i * b.step, b.size, x + i * b.size);
 }
 
-// Where a part begins, in floats.
+// The offset, in floats, at which a part begins.
 int64_t offset_of(int before, const Shape& y, bool columns) {
   return columns ? before : int64_t{before} * y.cols;
 }

@@ -113,7 +113,7 @@ void forward_pool(const ForwardCall& c) {
   }
 }
 
-// Of a mean over n rows R_i = x_i safe(R, mean) / n; of a maximum the row that is it takes all.
+// A mean over n rows gives R_i = x_i safe(R, mean) / n; a maximum gives all to the row that is it.
 double backward_pool(const BackwardCall& c, Flows& to) {
   const auto cols = static_cast<size_t>(c.shape().cols);
   const std::vector<float>& x = c.in[0]->data;

@@ -77,7 +77,7 @@ void forward_window(const ForwardCall& c) {
   });
 }
 
-// What the elements outside the map received is lost.
+// Relevance that elements outside the map received is lost.
 double backward_window(const BackwardCall& c, Flows& to) {
   const Shape& map = c.shape_of(0);
   const Neighbourhoods n = neighbourhoods_of(c.node(), map, c.shape());

@@ -1,4 +1,4 @@
-// Where the values stand in memory.
+// Places the values in memory.
 #include <algorithm>
 
 #include "models/base/error.h"

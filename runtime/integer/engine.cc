@@ -51,6 +51,7 @@ struct Engine::Segment {
 Engine::Engine(const QuantGraph& model, const EngineOptions& options)
     : model_(model),
       graph_(model.graph),
+      default_sizes_(default_sizes(model.graph)),
       kernels_(options.kernels ? *options.kernels : choose_kernels()),
       max_batch_(options.max_batch),
       all_rows_(options.all_rows),
@@ -119,7 +120,7 @@ bool Engine::is_choice(const Choice& c, const std::vector<MapSize>& sizes,
   const auto same_sizes = [&] {
     if (c.sizes == sizes) return true;
     if (!c.sizes.empty() && !sizes.empty()) return false;
-    return (sizes.empty() ? c.sizes : sizes) == default_sizes(graph_);
+    return (sizes.empty() ? c.sizes : sizes) == default_sizes_;
   };
   const auto same_outputs = [&] {
     if (c.outputs == outputs) return true;
@@ -470,7 +471,7 @@ void Engine::trace_step(const Step& step) {
   trace_(step.result, t);
 }
 
-// What the codes that a step writes stand for in a column.
+// The range that the codes of a column written by a step stand for.
 UniformRange Engine::scale_of(const Step& step, int column) const {
   if (step.linear >= 0)
     for (const ColumnCodes& part : at(plan().linears, step.linear).parts)

@@ -38,14 +38,14 @@ class Engine {
   // allocates nothing. Fails as make_plan() does and leaves the choice as it was.
   void select(const std::vector<MapSize>& sizes, const std::vector<std::string>& outputs);
 
-  // What buffer_bytes() would be after select(); allocates no buffers.
+  // Returns what buffer_bytes() would be after select(); allocates no buffers.
   int64_t bytes_for(const std::vector<MapSize>& sizes,
                     const std::vector<std::string>& outputs) const;
 
   // input: `batch` (1..max_batch) images [3, H, W], preprocessed, or maps [H, W, C]. outputs: one
   // pointer for each of outputs(), to [batch, rows, cols] floats.
   void run(const float* input, int batch, float* const* outputs) noexcept;
-  // Of a single output.
+  // The same for a single output.
   void run(const float* input, int batch, float* output) noexcept { run(input, batch, &output); }
 
   // Names and shapes of what run() gives.
@@ -56,8 +56,8 @@ class Engine {
   using Trace = std::function<void(int node, const Tensor& value)>;
   void set_trace(Trace trace);
 
-  // From here on the seconds that the calling thread spends in each kind of step are summed,
-  // waiting included.
+  // Starts a profile: from here on the seconds that the calling thread spends in each kind of step
+  // are summed, waiting included.
   void start_profile();
   const std::array<double, kOps>& profile() const { return profile_; }
 
@@ -127,6 +127,7 @@ class Engine {
 
   const QuantGraph& model_;
   const Graph& graph_;
+  const std::vector<MapSize> default_sizes_;
   const Kernels& kernels_;
   const int max_batch_;
   const bool all_rows_;
@@ -140,7 +141,7 @@ class Engine {
   Trace trace_;
   Tensor softmax_trace_;
 
-  // Of the run in progress.
+  // The run in progress.
   const float* input_ = nullptr;
   int batch_ = 0;
 };

@@ -1,4 +1,4 @@
-// Which nodes one step computes together, and which rows are needed at all.
+// Finds which nodes one step computes together, and which rows are needed at all.
 #include <algorithm>
 
 #include "runtime/integer/plan.h"
@@ -76,7 +76,7 @@ class Fuser {
     for (int o : outputs) at(readers_, o).push_back(kOutput);
   }
 
-  // In node order, so that what a step adds is known to be computed before it.
+  // Goes in node order, so that what a step adds is known to be computed before it.
   std::vector<Fusion> run() {
     for (int i = 0; i < graph_.size(); i++) {
       if (at(computed_, i)) continue;

@@ -7,7 +7,7 @@
 
 namespace vitrun {
 
-// Which element of a row that holds a neighbourhood channel 0 of (ky, kx) is, and how far apart
+// The place of channel 0 of (ky, kx) in a row that holds a neighbourhood, and how far apart
 // channels are.
 struct Element {
   int64_t first, step;

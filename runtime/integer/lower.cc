@@ -14,7 +14,7 @@ constexpr int64_t kConstantAlign = 64;
 constexpr int64_t kMaxConstants = int64_t{1} << 32;  // bytes
 constexpr int64_t kMaxBias = int64_t{1} << 28;       // numbers of all attentions' biases
 
-// Where the codes of a Quantize stand: a value, and the column of its first.
+// The codes of a Quantize stand in a value; this says which, and the column of its first.
 struct Codes {
   int value = -1, column = 0;
 };
@@ -400,7 +400,7 @@ void Lowering::linear_gelu(int i, int linear) {
   s.epilogue = Epilogue::kGeluCodes;
   s.result = quantize;
   s.params = quantizer(quantize);
-  // Where threads share columns, each knows the sums of its own only.
+  // Each thread that shares columns knows the sums of its own only.
   finish_codes(quantize, !s.by_columns);
 }
 

@@ -86,7 +86,7 @@ struct PlannedLinear {
   std::vector<int32_t> offset;  // K z_a z_w' - z_a sum q_w'
   int a_bits = 8;
   uint8_t outside = 0;  // the code of 0, which elements outside of a map have
-  // Where columns become codes at once (q, k and v): their quantizers, and each column's.
+  // The quantizers of columns that become codes at once (q, k and v), and those of each column.
   std::vector<ColumnCodes> parts;
   std::vector<float> inv_scale, low, high;
   std::vector<int32_t> code_zero;
@@ -145,8 +145,8 @@ Plan make_plan(const QuantGraph& model, const PlanRequest& request);
 std::vector<int> rows_needed(const Graph& graph, const Shapes& shapes,
                              const std::vector<int>& outputs);
 
-// Which nodes are computed by the step of another. A fused node's value exists only as that of the
-// last node of its chain.
+// A fusion names the nodes that the step of another computes. A fused node's value exists only as
+// that of the last node of its chain.
 struct Fusion {
   enum class Kind {
     kNone,
@@ -164,7 +164,7 @@ struct Fusion {
   std::vector<int> prefix;  // kEmbed: constants in front of the rows of the Linear
 };
 
-// By node: what its step computes. `need` as rows_needed() gives it.
+// Says for every node what its step computes. `need` as rows_needed() gives it.
 std::vector<Fusion> fuse(const QuantGraph& model, const Shapes& shapes,
                          const std::vector<int>& need, const std::vector<int>& outputs);
 
@@ -172,8 +172,8 @@ std::vector<Fusion> fuse(const QuantGraph& model, const Shapes& shapes,
 void lower(const QuantGraph& model, const std::vector<Fusion>& fusions,
            const std::vector<int>& need, const PlanRequest& request, Plan& plan);
 
-// Of an attention whose probability codes and number of queries are known: their table, what is
-// added to the scores, and how many queries are worked on at once.
+// Completes an attention whose probability codes and number of queries are known: their table, what
+// is added to the scores, and how many queries are worked on at once.
 void plan_softmax(const QuantGraph& model, const Shapes& shapes, int softmax, PlannedAttention& p);
 
 // Sets Step::sync: a step waits where it touches what other threads may have written or read since

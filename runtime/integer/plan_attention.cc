@@ -1,4 +1,4 @@
-// What the step of an attention needs beside its operands: the softmax's codes and what is added
+// The step of an attention needs, beside its operands, the softmax's codes and what is added
 // before it.
 #include <algorithm>
 
@@ -17,7 +17,7 @@ int query_block(int queries, int tokens) {
   return std::min(queries, std::max(8192 / round_up(tokens, kColumns) / 16, 1) * 16);
 }
 
-// What is added to the scores [heads or 1, queries, tokens], masked positions included; empty:
+// The numbers added to the scores [heads or 1, queries, tokens], masked positions included; empty:
 // nothing.
 std::vector<float> expand_bias(const QuantGraph& model, const Shapes& shapes, int softmax) {
   const Node& n = model.graph[softmax];

@@ -50,7 +50,7 @@ class QuantGraph {
   const CodeParams& quantizer(int node) const { return quantizers_.at(node); }  // a Quantize
   // Parameters of the nodes that are not Linear, in float.
   const Weights& params() const { return params_; }
-  // In node order of the consumers, their operands in order.
+  // The operands, in node order of their consumers.
   std::vector<QuantizedOperand> operands() const;
 
  private:

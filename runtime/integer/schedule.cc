@@ -1,4 +1,4 @@
-// Which steps wait for all threads.
+// Finds the steps that must wait for all threads.
 #include "runtime/integer/plan.h"
 
 namespace vitrun {

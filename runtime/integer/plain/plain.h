@@ -1,4 +1,4 @@
-// What the integer engine computes in float by a node's own function, `run_KIND`: everything that
+// The integer engine computes in float, by a node's own function `run_KIND`, everything that
 // is no matrix product. A function computes some rows of one image's value, in an order of
 // operations that depends on nothing but the element, so that the result is the same bits however
 // the rows are shared; it allocates nothing.

@@ -12,7 +12,7 @@ constexpr float kQuick = 1.702f;
 constexpr float kTanhInner = 0.7978845608f;  // sqrt(2 / pi)
 constexpr float kTanhCube = 0.044715f;
 
-// What the sigmoid of y = x sigmoid(a x), or of the sigmoid itself, is taken of. GELU by tanh is
+// The argument of the sigmoid in y = x sigmoid(a x), or of the sigmoid itself. GELU by tanh is
 // x (1 + tanh u) / 2 = x sigmoid(2 u).
 float inner(ActType type, float x) {
   switch (type) {
