@@ -5,8 +5,6 @@
 namespace vitrun {
 namespace {
 
-constexpr const char* kSuffix = ".codes";
-
 class Inserter {
  public:
   Inserter(const Graph& graph, const std::vector<Site>& sites,
@@ -67,7 +65,7 @@ class Inserter {
       if (equal(other)) return node;
     Node n;
     n.kind = NodeKind::kQuantize;
-    n.name = site.name + kSuffix;
+    n.name = quantize_name(site);
     n.in = {at(moved_, site.node)};
     n.unit = site.unit;
     n.block = from_[site.consumer].block;
@@ -102,10 +100,6 @@ class Inserter {
 QuantizedGraph insert_quantizers(const Graph& graph, const std::vector<Site>& sites,
                                  const std::vector<CodeParams>& params) {
   return Inserter(graph, sites, params).run();
-}
-
-std::string operand_name(const Node& quantize) {
-  return quantize.name.substr(0, quantize.name.size() - std::string(kSuffix).size());
 }
 
 }  // namespace vitrun

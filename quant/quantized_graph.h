@@ -17,7 +17,4 @@ struct QuantizedGraph {
 QuantizedGraph insert_quantizers(const Graph& graph, const std::vector<Site>& sites,
                                  const std::vector<CodeParams>& params);
 
-// Returns the name of the operand that a Quantize rounds (Site::name).
-std::string operand_name(const Node& quantize);
-
 }  // namespace vitrun

@@ -8,6 +8,8 @@
 namespace vitrun {
 namespace {
 
+constexpr const char* kCodesSuffix = ".codes";
+
 // A coarse step is 2^this units, so that all values stay below 2^16.
 int coarse_shift(const CodeParams& params) {
   return params.twin > 0 ? 17 - params.bits : 16 - params.bits;
@@ -143,6 +145,14 @@ void set_code_params(Graph& graph, int quantize, const CodeParams& p, Weights& w
     }
     n.bias = add(n.name + ".head_ranges", std::move(t));
   }
+}
+
+std::string quantize_name(const Site& site) {
+  return site.name + kCodesSuffix;
+}
+
+std::string operand_name(const Node& quantize) {
+  return quantize.name.substr(0, quantize.name.rfind(kCodesSuffix));
 }
 
 bool is_softmax(const Graph& graph, int node) {

@@ -91,6 +91,10 @@ struct Site {
   int begin = 0, end = 0;  // columns of that value
 };
 
+// The name of the Quantize of a site, and the site's name from it.
+std::string quantize_name(const Site& site);
+std::string operand_name(const Node& quantize);
+
 // The columns of one of the heads of q, k or v.
 inline Site head_of(Site site, int head, int heads) {
   const int cols = (site.end - site.begin) / heads;

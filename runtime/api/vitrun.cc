@@ -29,8 +29,7 @@ struct vit_model {
 struct vit_session {
   std::shared_ptr<const Opened> opened;
   vitrun::Engine engine;
-  vitrun::ModelInfo info;            // with the size of images chosen
-  std::vector<std::string> outputs;  // chosen last
+  vitrun::ModelInfo info;  // with the size of images chosen
   vitrun::PreprocessScratch scratch;
   std::vector<float> image;  // preprocessed
 };
@@ -267,16 +266,16 @@ std::vector<vitrun::MapSize> sizes_of(const vit_session* session, int width, int
 // Chooses the outputs' plan if it is another than the last and checks that the buffers hold them.
 void choose_outputs(vit_session* session, const vit_output* outputs, int count, int batch) {
   require(outputs && count >= 1 && count <= 64, "outputs are NULL or not 1 to 64");
-  bool same = count == vitrun::count_of(session->outputs);
+  const std::vector<vitrun::PlannedOutput>& chosen = session->engine.outputs();
+  bool same = count == vitrun::count_of(chosen);
   for (int i = 0; i < count; i++) {
     require(outputs[i].name && outputs[i].data, "name or data of an output is NULL");
-    same = same && vitrun::at(session->outputs, i) == outputs[i].name;
+    same = same && vitrun::at(chosen, i).name == outputs[i].name;
   }
   if (!same) {
     std::vector<std::string> names;
     for (int i = 0; i < count; i++) add_name(session, outputs[i].name, names);
     session->engine.select({{session->info.image_height, session->info.image_width}}, names);
-    session->outputs = std::move(names);
   }
   for (int i = 0; i < count; i++) {
     const vitrun::PlannedOutput& o = vitrun::at(session->engine.outputs(), i);
@@ -330,7 +329,6 @@ vit_status vit_session_create(const vit_model* model, const vit_session_options*
     *out = new vit_session{.opened = model->opened,
                            .engine = vitrun::Engine(opened.graph(), engine),
                            .info = info,
-                           .outputs = engine.outputs,
                            .scratch = {},
                            .image = std::vector<float>(pixels_of(info))};
   });
@@ -344,10 +342,9 @@ vit_status vit_session_prepare(vit_session* session, int width, int height,
                                const char* const* outputs, int count) {
   return guard([&] {
     require(session != nullptr, "session is NULL");
-    std::vector<std::string> names = names_of(session, outputs, count);
+    const std::vector<std::string> names = names_of(session, outputs, count);
     const auto sizes = sizes_of(session, width, height);
     session->engine.select(sizes, names);
-    session->outputs = std::move(names);
     session->info.image_height = sizes[0].height;
     session->info.image_width = sizes[0].width;
     session->image.resize(pixels_of(session->info));

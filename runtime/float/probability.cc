@@ -18,17 +18,9 @@ void forward_probability(const ForwardCall& c) {
   }
 }
 
-// p = softmax(x): dx = p (g - sum p g).
+// The gradient is that of attention's softmax, which is over columns too.
 double backward_probability(const BackwardCall& c, Flows& to) {
-  const auto n = static_cast<size_t>(c.shape().cols);
-  to[0] = std::move(c.flow);
-  for (size_t row = 0; row < to[0].gradient.size(); row += n) {
-    const float* p = c.out.data.data() + row;
-    float* g = to[0].gradient.data() + row;
-    const double mean = sum_of(n, [&](size_t i) { return double{p[i]} * double{g[i]}; });
-    for (size_t i = 0; i < n; i++) g[i] = static_cast<float>(double{p[i]} * (double{g[i]} - mean));
-  }
-  return 0;
+  return backward_softmax(c, to);
 }
 
 }  // namespace vitrun

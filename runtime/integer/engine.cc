@@ -15,6 +15,12 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// The output of a graph that is given where none is asked for; none if it has no output.
+std::vector<std::string> first_output(const Graph& graph) {
+  if (graph.outputs.empty()) return {};
+  return {graph.outputs[0].name};
+}
+
 constexpr size_t kKeptPlans = 4;
 constexpr int64_t kGatheredBytes = 1 << 17;  // of codes that a convolution gathers at once
 
@@ -52,6 +58,7 @@ Engine::Engine(const QuantGraph& model, const EngineOptions& options)
     : model_(model),
       graph_(model.graph),
       default_sizes_(default_sizes(model.graph)),
+      default_outputs_(first_output(model.graph)),
       kernels_(options.kernels ? *options.kernels : choose_kernels()),
       max_batch_(options.max_batch),
       all_rows_(options.all_rows),
@@ -63,7 +70,8 @@ Engine::Engine(const QuantGraph& model, const EngineOptions& options)
 
 Engine::Choice Engine::make_choice(const std::vector<MapSize>& sizes,
                                    const std::vector<std::string>& outputs) const {
-  Choice c{sizes, outputs, make_plan(model_, {sizes, outputs, max_batch_, all_rows_}), 0};
+  Choice c{sizes.empty() ? default_sizes_ : sizes, outputs.empty() ? default_outputs_ : outputs,
+           make_plan(model_, {sizes, outputs, max_batch_, all_rows_}), 0};
   // Row sums of a Linear whose columns threads share.
   c.scratch_bytes = aligned(int64_t{max_batch_} * kFewRows * 4);
   for (const Step& s : c.plan.steps) {
@@ -113,27 +121,11 @@ void Engine::place_memory(size_t bytes) {
       memory_.data() + (aligned(static_cast<int64_t>(address)) - static_cast<int64_t>(address));
 }
 
-// A choice that leaves sizes or outputs open is the same as that of the defaults, which a plan
-// keeps as empty lists.
-bool Engine::is_choice(const Choice& c, const std::vector<MapSize>& sizes,
-                       const std::vector<std::string>& outputs) const {
-  const auto same_sizes = [&] {
-    if (c.sizes == sizes) return true;
-    if (!c.sizes.empty() && !sizes.empty()) return false;
-    return (sizes.empty() ? c.sizes : sizes) == default_sizes_;
-  };
-  const auto same_outputs = [&] {
-    if (c.outputs == outputs) return true;
-    if (!c.outputs.empty() && !outputs.empty()) return false;
-    const std::vector<std::string>& named = outputs.empty() ? c.outputs : outputs;
-    return named.size() == 1 && named[0] == graph_.outputs.at(0).name;
-  };
-  return same_outputs() && same_sizes();
-}
-
 void Engine::select(const std::vector<MapSize>& sizes, const std::vector<std::string>& outputs) {
-  const auto found =
-      std::ranges::find_if(choices_, [&](const Choice& c) { return is_choice(c, sizes, outputs); });
+  const std::vector<MapSize>& of_sizes = sizes.empty() ? default_sizes_ : sizes;
+  const std::vector<std::string>& of_outputs = outputs.empty() ? default_outputs_ : outputs;
+  const auto found = std::ranges::find_if(
+      choices_, [&](const Choice& c) { return c.sizes == of_sizes && c.outputs == of_outputs; });
   if (found == choices_.end()) return adopt(make_choice(sizes, outputs));
   choices_.splice(choices_.begin(), choices_, found);
 }

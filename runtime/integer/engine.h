@@ -71,7 +71,7 @@ class Engine {
   struct Head;         // one attention head of a window of an image
   struct HeadScratch;  // a thread's buffers for it
 
-  // A plan and the choice it is for.
+  // A plan and the choice it is for, with the defaults filled in.
   struct Choice {
     std::vector<MapSize> sizes;
     std::vector<std::string> outputs;
@@ -80,8 +80,6 @@ class Engine {
   };
   Choice make_choice(const std::vector<MapSize>& sizes,
                      const std::vector<std::string>& outputs) const;
-  bool is_choice(const Choice& c, const std::vector<MapSize>& sizes,
-                 const std::vector<std::string>& outputs) const;
   int64_t bytes_of(const Choice& choice) const;
   void adopt(Choice choice);
   void place_memory(size_t bytes);
@@ -128,6 +126,7 @@ class Engine {
   const QuantGraph& model_;
   const Graph& graph_;
   const std::vector<MapSize> default_sizes_;
+  const std::vector<std::string> default_outputs_;
   const Kernels& kernels_;
   const int max_batch_;
   const bool all_rows_;

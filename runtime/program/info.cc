@@ -75,7 +75,7 @@ Json units_json(const QuantModel& model) {
   for (const QuantizedOperand& o : main.operands()) {
     const CodeParams& p = main.quantizer(o.quantize);
     const Node& n = main.graph[o.quantize];
-    Json unit = {{"name", n.name.substr(0, n.name.rfind(".codes"))},
+    Json unit = {{"name", operand_name(n)},
                  {"activation_bits", p.bits},
                  {"scale", p.scale},
                  {"zero", p.zero}};

@@ -44,7 +44,7 @@ struct OpenModel {
 struct OpenSession {
   Known* known = nullptr;
   vit_session* handle = nullptr;
-  // Of its model, which may be closed.
+  // These are of its model, which may be closed.
   int batch = 0, width = 0, height = 0;
   std::map<std::string, size_t> outputs;  // floats of each
 };

@@ -35,7 +35,7 @@ METADATA = {  # in the order of their bytes, as the writer sorts them
 }
 
 
-# Of nodes: kind, role, block, name, flags, the names that these spell out, inputs, attributes.
+# A node is its kind, role, block, name, flags, the names that these spell out, inputs, attributes.
 NODES = [
     (0, 0, -1, "image", 0, [], [], {0: 3, 1: 4, 2: 5, 3: 1}),
     (2, 0, -1, "patches", 0, [], [0], {4: 2, 5: 2, 6: 1, 8: 1}),

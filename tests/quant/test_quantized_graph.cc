@@ -1,5 +1,5 @@
-// Where insert_quantizers() puts Quantize nodes and who shares one; the parameters of a Quantize as
-// attributes and tensors, and back.
+// Tests where insert_quantizers() puts Quantize nodes and who shares one; the parameters of a
+// Quantize as attributes and tensors, and back.
 #include <doctest/doctest.h>
 
 #include <random>

@@ -16,7 +16,7 @@ namespace vitrun {
 
 inline const std::string kHandMade = VITRUN_TEST_DIR "/golden/graphs/";
 
-// What a golden holds, and the graph it is of.
+// A golden's content, and the graph it is of.
 struct HandMade {
   std::string name;
   Graph graph;

@@ -42,7 +42,7 @@ Built built(const std::function<int(B& b, int x)>& body) {
   b.output("out", last);
   return {b.finish(), last};
 }
-// What its shape is, and why there is none.
+// Two helpers give the shape, and the reason where there is none.
 Shape shape_of(const std::function<int(B& b, int x)>& body) {
   const Built g = built(body);
   return infer_shapes(g.graph)[g.last];
@@ -284,7 +284,7 @@ TEST_CASE("concat, slice, resize and pool") {
   CHECK_WHY(why([](B& b, int x) { return b.pool(x, "pool", true, 24); }), "begin is 24");
   const auto pool = [](B& b, int x) { return b.pool_windows(x, "pool", true, 1, 4); };
   CHECK(shape_of(pool).rows == 2);
-  // With the positions that Ceil adds, 0, 4 and 8 of 6: nothing is there to take the largest of.
+  // Ceil makes the positions 0, 4 and 8 of 6: nothing is there to take the largest of.
   CHECK_WHY(why_with(A::kCeil, 1, pool), "its last neighbourhood lies outside of a map of 6 x 4");
   CHECK_WHY(why([](B& b, int x) { return b.pool_windows(x, "pool", true, 5, 1); }),
             "a kernel of 5 x 5 on a map of 6 x 4");

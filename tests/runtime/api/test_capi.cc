@@ -118,7 +118,8 @@ TEST_CASE("the C ABI names a model's outputs and gives the engine's, alone or to
     CHECK(got.values[i] == want.values[i]);
   }
 
-  // What run_rgb gives is run_float's of the preprocessed image: features of one hold the others'.
+  // run_rgb gives the same as run_float of the preprocessed image: features of one hold the
+  // others'.
   const std::vector<uint8_t> rgb(size_t{3} * 32 * 32, 90);
   REQUIRE(vit_session_run_rgb(h.session, rgb.data(), 32, 32, 96, got.outputs.data(), 3) == VIT_OK);
   const std::vector<float> logits(got.values[1].begin(), got.values[1].begin() + 10);

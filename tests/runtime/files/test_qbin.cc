@@ -69,7 +69,7 @@ std::span<const uint8_t> raw(const std::vector<T>& data) {
   return {reinterpret_cast<const uint8_t*>(data.data()), data.size() * sizeof(T)};
 }
 
-// What tests/golden/make_qbin.py puts into v2_0.qbin, as its writer would be given it.
+// The content that tests/golden/make_qbin.py puts into v2_0.qbin, as its writer would be given it.
 constexpr int kColumnCount = 17, kDepthCount = 35;
 
 Buffer golden_codes(int bits) {

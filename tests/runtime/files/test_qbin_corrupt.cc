@@ -72,7 +72,7 @@ struct HandGraph {
   std::string name;
   std::vector<HandNode> nodes;
   std::vector<std::pair<std::string, uint32_t>> outputs;
-  // What it says of the lengths of those.
+  // The lengths that it says those have.
   uint32_t node_count = static_cast<uint32_t>(nodes.size());
   uint16_t output_count = static_cast<uint16_t>(outputs.size());
 };

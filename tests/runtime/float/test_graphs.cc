@@ -42,7 +42,7 @@ float direction(size_t i) {
   return kDirection[i % 6] / 3;
 }
 
-// What reaches the input when all outputs are explained at once.
+// The flow that reaches the input when all outputs are explained at once.
 struct Walk {
   const HandMade& h;
   const bool relevant;

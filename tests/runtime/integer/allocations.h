@@ -1,4 +1,5 @@
-// What test_allocation.cc counts for the whole test program, and may make fail.
+// Allocations are counted for the whole test program by test_allocation.cc, which can make them
+// fail.
 #pragma once
 
 #include <cstdint>

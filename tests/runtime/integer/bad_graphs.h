@@ -194,7 +194,7 @@ inline void check_all(const std::vector<Row>& rows) {
     std::string error;
     {
       const MemoryLimit limit;
-      // What the format itself refuses, the writer finds by the reader's checks.
+      // The writer finds what the format itself refuses, by the reader's checks.
       error = error_of([&] {
         if (row.edit) row.edit(m);
         Buffer bytes = m.bytes();
@@ -234,7 +234,7 @@ inline std::function<void(Model&)> weighs(const std::string& node, const Dims& d
   };
 }
 
-// Where a node's name stands in a file, as its own and not at the start of another's.
+// The place where a node's name stands in a file, as its own and not at the start of another's.
 inline size_t place_of(const Buffer& bytes, const std::string& name) {
   std::string text = {static_cast<char>(name.size()), '\0'};
   text += name;

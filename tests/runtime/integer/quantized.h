@@ -49,7 +49,7 @@ inline HandMade with_numbers(Graph graph) {
   return h;
 }
 
-// What a test may change of the ranges.
+// A test may change these of the ranges.
 using Adjust = std::function<void(const std::vector<Site>& sites, std::vector<SiteRange>& ranges)>;
 
 // A quantized graph; the bytes of its file must outlive it.

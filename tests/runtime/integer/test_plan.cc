@@ -98,7 +98,7 @@ TEST_CASE("a Linear takes a sum with what is computed before it, whichever opera
     CHECK(Fused(sum(0.5f, false)).kind("fc") == Kind::kNone);
     CHECK(Fused(sum(1, true)).kind("fc") == Kind::kNone);
   }
-  // Of two Linears the later one.
+  // The later one of two Linears is fused.
   const QuantizedCase two = planned([](B& b, int x) {
     const int y = b.linear(x, "a", 8);
     b.output("out", b.add(b.linear(x, "b", 8), y, "add"));
