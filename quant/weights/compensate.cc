@@ -274,7 +274,7 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
   // observed.
   std::vector<const Tensor*> values(graph.nodes.size());
   const Tensor x = images.load(0, images.count);
-  const auto gradients = output_gradients(model, x, threads);
+  auto gradients = output_gradients(model, x, threads);
   model.weights.insert(quantized.quantizers.begin(), quantized.quantizers.end());
   Reference engine(graph, model.weights, threads);
   ThreadPool pool(threads);
@@ -283,7 +283,9 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
     Tensor& bias = model.weights.at(n.bias);
     WeightCodes& rounded = codes[n.name];
     const int original = at(quantized.original, node);
-    const OutputGradients& gradient = gradients.at(original);
+    // Each Linear is rounded once, and its moments are freed with it.
+    const OutputGradients gradient = std::move(gradients.at(original));
+    gradients.erase(original);
     const std::vector<float> token_weights = row_weights(input, gradient.norms);
     const int width = bits.at(original).weight;
     rounded =

@@ -1,9 +1,8 @@
 // Attention: scale Q K^T, softmax, attn V, by head and window.
-#include <cblas.h>
-
 #include <algorithm>
 #include <cmath>
 
+#include "runtime/float/blas.h"
 #include "runtime/float/operators.h"
 
 namespace vitrun {
@@ -214,9 +213,9 @@ void forward_scores(const ForwardCall& c) {
                   float* k = q + int64_t{g.queries} * d;
                   query.gather(c.in[0]->data.data() + image * q_size, window, head, q);
                   key.gather(c.in[1]->data.data() + image * k_size, window, head, k);
-                  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, g.queries, g.tokens, d,
-                              g.scale, q, d, k, d, 0.f,
-                              c.y.data.data() + group * g.queries * g.tokens, g.tokens);
+                  blas().sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, g.queries, g.tokens, d,
+                               g.scale, q, d, k, d, 0.f,
+                               c.y.data.data() + group * g.queries * g.tokens, g.tokens);
                 });
 }
 
@@ -286,9 +285,9 @@ void forward_mix(const ForwardCall& c) {
                 [&](int64_t image, int64_t group, int window, int head, float* v) {
                   float* out = v + int64_t{g.tokens} * d;
                   value.gather(c.in[1]->data.data() + image * v_size, window, head, v);
-                  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, g.queries, d, g.tokens,
-                              1.f, c.in[0]->data.data() + group * g.queries * g.tokens, g.tokens, v,
-                              d, 0.f, out, d);
+                  blas().sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, g.queries, d, g.tokens,
+                               1.f, c.in[0]->data.data() + group * g.queries * g.tokens, g.tokens,
+                               v, d, 0.f, out, d);
                   for (int a = 0; a < g.queries; a++)
                     if (const int64_t to = result.offset(window, head, a);
                         to < y_size)  // not padding

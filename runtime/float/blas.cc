@@ -1,14 +1,44 @@
 #include "runtime/float/blas.h"
 
-#include <cblas.h>
+#include <dlfcn.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <string>
 
 #include "kernels/cpu.h"
+#include "models/base/error.h"
 
 namespace vitrun {
+namespace {
+
+#ifdef VITRUN_STATIC_BLAS
+Blas load() {
+  return {cblas_sgemm, openblas_set_num_threads};
+}
+#else
+Blas load() {
+  void* library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
+  if (!library)
+    fail("float weights need OpenBLAS (Debian's package libopenblas0), which cannot be loaded: ",
+         dlerror());
+  const auto function = [&]<typename F>(const char* name, F*& to) {
+    to = reinterpret_cast<F*>(dlsym(library, name));
+    if (!to) fail("libopenblas.so.0 has no function ", name);
+  };
+  Blas loaded{};
+  function("cblas_sgemm", loaded.sgemm);
+  function("openblas_set_num_threads", loaded.set_threads);
+  return loaded;
+}
+#endif
+
+}  // namespace
+
+const Blas& blas() {
+  static const Blas loaded = load();
+  return loaded;
+}
 
 void choose_blas_kernels(char** argv) {
   if (std::getenv("OPENBLAS_CORETYPE") || std::string(openblas_get_corename()) != "Prescott")

@@ -1,8 +1,7 @@
-#include <cblas.h>
-
 #include <algorithm>
 #include <cmath>
 
+#include "runtime/float/blas.h"
 #include "runtime/float/operators.h"
 
 namespace vitrun {
@@ -51,8 +50,8 @@ void affine(const float* x, const float* w, const float* bias, int64_t m, int n,
     else
       std::fill(y + i * n, y + (i + 1) * n, 0.f);
   }
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(m), n, k, 1.f, x, k, w, k,
-              1.f, y, n);
+  blas().sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(m), n, k, 1.f, x, k, w, k,
+               1.f, y, n);
 }
 
 void forward_linear(const ForwardCall& c) {

@@ -1,11 +1,10 @@
 #include "runtime/float/reference.h"
 
-#include <cblas.h>
-
 #include <algorithm>
 
 #include "models/base/error.h"
 #include "runtime/choose_kernels.h"
+#include "runtime/float/blas.h"
 
 namespace vitrun {
 
@@ -17,7 +16,7 @@ Reference::Reference(const Graph& graph, const Weights& weights, int threads)
       shapes_(infer_shapes(graph)),
       sizes_(default_sizes(graph)),
       pool_(threads) {
-  openblas_set_num_threads(1);  // the pool splits the rows; OpenBLAS must not split them again
+  blas().set_threads(1);  // the pool splits the rows; OpenBLAS must not split them again
   for (int i = 0; i < graph.size(); i++)
     for (int in : graph[i].in) at(last_use_, in) = i;
   for (const Output& o : graph.outputs) at(last_use_, o.node) = graph.size();

@@ -504,6 +504,19 @@ TEST_CASE("cli: viteval against the float model, and without labels") {
         doctest::Approx(std::sqrt(error / energy)).epsilon(1e-3));
 }
 
+// The dynamic loader traces what a program loads. OpenBLAS would be a third of the memory and of
+// the start of a small model.
+TEST_CASE("cli: vitrun loads OpenBLAS for float weights and for nothing else") {
+  if (std::string(VITRUN_EMULATOR) != "") return;  // OpenBLAS is linked into what runs there
+  const auto loaded = [](const Command& command) {
+    const std::string trace = execute(command, {"LD_DEBUG=files"}).err;
+    CHECK(contains(trace, "libc.so"));
+    return contains(trace, "libopenblas.so");
+  };
+  CHECK(!loaded({"vitrun", "--demo"}));
+  CHECK(loaded({"vitrun", "--model", model("vit"), "--raw", input_of("vit")}));
+}
+
 // models/cifar10/demo.label names the class of demo.jpg.
 TEST_CASE("cli: the embedded model knows the embedded image") {
   std::string label = read_bytes(std::string(VITRUN_TEST_DIR) + "/../models/cifar10/demo.label");
