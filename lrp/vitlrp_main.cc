@@ -14,6 +14,7 @@
 #include "lrp/report/score_page.h"
 #include "lrp/walk/scores.h"
 #include "models/base/error.h"
+#include "runtime/cpus.h"
 #include "runtime/files/atomic_file.h"
 #include "runtime/files/model_file.h"
 #include "runtime/files/npy.h"
@@ -233,7 +234,7 @@ int explain(const cxxopts::ParseResult& args) {
       load_float_model(args["weights"].as<std::string>(), args["arch"].as<std::string>());
   const Work work = choose_work(args, model.info);
   const int threads =
-      args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
+      args.count("threads") ? int_option(args, "threads", 1, 256) : available_cpus();
   RelevanceEngine engine(model.graph, model.weights, threads);
   Scores scores = start_scores(args, model, work);
   std::signal(SIGINT, [](int) { interrupted = 1; });
@@ -295,7 +296,7 @@ int perturb(const cxxopts::ParseResult& args) {
   for (int64_t i = 0; i < work.count; i++)
     if (at(work.labels, i) < 0) fail("image ", i, " of the list has no label");
   const int threads =
-      args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
+      args.count("threads") ? int_option(args, "threads", 1, 256) : available_cpus();
   PerturbationTest test(model.graph, model.weights, threads);
   ProgressBar bar("perturbing");
   const int64_t batch = std::max(2 * threads, 4);

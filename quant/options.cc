@@ -7,6 +7,7 @@
 #include <set>
 
 #include "models/base/error.h"
+#include "runtime/cpus.h"
 #include "runtime/files/npy.h"
 #include "runtime/program/cli.h"
 #include "runtime/program/predictor.h"
@@ -349,7 +350,7 @@ QuantizeJob read_job(const cxxopts::ParseResult& args) {
   const BitsRequest bits = read_bits_request(args);
   QuantizeOptions options;
   choose_steps(recipe, bits, options);
-  options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
+  options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : available_cpus();
   const std::string weights = args["weights"].as<std::string>();
   FloatModel model = load_float_model(weights, args["arch"].as<std::string>());
   if (args.count("labels"))

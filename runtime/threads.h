@@ -1,10 +1,15 @@
 // A pool of threads: the caller and size - 1 workers. Workers spin briefly for the next task, then
-// sleep.
+// sleep. Where there are more threads than CPUs (cpus.h) they sleep at once, since the one that
+// they wait for may need the CPU.
+//
+// fork() copies a pool without its workers: revive() starts them anew in the child.
 #pragma once
+
+#include <pthread.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdint>
-#include <thread>
 #include <vector>
 
 namespace vitrun {
@@ -19,6 +24,10 @@ class ThreadPool {
 
   int size() const { return size_; }
 
+  // Makes the pool usable in a child of fork(); does nothing elsewhere. Fails if the system refuses
+  // a thread, or if a task was being run when the process forked.
+  void revive();
+
   // Calls task(thread) once on each thread 0..size-1, where 0 is the caller, and returns when all
   // are done. Allocates nothing. Only one run may go on at a time; the task must not throw and must
   // not call run.
@@ -30,27 +39,39 @@ class ThreadPool {
 
  private:
   using Entry = void (*)(const void*, int);
+  struct Worker {
+    ThreadPool* pool;
+    int thread;
+    uint32_t seen;  // the generation at its start
+    pthread_t id;
+  };
+  static void* begin(void* worker);
+  void start();
   void run(const void* context, Entry entry);
-  void work(int thread);
+  void work(int thread, uint32_t seen);
   void join();
+  bool forked() const { return owner_ != getpid(); }
 
   int size_;
+  int spins_;
+  pid_t owner_;  // the process whose threads the workers are
   const void* context_ = nullptr;
   Entry entry_ = nullptr;
   std::atomic<uint32_t> generation_{0};  // a new value starts a task
   std::atomic<int> running_{0};          // workers that have not finished the task
   std::atomic<bool> stop_{false};
-  std::vector<std::thread> workers_;
+  std::atomic<bool> busy_{false};
+  std::vector<Worker> workers_;  // no std::thread, which a child of fork() could not let go
 };
 
 // Holds each thread in wait() until all have called it. It may be used any number of times.
 class Barrier {
  public:
-  explicit Barrier(int threads) : threads_(threads) {}
+  explicit Barrier(int threads);
   void wait();
 
  private:
-  int threads_;
+  int threads_, spins_;
   std::atomic<int> arrived_{0};
   std::atomic<uint32_t> round_{0};
 };

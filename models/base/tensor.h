@@ -2,8 +2,10 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -40,6 +42,17 @@ inline Tensor slice(const Tensor& t, int64_t first, int64_t count) {
   const int64_t item = element_count(t.dims) / t.dims[0];
   std::copy_n(t.data.begin() + first * item, count * item, part.data.begin());
   return part;
+}
+
+// The index of the first infinity or NaN, whose exponent is all ones; values.size() if there is
+// none.
+inline size_t first_not_finite(std::span<const float> values) {
+  constexpr uint32_t kExponent = 0x7f800000;
+  uint32_t largest = 0;
+  for (float v : values) largest = std::max(largest, std::bit_cast<uint32_t>(v) & kExponent);
+  if (largest != kExponent) return values.size();
+  const auto is_bad = [](float v) { return (std::bit_cast<uint32_t>(v) & kExponent) == kExponent; };
+  return static_cast<size_t>(std::ranges::find_if(values, is_bad) - values.begin());
 }
 
 // Weights by their current timm name ("blocks.0.attn.qkv.weight"), whatever the file called them.

@@ -32,13 +32,14 @@ struct SiteCandidates {
   std::vector<CodeParams> params;  // of kMinBits .. kMaxBits bits
 };
 
-WeightCandidates round_weight(const Tensor& inputs, const OutputGradients& gradients,
-                              const Tensor& weight, const PredictOptions& options) {
+WeightCandidates round_weight(const std::string& linear, const Tensor& inputs,
+                              const OutputGradients& gradients, const Tensor& weight,
+                              const PredictOptions& options) {
   WeightCandidates out;
   std::vector<int> widths;
   for (int bits = kMinBits; bits <= kMeasuredBits; bits++) widths.push_back(bits);
   if (options.compensate) {
-    out.codes = compensate_weight(inputs, gradients, weight, widths, options.threads);
+    out.codes = compensate_weight(linear, inputs, gradients, weight, widths, options.threads);
     out.mean = compensated_mean(inputs, gradients);
   } else {
     for (int bits : widths) out.codes.push_back(quantize_weight(weight, bits));
@@ -60,7 +61,7 @@ std::map<int, WeightCandidates> round_weights(const FloatModel& model, const Ten
     for (int i = 0; i < graph.size(); i++) {
       if (!graph.is(i, NodeKind::kLinear) || graph[i].in[0] != node) continue;
       const auto found = gradients.find(i);
-      out[i] = round_weight(value, found == gradients.end() ? none : found->second,
+      out[i] = round_weight(graph[i].name, value, found == gradients.end() ? none : found->second,
                             model.weights.at(graph[i].weight), options);
     }
     progress(ratio(node, graph.size()));

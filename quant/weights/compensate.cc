@@ -28,6 +28,10 @@ constexpr double kFirstRowDamping = 1;                     // damping of C while
 constexpr Damping kDefaultDamping{0.1, kIndependentRows};  // for too few images to compare dampings
 // A token's weight is 95 % its gradient's norm, 5 % the same for all, so that none is ignored.
 constexpr double kUniformShare = 0.05;
+// A channel whose variance is a smaller part of its second moment than this is constant: what
+// remains of it is the rounding of float sums.
+constexpr double kRounding = 1e-6;
+constexpr int kMostDampings = 12;  // times that a factor is sought, each time damped ten times more
 
 // Second moments of one Linear over some images (method.md section 15): H [K, K] of its input, C
 // [N, N] of the logits' gradient at its output.
@@ -46,7 +50,7 @@ struct InputMoments {
   void add(const float* xs, int64_t count);
   void add(const InputMoments& other);
   // Returns H of the centred input, [k - 1, k - 1]. The mean's error is left out because the bias
-  // absorbs it.
+  // absorbs it; a constant channel has a row and column of zeros.
   Doubles centred() const;
 };
 
@@ -70,9 +74,15 @@ Doubles InputMoments::centred() const {
   const auto all = static_cast<size_t>(k), inputs = all - 1;
   const double* sums = xx.data() + inputs * all;
   Doubles h(inputs * inputs);
+  if (!(sums[inputs] > 0)) return h;  // of no rows
+  const auto element = [&](size_t i, size_t j) {
+    return xx[i * all + j] - sums[i] * sums[j] / sums[inputs];
+  };
+  std::vector<bool> constant(inputs);
+  for (size_t i = 0; i < inputs; i++) constant[i] = element(i, i) <= kRounding * xx[i * all + i];
   for (size_t i = 0; i < inputs; i++)
     for (size_t j = 0; j < inputs; j++)
-      h[i * inputs + j] = xx[i * all + j] - sums[i] * sums[j] / sums[inputs];
+      if (!constant[i] && !constant[j]) h[i * inputs + j] = element(i, j);
   return h;
 }
 
@@ -145,6 +155,18 @@ double trace(const Doubles& m) {
   return sum;
 }
 
+bool is_finite(const Doubles& m) {
+  return std::ranges::all_of(m, [](double v) { return std::isfinite(v); });
+}
+
+// factor(m, part). Rounding of sums may leave a matrix of low rank slightly negative, which takes
+// a damping above that rounding; `part` becomes the damping that was enough.
+Factor factor_surely(const Doubles& m, double& part) {
+  Factor f = factor(m, part);
+  for (int i = 1; f.empty() && i < kMostDampings; i++) f = factor(m, part *= 10);
+  return f;
+}
+
 Doubles identity(size_t n) {
   Doubles m(n * n);
   for (size_t i = 0; i < n; i++) m[i * n + i] = 1;
@@ -160,10 +182,10 @@ struct RoundingMetric {
 
 // Computes the metric from inputs [images, tokens, K] with their token weights, and chooses the
 // dampings for `bits`. Where no logit depends on the Linear, C is the identity: all outputs count
-// alike.
-RoundingMetric metric_of(const Tensor& inputs, const std::vector<float>& token_weights,
-                         const OutputGradients& gradients, const Tensor& weight, int bits,
-                         ThreadPool& pool) {
+// alike. Where the input is the same for all tokens, H is, and all channels count alike.
+RoundingMetric metric_of(const std::string& linear, const Tensor& inputs,
+                         const std::vector<float>& token_weights, const OutputGradients& gradients,
+                         const Tensor& weight, int bits, ThreadPool& pool) {
   const int64_t images = inputs.dims[0], rows = inputs.dims[1], held = images / 4;
   const int k = static_cast<int>(inputs.dims[2]);
   const std::vector<float> x = weighted(inputs, token_weights);
@@ -182,11 +204,16 @@ RoundingMetric metric_of(const Tensor& inputs, const std::vector<float>& token_w
     moments.add(rest);
   }
   out.moments = {moments.centred(), std::move(c)};
+  if (!is_finite(out.moments.h))
+    fail(linear, ": its input has values too large to be squared in float32");
+  if (!is_finite(out.moments.c)) fail(linear, ": gradients at its output overflow in float32");
+  if (!(trace(out.moments.h) > 0)) out.moments.h = identity(static_cast<size_t>(k));
   if (!(trace(out.moments.c) > 0)) out.moments.c = identity(static_cast<size_t>(weight.dims[0]));
-  out.columns = factor(out.moments.h, out.damping.columns);
-  out.rows = factor(out.moments.c, out.damping.rows);
+  out.columns = factor_surely(out.moments.h, out.damping.columns);
+  out.rows = factor_surely(out.moments.c, out.damping.rows);
   if (out.columns.empty() || out.rows.empty())
-    fail("compensated rounding: the inputs or gradients of a Linear are not finite");
+    fail(linear,
+         ": the moments of its input or its gradients have no Cholesky factor, however damped");
   return out;
 }
 
@@ -228,12 +255,12 @@ void set_output(const Tensor& product, const Tensor& bias, Tensor& value) {
 
 }  // namespace
 
-std::vector<WeightCodes> compensate_weight(const Tensor& inputs, const OutputGradients& gradients,
-                                           const Tensor& weight, const std::vector<int>& bits,
-                                           int threads) {
+std::vector<WeightCodes> compensate_weight(const std::string& linear, const Tensor& inputs,
+                                           const OutputGradients& gradients, const Tensor& weight,
+                                           const std::vector<int>& bits, int threads) {
   ThreadPool pool(threads);
-  const RoundingMetric metric = metric_of(inputs, row_weights(inputs, gradients.norms), gradients,
-                                          weight, bits[bits.size() / 2], pool);
+  const RoundingMetric metric = metric_of(linear, inputs, row_weights(inputs, gradients.norms),
+                                          gradients, weight, bits[bits.size() / 2], pool);
   std::vector<WeightCodes> codes(bits.size());
   pool.run([&](int thread) {
     for (int i = thread; i < count_of(bits); i += pool.size())
@@ -288,8 +315,8 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
     gradients.erase(original);
     const std::vector<float> token_weights = row_weights(input, gradient.norms);
     const int width = bits.at(original).weight;
-    rounded =
-        round_in(metric_of(input, token_weights, gradient, weight, width, pool), weight, width);
+    rounded = round_in(metric_of(n.name, input, token_weights, gradient, weight, width, pool),
+                       weight, width);
     const Tensor product = engine.multiply(input, dequantize_weight(rounded));
     correct_bias(engine.multiply(input, weight), product, token_weights, bias);
     set_output(product, bias, value);

@@ -20,11 +20,11 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
                                                       const ImageSource& images, int threads,
                                                       const Progress& progress = {});
 
-// Rounds one weight [N, K] to each of the widths `bits`, compensated on inputs [images, tokens, K].
-// The dampings are chosen for the middle width.
-std::vector<WeightCodes> compensate_weight(const Tensor& inputs, const OutputGradients& gradients,
-                                           const Tensor& weight, const std::vector<int>& bits,
-                                           int threads);
+// Rounds the weight [N, K] of the node named `linear` to each of the widths `bits`, compensated on
+// inputs [images, tokens, K]. The dampings are chosen for the middle width.
+std::vector<WeightCodes> compensate_weight(const std::string& linear, const Tensor& inputs,
+                                           const OutputGradients& gradients, const Tensor& weight,
+                                           const std::vector<int>& bits, int threads);
 
 // Returns the weighted mean [K] of these inputs, whose error the bias makes up for.
 std::vector<float> compensated_mean(const Tensor& inputs, const OutputGradients& gradients);

@@ -7,10 +7,10 @@
 #include <memory>
 #include <new>
 #include <system_error>
-#include <thread>
 
 #include "kernels/registry.h"
 #include "models/base/error.h"
+#include "runtime/cpus.h"
 #include "runtime/integer/engine.h"
 #include "runtime/vision/preprocess.h"
 
@@ -122,7 +122,7 @@ const vitrun::Kernels& kernels_called(const char* isa) {
 }
 
 int thread_count(int asked) {
-  if (asked == 0) return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, 256);
+  if (asked == 0) return std::min(vitrun::available_cpus(), 256);
   require(asked >= 1 && asked <= 256, "threads must be 1 to 256, or 0, got ", asked);
   return asked;
 }
@@ -192,44 +192,46 @@ void vit_model_close(vit_model* model) {
 }
 
 const char* vit_model_name(const vit_model* model) {
-  return model->opened->model.info().arch.c_str();
+  return model ? model->opened->model.info().arch.c_str() : nullptr;
 }
 
 int vit_model_width(const vit_model* model) {
-  return model->opened->model.info().image_width;
+  return model ? model->opened->model.info().image_width : 0;
 }
 
 int vit_model_height(const vit_model* model) {
-  return model->opened->model.info().image_height;
+  return model ? model->opened->model.info().image_height : 0;
 }
 
 int vit_model_classes(const vit_model* model) {
-  return model->opened->model.info().num_classes;
+  return model ? model->opened->model.info().num_classes : 0;
 }
 
 const char* vit_model_label(const vit_model* model, int class_index) {
+  if (!model) return nullptr;
   const auto& labels = model->opened->model.info().labels;
   const auto i = static_cast<size_t>(class_index);  // a negative one becomes too large
   return i < labels.size() ? labels[i].c_str() : nullptr;
 }
 
 const char* vit_model_metadata(const vit_model* model, const char* key) {
-  if (!key) return nullptr;
+  if (!model || !key) return nullptr;
   const auto found = model->opened->metadata.find(key);
   return found == model->opened->metadata.end() ? nullptr : found->second.c_str();
 }
 
 size_t vit_model_file_bytes(const vit_model* model) {
-  return model->opened->model.file().size();
+  return model ? model->opened->model.file().size() : 0;
 }
 
 int vit_model_outputs(const vit_model* model) {
-  return vitrun::count_of(model->opened->model.graph().graph.outputs);
+  return model ? vitrun::count_of(model->opened->model.graph().graph.outputs) : 0;
 }
 
 namespace {
 
 const vitrun::Output* output_at(const vit_model* model, int output) {
+  if (!model) return nullptr;
   const auto& outputs = model->opened->model.graph().graph.outputs;
   const auto i = static_cast<size_t>(output);  // a negative one becomes too large
   return i < outputs.size() ? &outputs[i] : nullptr;
@@ -290,7 +292,14 @@ void run_outputs(vit_session* session, const float* images, int batch, const vit
                  int count) {
   float* pointers[64];
   for (int i = 0; i < count; i++) pointers[i] = outputs[i].data;
+  session->engine.revive();
   session->engine.run(images, batch, pointers);
+  for (int i = 0; i < count; i++) {
+    const vitrun::PlannedOutput& o = vitrun::at(session->engine.outputs(), i);
+    const std::span<const float> values(pointers[i], vitrun::array_size(batch * o.rows, o.cols));
+    if (vitrun::first_not_finite(values) < values.size())
+      vitrun::fail("the output '", o.name, "' is not finite: the model overflows on this input");
+  }
 }
 
 }  // namespace
@@ -388,18 +397,23 @@ vit_status vit_session_run_float(vit_session* session, const float* images, int 
     require(session && images, "session or images is NULL");
     require(batch >= 1 && batch <= session->engine.max_batch(), "batch must be 1 to ",
             session->engine.max_batch(), ", got ", batch);
+    const std::span<const float> values(images,
+                                        static_cast<size_t>(batch) * pixels_of(session->info));
+    const size_t bad = vitrun::first_not_finite(values);
+    require(bad == values.size(), "images[", bad, "] is not finite");
     choose_outputs(session, outputs, count, batch);
     run_outputs(session, images, batch, outputs, count);
   });
 }
 
 size_t vit_session_memory(const vit_session* session) {
+  if (!session) return 0;
   return static_cast<size_t>(session->engine.buffer_bytes()) +
          session->image.size() * sizeof(float);
 }
 
 const char* vit_session_isa(const vit_session* session) {
-  return session->engine.kernels().name;
+  return session ? session->engine.kernels().name : nullptr;
 }
 
 vit_status vit_top_k(const float* logits, int classes, int k, vit_prediction* out) {

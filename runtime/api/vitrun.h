@@ -31,8 +31,12 @@
  * order. On failure `*out` is NULL. Strings returned belong to the model and live as long as it
  * does.
  *
+ * fork(). In a child a session works on: it starts threads of its own at its first run there. Only
+ * one that was running in the parent at that moment fails with VIT_ERROR_SYSTEM.
+ *
  * Errors. Functions that can fail return a vit_status, 0 being success; vit_last_error() then says
- * in words what was expected and what was found. The library never prints, exits, aborts or throws,
+ * in words what was expected and what was found. A NULL model or session is an error too; getters
+ * give 0 or NULL for it. The library never prints, exits, aborts or throws,
  * and installs no signal handler.
  *
  * Answers. A model gives the same logits, to the last bit, on every CPU, instruction set, number of
@@ -68,7 +72,7 @@ typedef enum vit_status {
   VIT_OK = 0,
   VIT_ERROR_ARGUMENT = 1, /* the caller's mistake: NULL, a size out of range, an unknown ISA */
   VIT_ERROR_FILE = 2,     /* the system could not open or map the file */
-  VIT_ERROR_MODEL = 3,    /* the file is not a usable .qbin, or damaged */
+  VIT_ERROR_MODEL = 3,    /* the file is not a usable .qbin, or damaged; its outputs overflow */
   VIT_ERROR_MEMORY = 4,   /* out of memory */
   VIT_ERROR_SYSTEM = 5    /* the system refused something else, a thread say */
 } vit_status;
@@ -126,7 +130,8 @@ VIT_API size_t vit_model_file_bytes(const vit_model* model);
 
 typedef struct vit_session_options {
   size_t struct_size; /* sizeof(vit_session_options) */
-  int threads;        /* 1..256, the caller's being one of them; 0: one for each CPU */
+  int threads;        /* 1..256, the caller's being one of them; 0: one for each CPU that affinity and
+                         cgroup quota allow */
   int max_batch;      /* images a run may take at once, 1..4096; 0: 1 */
   const char* isa;    /* of vit_isa_names(); NULL: VITRUN_ISA in the environment, or the best */
 } vit_session_options;
@@ -162,7 +167,7 @@ VIT_API vit_status vit_session_run_rgb(vit_session* session, const uint8_t* rgb,
                                        int height, ptrdiff_t row_bytes, const vit_output* outputs,
                                        int count);
 /* images: `batch` (1..max_batch) of [3, height, width] floats of the size chosen, normalised
- * already. Allocates nothing if the outputs are those chosen last. */
+ * already; NaN and infinity are an error. Allocates nothing if the outputs are those chosen last. */
 VIT_API vit_status vit_session_run_float(vit_session* session, const float* images, int batch,
                                          const vit_output* outputs, int count);
 /* Bytes of the buffers of a session. */

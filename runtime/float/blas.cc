@@ -18,8 +18,9 @@ Blas load() {
 }
 #else
 Blas load() {
-  void* library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
-  if (!library)
+  const bool linked = dlsym(RTLD_DEFAULT, "openblas_set_num_threads");  // as into vitquant
+  void* library = linked ? RTLD_DEFAULT : dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
+  if (!linked && !library)
     fail("float weights need OpenBLAS (Debian's package libopenblas0), which cannot be loaded: ",
          dlerror());
   const auto function = [&]<typename F>(const char* name, F*& to) {

@@ -8,6 +8,20 @@
 
 namespace vitrun {
 
+namespace {
+
+// Fails on a value that overflowed in float32, before it makes every later one a NaN or hides in a
+// softmax.
+void check_finite(const Tensor& value, const std::string& node) {
+  const size_t bad = first_not_finite(value.data);
+  if (bad == value.data.size()) return;
+  fail("the value of '", node, "' is ", double{value.data[bad]}, " for image ",
+       bad / (value.data.size() / static_cast<size_t>(value.dims[0])),
+       " of the batch: it overflows in float32");
+}
+
+}  // namespace
+
 Reference::Reference(const Graph& graph, const Weights& weights, int threads)
     : graph_(graph),
       weights_(weights),
@@ -56,6 +70,7 @@ Tensor Reference::evaluate(int node, const Tensor& images, const Value& value) {
   std::vector<const Tensor*> in;
   for (int i : graph_[node].in) in.push_back(&value(i));
   forward({graph_, shapes_, node, in, &images, weights_, kernels_, pool_, y});
+  check_finite(y, graph_[node].name);
   return y;
 }
 

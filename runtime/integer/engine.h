@@ -48,6 +48,9 @@ class Engine {
   // The same for a single output.
   void run(const float* input, int batch, float* output) noexcept { run(input, batch, &output); }
 
+  // Makes the engine usable in a child of fork(), as ThreadPool::revive() does.
+  void revive() { pool_.revive(); }
+
   // Names and shapes of what run() gives.
   const std::vector<PlannedOutput>& outputs() const { return plan().outputs; }
 

@@ -1,6 +1,5 @@
 #include "runtime/program/cli.h"
 
-#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include <iostream>
 
 #include "models/base/error.h"
+#include "runtime/cpus.h"
 
 #ifndef VITRUN_VERSION
 #error "the build defines VITRUN_VERSION"
@@ -84,13 +84,6 @@ void ProgressBar::update(double fraction) {
   std::fflush(stderr);
 }
 
-int default_threads() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  const int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-  return count < 1 ? 1 : count;
-}
-
 double peak_memory_mb() {
   std::ifstream in("/proc/self/status");
   for (std::string line; std::getline(in, line);)
@@ -107,7 +100,7 @@ int int_option(const cxxopts::ParseResult& args, const std::string& name, int lo
 
 PredictorOptions predictor_options(const cxxopts::ParseResult& args) {
   PredictorOptions options;
-  options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : default_threads();
+  options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : available_cpus();
   options.max_batch = int_option(args, "batch", 1, 1024);
   options.isa = args["isa"].as<std::string>();
   options.arch = args["arch"].as<std::string>();

@@ -36,9 +36,6 @@ class ProgressBar {
   std::chrono::steady_clock::time_point start_;
 };
 
-// Returns the number of CPUs that this process may use.
-int default_threads();
-
 // Returns the most memory this process has had resident so far, in MB; 0 where the system does not
 // tell.
 double peak_memory_mb();

@@ -34,6 +34,9 @@ class IntegerPredictor : public Predictor {
       pointers.push_back(out.back().data.data());
     }
     engine_.run(images.data.data(), static_cast<int>(images.dims[0]), pointers.data());
+    for (size_t i = 0; i < out.size(); i++)
+      if (first_not_finite(out[i].data) < out[i].data.size())
+        fail("the output '", names[i], "' is not finite: the model overflows on these images");
     return out;
   }
 

@@ -1,6 +1,10 @@
 // The C ABI against the engine it wraps, and its refusals. What an installed library does is
 // check_capi's business.
 #include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmath>
 
 #include <cmath>
 #include <cstring>
@@ -127,6 +131,65 @@ TEST_CASE("the C ABI names a model's outputs and gives the engine's, alone or to
   REQUIRE(vitrun::run_rgb(h.session, rgb.data(), 32, 32, 96, alone) == VIT_OK);
   CHECK(alone == logits);
 }
+
+TEST_CASE("the C ABI answers NULL for NULL") {
+  CHECK(vit_model_name(nullptr) == nullptr);
+  CHECK(vit_model_width(nullptr) == 0);
+  CHECK(vit_model_height(nullptr) == 0);
+  CHECK(vit_model_classes(nullptr) == 0);
+  CHECK(vit_model_outputs(nullptr) == 0);
+  CHECK(vit_model_output_name(nullptr, 0) == nullptr);
+  CHECK(vit_model_output_rows(nullptr, 0) == 0);
+  CHECK(vit_model_output_cols(nullptr, 0) == 0);
+  CHECK(vit_model_label(nullptr, 0) == nullptr);
+  CHECK(vit_model_metadata(nullptr, "recipe.method") == nullptr);
+  CHECK(vit_model_file_bytes(nullptr) == 0);
+  CHECK(vit_session_memory(nullptr) == 0);
+  CHECK(vit_session_isa(nullptr) == nullptr);
+  CHECK(vit_session_memory_for(nullptr, 0, 0, nullptr, 0) == 0);
+  CHECK(vit_session_prepare(nullptr, 0, 0, nullptr, 0) == VIT_ERROR_ARGUMENT);
+  CHECK(vit_session_run_rgb(nullptr, nullptr, 1, 1, 3, nullptr, 0) == VIT_ERROR_ARGUMENT);
+  CHECK(vit_session_run_float(nullptr, nullptr, 1, nullptr, 0) == VIT_ERROR_ARGUMENT);
+  CHECK(vit_top_k(nullptr, 1, 1, nullptr) == VIT_ERROR_ARGUMENT);
+  CHECK(vit_model_open(nullptr, nullptr, nullptr) == VIT_ERROR_ARGUMENT);
+  CHECK(vit_session_create(nullptr, nullptr, nullptr) == VIT_ERROR_ARGUMENT);
+  vit_session_free(nullptr);
+  vit_model_close(nullptr);
+}
+
+TEST_CASE("the C ABI refuses images that are not finite") {
+  Handles h(nullptr);
+  std::vector<float> images(size_t{3} * 32 * 32, 0.5f), logits(10);
+  const vit_output out = {"logits", logits.data(), logits.size()};
+  for (float bad : {NAN, INFINITY, -INFINITY}) {
+    images.back() = bad;
+    CHECK(vit_session_run_float(h.session, images.data(), 1, &out, 1) == VIT_ERROR_ARGUMENT);
+    CHECK(std::string(vit_last_error()) == "images[3071] is not finite");
+  }
+  images.back() = 0;
+  CHECK(vit_session_run_float(h.session, images.data(), 1, &out, 1) == VIT_OK);
+}
+
+#ifndef __SANITIZE_THREAD__  // which refuses threads in a child
+TEST_CASE("the C ABI answers in a child of fork()") {
+  const vit_session_options options = {sizeof options, 2, 1, nullptr};
+  Handles h(&options);
+  const std::vector<float> images(size_t{3} * 32 * 32, 0.5f);
+  std::vector<float> logits(10), again(10);
+  const vit_output out = {"logits", logits.data(), 10}, second = {"logits", again.data(), 10};
+  REQUIRE(vit_session_run_float(h.session, images.data(), 1, &out, 1) == VIT_OK);
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(20);
+    const vit_status status = vit_session_run_float(h.session, images.data(), 1, &second, 1);
+    vit_session_free(h.session);
+    _exit(status == VIT_OK && again == logits ? 3 : 4);
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 3));
+}
+#endif
 
 TEST_CASE("the C ABI refuses outputs that there are not and buffers too small") {
   const vit_session_options options = {sizeof options, 1, 2, nullptr};

@@ -1,5 +1,8 @@
 // The thread pool, the barrier and the split of the work.
 #include <doctest/doctest.h>
+#include <sys/wait.h>
+
+#include <optional>
 
 #include "models/base/error.h"
 #include "runtime/threads.h"
@@ -52,6 +55,61 @@ TEST_CASE("nobody passes the barrier before all have reached it") {
   CHECK(!early);
   CHECK(arrived == 500 * kThreads);
 }
+
+#ifndef __SANITIZE_THREAD__  // which refuses threads in a child
+// The exit status of a child that runs body(); 14 (SIGALRM) + 128 if it hangs.
+template <class Body>
+int in_child(const Body& body) {
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(20);
+    _exit(body());
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+TEST_CASE("a pool works in a child of fork(), and goes there and in the parent") {
+  for (int threads : {1, 3}) {
+    std::optional<ThreadPool> pool(threads);
+    std::atomic<int> runs{0};
+    const auto count = [&](int) { runs++; };
+    pool->run(count);
+    CHECK(in_child([&] {
+            pool->revive();
+            pool->run(count);
+            pool->run(count);
+            pool.reset();
+            return runs.load();
+          }) == 3 * threads);
+    CHECK(in_child([&] {
+            pool.reset();  // without a run
+            return 7;
+          }) == 7);
+    pool->revive();
+    pool->run(count);
+    CHECK(runs == 2 * threads);
+  }
+}
+
+TEST_CASE("a pool that was running when the process forked says so in the child") {
+  ThreadPool pool(2);
+  int status = 0;
+  pool.run([&](int thread) {
+    if (thread == 0)
+      status = in_child([&] {
+        try {
+          pool.revive();
+        } catch (const SystemError&) {
+          return 5;
+        }
+        return 6;
+      });
+  });
+  CHECK(status == 5);
+}
+#endif
 
 TEST_CASE("shares are contiguous, whole and in multiples of the grain") {
   for (int64_t count : {0, 1, 5, 16, 197, 1000})
