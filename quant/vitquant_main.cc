@@ -58,6 +58,8 @@ int run(const cxxopts::ParseResult& args) {
                 *result->ranking);
   if (result->plans) std::fputs(report_text(*result->plans).c_str(), stdout);
   std::fputs(unit_text(result->units).c_str(), stdout);
+  if (const std::string warning = warning_of(result->units); !warning.empty())
+    std::fprintf(stderr, "vitquant: warning: %s\n", warning.c_str());
   if (args.count("report"))
     write_file(args["report"].as<std::string>(),
                quantization_page({arch + ", quantized", recipe, bytes,

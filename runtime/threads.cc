@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "models/base/error.h"
 #include "runtime/cpus.h"
@@ -82,6 +83,14 @@ void ThreadPool::join() {
   workers_.clear();
 }
 
+void ThreadPool::call(int thread) noexcept {
+  try {
+    entry_(context_, thread);
+  } catch (...) {
+    if (!failed_.exchange(true)) error_ = std::current_exception();
+  }
+}
+
 void ThreadPool::run(const void* context, Entry entry) {
   if (size_ == 1) return entry(context, 0);
   context_ = context;
@@ -90,10 +99,11 @@ void ThreadPool::run(const void* context, Entry entry) {
   running_.store(size_ - 1, std::memory_order_relaxed);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
-  entry(context, 0);
+  call(0);
   for (int left; (left = running_.load(std::memory_order_acquire)) != 0;)
     wait_change(running_, left, spins_);
   busy_.store(false, std::memory_order_relaxed);
+  if (failed_.exchange(false)) std::rethrow_exception(std::exchange(error_, nullptr));
 }
 
 void ThreadPool::work(int thread, uint32_t seen) {
@@ -101,7 +111,7 @@ void ThreadPool::work(int thread, uint32_t seen) {
     wait_change(generation_, seen, spins_);
     seen++;
     if (stop_.load(std::memory_order_acquire)) return;
-    entry_(context_, thread);
+    call(thread);
     if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) running_.notify_one();
   }
 }

@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <vector>
 
 namespace vitrun {
@@ -29,8 +30,8 @@ class ThreadPool {
   void revive();
 
   // Calls task(thread) once on each thread 0..size-1, where 0 is the caller, and returns when all
-  // are done. Allocates nothing. Only one run may go on at a time; the task must not throw and must
-  // not call run.
+  // are done. Allocates nothing. Only one run may go on at a time; the task must not call run. What
+  // a task throws ends its thread's share alone: run() throws the first of it when all are done.
   template <class Task>
   void run(const Task& task) {
     run(&task,
@@ -49,6 +50,7 @@ class ThreadPool {
   void start();
   void run(const void* context, Entry entry);
   void work(int thread, uint32_t seen);
+  void call(int thread) noexcept;
   void join();
   bool forked() const { return owner_ != getpid(); }
 
@@ -61,6 +63,8 @@ class ThreadPool {
   std::atomic<int> running_{0};          // workers that have not finished the task
   std::atomic<bool> stop_{false};
   std::atomic<bool> busy_{false};
+  std::atomic<bool> failed_{false};
+  std::exception_ptr error_;     // written by the first thread that fails
   std::vector<Worker> workers_;  // no std::thread, which a child of fork() could not let go
 };
 

@@ -88,6 +88,20 @@ std::string warning_of(const UnitRow& row) {
              row.after.input > row.after.weight ? "input" : "weight", " needs more bits");
 }
 
+std::string warning_of(const UnitTable& table) {
+  constexpr int kNamed = 3;
+  int count = 0;
+  std::string names;
+  for (const UnitRow& row : table)
+    if (!warning_of(row).empty() && count++ < kNamed)
+      names += (names.empty() ? "" : ", ") + row.name;
+  if (count == 0) return "";
+  if (count > kNamed) names += cat(" and ", count - kNamed, " more");
+  return cat("a tenth or more of the output of ", names,
+             " is error on the calibration images: more bits help (--bits 8, or a file of bits for "
+             "these units), or another --recipe");
+}
+
 std::string unit_text(const UnitTable& table) {
   std::string text =
       format("%-34s %5s %10s %11s %11s\n", "unit", "W/A", "bytes", "weight dB", "output dB");

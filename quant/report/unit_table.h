@@ -37,6 +37,9 @@ std::string unit_text(const UnitTable& table);
 // Returns what is wrong with a unit, or an empty string.
 std::string warning_of(const UnitRow& row);
 
+// Returns one sentence that names the units with a warning, and what helps, or an empty string.
+std::string warning_of(const UnitTable& table);
+
 struct ReportHead {
   std::string title, recipe;      // what was quantized, and how
   int64_t bytes = 0;              // size of the file

@@ -130,10 +130,10 @@ VIT_API size_t vit_model_file_bytes(const vit_model* model);
 
 typedef struct vit_session_options {
   size_t struct_size; /* sizeof(vit_session_options) */
-  int threads;        /* 1..256, the caller's being one of them; 0: one for each CPU that affinity and
-                         cgroup quota allow */
-  int max_batch;      /* images a run may take at once, 1..4096; 0: 1 */
-  const char* isa;    /* of vit_isa_names(); NULL: VITRUN_ISA in the environment, or the best */
+  int threads;     /* 1..256, the caller's being one of them; 0: one for each CPU that affinity and
+                      cgroup quota allow */
+  int max_batch;   /* images a run may take at once, 1..4096; 0: 1 */
+  const char* isa; /* of vit_isa_names(); NULL: VITRUN_ISA in the environment, or the best */
 } vit_session_options;
 
 /* Where an output of a run goes. */
@@ -167,7 +167,8 @@ VIT_API vit_status vit_session_run_rgb(vit_session* session, const uint8_t* rgb,
                                        int height, ptrdiff_t row_bytes, const vit_output* outputs,
                                        int count);
 /* images: `batch` (1..max_batch) of [3, height, width] floats of the size chosen, normalised
- * already; NaN and infinity are an error. Allocates nothing if the outputs are those chosen last. */
+ * already; NaN and infinity are an error. Allocates nothing if the outputs are those chosen last.
+ */
 VIT_API vit_status vit_session_run_float(vit_session* session, const float* images, int batch,
                                          const vit_output* outputs, int count);
 /* Bytes of the buffers of a session. */

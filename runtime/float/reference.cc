@@ -15,9 +15,11 @@ namespace {
 void check_finite(const Tensor& value, const std::string& node) {
   const size_t bad = first_not_finite(value.data);
   if (bad == value.data.size()) return;
-  fail("the value of '", node, "' is ", double{value.data[bad]}, " for image ",
-       bad / (value.data.size() / static_cast<size_t>(value.dims[0])),
-       " of the batch: it overflows in float32");
+  const size_t images = static_cast<size_t>(value.dims[0]);
+  const std::string where =
+      images > 1 ? cat(" for image ", bad / (value.data.size() / images), " of ", images) : "";
+  fail("the value of '", node, "' is ", double{value.data[bad]}, where,
+       ": it overflows in float32");
 }
 
 }  // namespace

@@ -38,6 +38,21 @@ TEST_CASE("a task's writes are seen by the caller and by the next task") {
   }
 }
 
+TEST_CASE("what a task throws comes out of run, and the pool goes on") {
+  for (int threads : {1, 3}) {
+    ThreadPool pool(threads);
+    for (int thrower = 0; thrower < threads; thrower++) {
+      CHECK_THROWS_WITH_AS(pool.run([&](int t) {
+        if (t == thrower) fail("thread ", t);
+      }),
+                           ("thread " + std::to_string(thrower)).c_str(), Error);
+    }
+    std::atomic<int> runs{0};
+    pool.run([&](int) { runs++; });
+    CHECK(runs == threads);
+  }
+}
+
 TEST_CASE("nobody passes the barrier before all have reached it") {
   constexpr int kThreads = 4;
   ThreadPool pool(kThreads);
