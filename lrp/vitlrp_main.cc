@@ -312,6 +312,7 @@ int perturb(const cxxopts::ParseResult& args) {
 }
 
 int run(const cxxopts::ParseResult& args) {
+  check_outputs(args, {"output", "heatmap", "report"});
   if (!args.count("command")) return explain(args);
   std::vector<std::string> words = args["command"].as<std::vector<std::string>>();
   if (words[0] == "perturb" && words.size() == 1) return perturb(args);

@@ -6,6 +6,7 @@
 #include "lrp/walk/scores.h"
 #include "models/base/error.h"
 #include "models/graph/rewrite.h"
+#include "quant/bits/knapsack.h"
 #include "quant/rewrite/rotate.h"
 #include "quant/rewrite/split_outliers.h"
 #include "quant/rivals/hessian_ranges.h"
@@ -341,6 +342,18 @@ Allocation allocate(FloatModel model, const ImageSource& images, const QuantizeO
                                 [&](double done) { progress(kFoldPart + (1 - kFoldPart) * done); });
 }
 
+// Says the smallest size of a file where none fits.
+Allocation allocate_within(const FloatModel& model, const ImageSource& images,
+                           const QuantizeOptions& options, const Progress& progress) {
+  try {
+    return allocate(model, images, options, progress);
+  } catch (const TooFewBytes& e) {
+    const int64_t asked = options.budget->bytes.value_or(0);
+    fail("no choice of bits fits into a file of ", asked, " bytes: the smallest possible has ",
+         asked + e.missing());
+  }
+}
+
 // Returns the codes of every weight and the range of every activation.
 Operands quantize_operands(FloatModel& model, Reference& engine, const BitPlan& plan,
                            const std::map<int, NormFold>& folds, const ImageSource& images,
@@ -387,7 +400,7 @@ Quantized quantize_model(FloatModel model, const ImageSource& calibration,
   if (options.rotate != Rotate::kNone) rotate_scores(model);
   if (options.split) split_outliers(model, calibration, options.threads);
   if (options.budget) {
-    Allocation found = allocate(model, calibration, options, part(0, kAllocationPart));
+    Allocation found = allocate_within(model, calibration, options, part(0, kAllocationPart));
     begun = kAllocationPart;
     plan = std::move(found.plan);
     result.ranking = found.ranking;

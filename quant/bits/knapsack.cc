@@ -216,8 +216,8 @@ int64_t least_time(const Units& units, int64_t bytes) {
 }  // namespace
 
 std::vector<size_t> choose_within(const Units& units, const Limits& limits) {
-  if (least_from(units, &Choice::bytes)[0] > limits.bytes)
-    fail("no choice of bits fits into ", limits.bytes, " bytes of weights");
+  if (const auto least = least_from(units, &Choice::bytes)[0]; least > limits.bytes)
+    throw TooFewBytes(least - limits.bytes);
   if (limits.time < std::numeric_limits<int64_t>::max())
     if (const int64_t time = least_time(units, limits.bytes); time > limits.time)
       fail("no choice of bits within ", limits.bytes,

@@ -88,13 +88,22 @@ void sync_folder(const std::filesystem::path& folder) {
   close(fd);
 }
 
-}  // namespace
-
-void write_file(const std::string& path, std::span<const uint8_t> bytes) {
+void check_replaceable(const std::string& path) {
   std::error_code ignored;
   const std::filesystem::file_status status = std::filesystem::status(path, ignored);
   if (exists(status) && !is_regular_file(status))
     fail(path, ": expected a regular file to replace, found a folder, pipe or device");
+}
+
+}  // namespace
+
+void check_writable(const std::string& path) {
+  check_replaceable(path);
+  const TemporaryFile temporary(path);
+}
+
+void write_file(const std::string& path, std::span<const uint8_t> bytes) {
+  check_replaceable(path);
   TemporaryFile temporary(path);
   temporary.write(bytes);
   temporary.commit();

@@ -13,4 +13,8 @@ namespace vitrun {
 void write_file(const std::string& path, std::span<const uint8_t> bytes);
 void write_file(const std::string& path, std::string_view text);
 
+// Fails as write_file() would where a file cannot be made there; nothing is left behind. Programs
+// call it before work whose result would be lost.
+void check_writable(const std::string& path);
+
 }  // namespace vitrun

@@ -9,6 +9,7 @@
 
 #include "models/base/error.h"
 #include "runtime/cpus.h"
+#include "runtime/files/atomic_file.h"
 
 #ifndef VITRUN_VERSION
 #error "the build defines VITRUN_VERSION"
@@ -96,6 +97,11 @@ int int_option(const cxxopts::ParseResult& args, const std::string& name, int lo
   if (value < low || value > high)
     throw UsageError(cat("--", name, " must be ", low, " to ", high, ", got ", value));
   return value;
+}
+
+void check_outputs(const cxxopts::ParseResult& args, std::initializer_list<const char*> options) {
+  for (const char* option : options)
+    if (args.count(option)) check_writable(args[option].as<std::string>());
 }
 
 PredictorOptions predictor_options(const cxxopts::ParseResult& args) {

@@ -43,6 +43,9 @@ double peak_memory_mb();
 // Returns an integer option; throws UsageError outside [low, high].
 int int_option(const cxxopts::ParseResult& args, const std::string& name, int low, int high);
 
+// Fails if a file that one of these options names cannot be written.
+void check_outputs(const cxxopts::ParseResult& args, std::initializer_list<const char*> options);
+
 // Reads the options --threads, --batch, --isa and --arch, which the program must have.
 PredictorOptions predictor_options(const cxxopts::ParseResult& args);
 

@@ -89,6 +89,7 @@ int run_one(const cxxopts::ParseResult& args) {
 int run_table(const cxxopts::ParseResult& args) {
   for (const char* needed : {"weights", "calib", "output"})
     if (!args.count(needed)) throw UsageError(cat("--table needs --", needed));
+  check_outputs(args, {"output"});
   TableOptions options;
   options.rows = read_rows(args["table"].as<std::string>());
   options.seeds = args["seeds"].as<std::vector<int>>();

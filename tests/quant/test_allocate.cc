@@ -235,7 +235,14 @@ TEST_CASE("cli: a file made to a size is no larger, and says what each unit got"
   CHECK(by_logits.out.find("rankings") == by_logits.out.npos);
   const Outcome small = quantize("9000");
   CHECK(small.status == 1);
-  CHECK(small.err.find("no choice of bits fits") != small.err.npos);
+  const std::string said =
+      "no choice of bits fits into a file of 9000 bytes: the smallest possible has ";
+  REQUIRE(small.err.find(said) != small.err.npos);
+  // Which is that size, but for the few bytes of numbers that other_bytes() bounds from above.
+  const std::string smallest = small.err.substr(small.err.find(said) + said.size());
+  CHECK(quantize(std::to_string(std::stoll(smallest) - 1)).status == 1);
+  REQUIRE(quantize(std::to_string(std::stoll(smallest))).status == 0);
+  CHECK(static_cast<long long>(std::filesystem::file_size(qbin)) <= std::stoll(smallest));
 }
 
 TEST_CASE("cli: bits by hand, the longest name counts; refusals") {
