@@ -233,6 +233,7 @@ int explain(const cxxopts::ParseResult& args) {
   const FloatModel model =
       load_float_model(args["weights"].as<std::string>(), args["arch"].as<std::string>());
   const Work work = choose_work(args, model.info);
+  check_outputs(args, {"output", "heatmap", "report"});
   const int threads =
       args.count("threads") ? int_option(args, "threads", 1, 256) : available_cpus();
   RelevanceEngine engine(model.graph, model.weights, threads);
@@ -295,6 +296,7 @@ int perturb(const cxxopts::ParseResult& args) {
   if (work.labels.empty()) throw UsageError("perturb needs --images with labels");
   for (int64_t i = 0; i < work.count; i++)
     if (at(work.labels, i) < 0) fail("image ", i, " of the list has no label");
+  check_outputs(args, {"output"});
   const int threads =
       args.count("threads") ? int_option(args, "threads", 1, 256) : available_cpus();
   PerturbationTest test(model.graph, model.weights, threads);
@@ -312,7 +314,6 @@ int perturb(const cxxopts::ParseResult& args) {
 }
 
 int run(const cxxopts::ParseResult& args) {
-  check_outputs(args, {"output", "heatmap", "report"});
   if (!args.count("command")) return explain(args);
   std::vector<std::string> words = args["command"].as<std::vector<std::string>>();
   if (words[0] == "perturb" && words.size() == 1) return perturb(args);

@@ -34,8 +34,8 @@ double measure_speed(const std::string& qbin, const Tensor& image) {
 int run(const cxxopts::ParseResult& args) {
   if (!args.count("output")) throw UsageError("--output is missing");
   const std::string out = args["output"].as<std::string>();
-  check_outputs(args, {"output", "report"});
   QuantizeJob job = read_job(args);
+  check_outputs(args, {"output", "report"});
   const QuantizeOptions& options = job.options;
   const std::string arch = job.model.info.arch;
   const auto start = Clock::now();

@@ -17,4 +17,8 @@ set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_NAME libvitrun-dev)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SHLIBDEPS OFF)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS "libvitrun${PROJECT_VERSION_MAJOR} (= ${PROJECT_VERSION})")
+foreach(component IN ITEMS PROGRAMS LIBRARY DEVELOPMENT)  # Debian's policy asks every package for its copyright
+  string(TOLOWER ${component} name)
+  install(FILES LICENSE RENAME copyright DESTINATION share/doc/${CPACK_DEBIAN_${component}_PACKAGE_NAME} COMPONENT ${name})
+endforeach()
 include(CPack)

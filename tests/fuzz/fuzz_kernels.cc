@@ -14,7 +14,7 @@ namespace {
 
 using Output = std::vector<uint8_t>;  // whatever a call wrote, as bytes
 
-// Where values come from: edges now and then, else a generator seeded by the input.
+// Values are edges now and then, else those of a generator that the input seeds.
 class Values {
  public:
   explicit Values(Choices& choices) : state_(choices.number<uint32_t>() * 2 + 1) {

@@ -1,4 +1,4 @@
-// What a fuzz target is: fuzz_target(), given by one of fuzz_*.cc and called by fuzz_main.cc.
+// A fuzz target is a fuzz_target(), which one of fuzz_*.cc defines and fuzz_main.cc calls.
 #pragma once
 
 #include <cstdint>

@@ -43,7 +43,8 @@ TEST_CASE("Kendall's tau of known rankings") {
   CHECK(kendall_tau({1, 2, 3, 4}, {10, 20, 30, 40}) == doctest::Approx(1));
   CHECK(kendall_tau({1, 2, 3, 4}, {4, 3, 2, 1}) == doctest::Approx(-1));
   CHECK(kendall_tau({1, 2, 3, 4}, {1, 2, 4, 3}) == doctest::Approx(4.0 / 6));
-  // With ties: (concordant - discordant) / sqrt((n0 - n1)(n0 - n2)) = 5 / sqrt(5 * 6).
+  // Kendall's tau-b, which counts ties: (concordant - discordant) / sqrt((n0 - n1)(n0 - n2)) = 5 /
+  // sqrt(5 * 6).
   CHECK(kendall_tau({1, 1, 2, 3}, {1, 2, 3, 4}) == doctest::Approx(5 / std::sqrt(30.0)));
 }
 

@@ -238,7 +238,7 @@ TEST_CASE("cli: a file made to a size is no larger, and says what each unit got"
   const std::string said =
       "no choice of bits fits into a file of 9000 bytes: the smallest possible has ";
   REQUIRE(small.err.find(said) != small.err.npos);
-  // Which is that size, but for the few bytes of numbers that other_bytes() bounds from above.
+  // The file has that size, but for the few bytes of numbers that other_bytes() bounds from above.
   const std::string smallest = small.err.substr(small.err.find(said) + said.size());
   CHECK(quantize(std::to_string(std::stoll(smallest) - 1)).status == 1);
   REQUIRE(quantize(std::to_string(std::stoll(smallest))).status == 0);

@@ -184,8 +184,8 @@ TEST_CASE("predicted errors of the embedded model's logits are those measured") 
     CHECK(inputs.ratio() < 2);
     CHECK(inputs.ranks() > 0.5);
   }
-  // What that comes to: where 8 bits cost nothing inputs have them; on avx2, where 6 bits and more
-  // cost time and, of W4's bytes, two weights of 3 bits each, few multiply-adds have those.
+  // The plans that follow: where 8 bits cost nothing inputs have them; on avx2, where 6 bits and
+  // more cost time and, of W4's bytes, two weights of 3 bits each, few multiply-adds have those.
   for (const std::string target : kTargets) {
     CAPTURE(target);
     const CostTable costs = read_costs(target);

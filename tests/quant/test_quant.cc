@@ -455,7 +455,7 @@ TEST_CASE("pixels keep all of their 256 values as codes") {
   }
 }
 
-// What a LayerNorm of the golden models feeds its Linear, before and after the fold.
+// The values that a LayerNorm of the golden models feeds its Linear, before and after the fold.
 TEST_CASE("a fold of LayerNorm leaves the logits unchanged") {
   for (const char* name : {"vit", "deit_distilled", "deit3", "swin", "swin_padded"})
     for (Method method : {Method::kRepq, Method::kCrl, Method::kFqVit}) {

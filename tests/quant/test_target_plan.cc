@@ -128,7 +128,7 @@ TEST_CASE("the work of DeiT-T: its multiply-adds, less what reaches no logit") {
   for (const UnitWork& work : work_of(build_graph(config_from_arch("deit_tiny_patch16_224"))))
     (work.kind == NodeKind::kLinear ? linears : attention) += work.multiply_adds;
   const int64_t t = 197, d = 192;
-  // Of the last block proj, fc1 and fc2 see the class token alone, and so do its queries.
+  // The last block's proj, fc1 and fc2 see the class token alone, and its queries are one row.
   CHECK(linears == 196 * 768 * d + 11 * t * 12 * d * d + t * 3 * d * d + 9 * d * d + 1000 * d);
   CHECK(attention == 11 * 3 * t * t * d + 3 * t * d);
 }

@@ -1,4 +1,4 @@
-// What the tests of .qbin files share.
+// Helpers that the tests of .qbin files share.
 #pragma once
 
 #include <algorithm>

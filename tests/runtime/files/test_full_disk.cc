@@ -15,7 +15,8 @@ namespace {
 
 const std::string kBefore = "something of before";
 
-// What writes a file: vitquant (the model and its page) and vitlrp (scores and its page).
+// The programs that write files: vitquant (the model and its page) and vitlrp (scores and its
+// page).
 std::vector<Command> writers(const std::string& target) {
   const Command quantize = {"vitquant", "-w", model("vit"), "--calib-raw", input_of("vit")};
   const Command score = {"vitlrp", "-w", model("vit"), "--raw", input_of("vit")};

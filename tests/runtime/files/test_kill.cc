@@ -1,4 +1,4 @@
-// What is left of a file when the program that writes it is killed.
+// A file is old or new, and whole, when the program that writes it is killed.
 #include <doctest/doctest.h>
 #include <signal.h>
 #include <sys/resource.h>

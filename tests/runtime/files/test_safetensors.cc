@@ -51,7 +51,7 @@ std::string two(const std::string& first, const std::string& second) {
   return R"({"a":)" + f32 + first + R"(},"b":)" + f32 + second + "}}";
 }
 
-// What opening the file says; "" if it opens.
+// The message of opening the file; "" if it opens.
 std::string error_of(const std::string& bytes) {
   const TempFile file(bytes);
   try {

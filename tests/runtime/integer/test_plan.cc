@@ -128,7 +128,7 @@ TEST_CASE("q, k and v are codes at once where nobody reads them as numbers") {
   CHECK(Fused(attention(false, false)).kind("qkv") == Kind::kCodes);
   CHECK(Fused(attention(true, false)).kind("qkv") == Kind::kNone);
   CHECK(Fused(attention(false, true)).kind("qkv") == Kind::kNone);
-  // To a Linear the codes go with their sums, which such a step has not.
+  // A Linear takes codes with their sums, which such a step does not make.
   const QuantizedCase linear =
       planned([](B& b, int x) { b.output("out", b.linear(b.linear(x, "a", 8), "b", 8)); });
   CHECK(Fused(linear).kind("a") == Kind::kNone);

@@ -44,7 +44,7 @@ TEST_CASE("a step that reads other threads' rows waits") {
         Names{"pool", "add"});
 }
 
-// What a thread touches of a value in a step: rows [begin, end) counted over all images.
+// The part of a value that a thread touches in a step: rows [begin, end) counted over all images.
 struct Access {
   int value;
   int64_t begin, end;
