@@ -48,6 +48,10 @@ class Options(ctypes.Structure):
                 ("isa", ctypes.c_char_p)]
 
 
+class Output(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_char_p), ("data", ctypes.c_void_p), ("size", ctypes.c_size_t)]
+
+
 def vitrun_runner(library, path, threads, isa, x):
     """Through the C ABI, as an application would."""
     lib = ctypes.CDLL(library)
@@ -58,9 +62,14 @@ def vitrun_runner(library, path, threads, isa, x):
             lib.vit_session_create(model, ctypes.byref(options), ctypes.byref(session)):
         raise RuntimeError(lib.vit_last_error().decode())
     logits = np.empty(1000, np.float32)
-    pointers = [ctypes.c_void_p(a.ctypes.data) for a in (x, logits)]
-    # The default argument keeps the arrays alive.
-    return lambda _=(x, logits): lib.vit_session_run_float(session, pointers[0], 1, pointers[1])
+    images = ctypes.c_void_p(x.ctypes.data)
+    output = Output(b"logits", logits.ctypes.data, logits.size)
+
+    def run(_=(x, logits)):  # the default argument keeps the arrays alive
+        if lib.vit_session_run_float(session, images, 1, ctypes.byref(output), 1):
+            raise RuntimeError(lib.vit_last_error().decode())
+
+    return run
 
 
 def ort_runner(path, threads, x):
