@@ -13,17 +13,11 @@ import subprocess
 import tempfile
 
 import numpy as np
+import timm
 import torch
-
-# A torchvision built for another torch does not load its operators; timm only imports it.
-_stub = torch.library.Library("torchvision", "DEF")
-for _op in ("nms", "qnms"):
-    _stub.define(f"{_op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-import timm  # noqa: E402
-from PIL import Image  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
-from timm.data import create_transform  # noqa: E402
+from PIL import Image
+from safetensors.torch import load_file
+from timm.data import create_transform
 
 LOGITS_IMAGES = 16
 
