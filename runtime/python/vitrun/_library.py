@@ -108,18 +108,12 @@ def check(status: int) -> None:
         raise Error(text(lib.vit_last_error()) or "", text(lib.vit_status_name(status)) or "")
 
 
-def _free(function: Any, pointer: c_void_p, process: int) -> None:
-    if os.getpid() == process:
-        function(pointer)
-
-
 class Handle:
     """Owns a C object and frees it when nothing refers to this one any more.
 
-    A process made by fork() leaves its parent's objects alone: their threads do not exist in it. Nothing is freed at the
-    interpreter's exit, when a daemon thread may still be inside the library.
+    Nothing is freed at the interpreter's exit, when a daemon thread may still be inside the library.
     """
 
     def __init__(self, pointer: c_void_p, free: Any) -> None:
         self.pointer = pointer
-        weakref.finalize(self, _free, free, pointer, os.getpid()).atexit = False
+        weakref.finalize(self, free, pointer).atexit = False

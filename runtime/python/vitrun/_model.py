@@ -46,14 +46,14 @@ class Model:
 
     One model may be used by any number of threads at once. Each call borrows a session (buffers and threads of the
     library) that no other call uses, so that calls run side by side without the GIL; there are as many sessions as calls
-    ever ran at once. After fork() the child makes sessions of its own. A pickled model is opened again by its path.
+    ever ran at once. In a child of fork() the model works on. A pickled model is opened again by its path.
 
     Every answer is the same to the last bit on every CPU, for every number of threads and for every batch.
 
     Args:
         path: the .qbin. It must not be changed while it is open (replace it by renaming another over it).
-        threads: of the library for one call, 1 to 256; 0 is one for each CPU. Give 1 where several Python threads or
-            processes call at once.
+        threads: of the library for one call, 1 to 256; 0 is one for each CPU that affinity and cgroup quota allow. Give 1
+            where several Python threads or processes call at once.
         isa: instruction set, one of isa_names(); None is VITRUN_ISA in the environment, or the best.
         verify: compare all weights with their checksums, which reads the whole file.
 
@@ -78,24 +78,27 @@ class Model:
         options = ModelOptions(sizeof(ModelOptions), self._verify)
         check(lib.vit_model_open(c_string(self.path, "the path"), byref(options), byref(pointer)))
         self._handle: Handle | None = Handle(pointer, lib.vit_model_close)
-        self._idle: dict[int, deque[Handle]] = {}  # by process
+        # A deque needs no lock, which fork() could leave locked; in a child of fork() idle sessions work on.
+        self._idle: deque[Handle] = deque()
         self.name = text(lib.vit_model_name(pointer)) or ""
         self.width: int = lib.vit_model_width(pointer)
         self.height: int = lib.vit_model_height(pointer)
         self.classes: int = lib.vit_model_classes(pointer)
         self.outputs: Mapping[str, tuple[int, ...]] = MappingProxyType(_outputs_of(pointer))
         self.file_bytes: int = lib.vit_model_file_bytes(pointer)
-        self._sessions().append(self._new_session(self._handle))  # so that an error of the options shows here
+        self._idle.append(self._new_session(self._handle))  # so that an error of the options shows here
 
     @functools.cached_property
     def labels(self) -> list[str] | None:
         """A name for each class, or None if the model has none."""
-        names = [text(lib.vit_model_label(self._open_handle().pointer, i)) for i in range(self.classes)]
+        model = self._open_handle()  # held by name: close() may come from another thread meanwhile
+        names = [text(lib.vit_model_label(model.pointer, i)) for i in range(self.classes)]
         return [name or "" for name in names] if names and names[0] is not None else None
 
     def metadata(self, key: str) -> str | None:
         """An entry of the file ("recipe.method", "preprocess.mean") as text, or None; numbers are separated by spaces."""
-        return text(lib.vit_model_metadata(self._open_handle().pointer, c_string(key, "the key")))
+        model = self._open_handle()
+        return text(lib.vit_model_metadata(model.pointer, c_string(key, "the key")))
 
     # ---- answers ----
 
@@ -183,10 +186,6 @@ class Model:
             raise Error(f"{self.path}: the model is closed")
         return handle
 
-    def _sessions(self) -> deque[Handle]:
-        """The idle sessions of this process; a deque, and setdefault, need no lock, which fork() could leave locked."""
-        return self._idle.setdefault(os.getpid(), deque())
-
     def _new_session(self, model: Handle) -> Handle:
         pointer = c_void_p()
         isa = None if self._isa is None else c_string(self._isa, "isa")
@@ -197,7 +196,7 @@ class Model:
     @contextmanager
     def _borrowed(self) -> Iterator[Handle]:
         """A session that only this call uses. Where close() comes meanwhile, it ends with the call."""
-        model, idle = self._open_handle(), self._sessions()
+        idle, model = self._idle, self._open_handle()
         try:
             session = idle.pop()
         except IndexError:
@@ -213,7 +212,7 @@ class Model:
         A model that nothing refers to is closed by itself.
         """
         self._handle = None
-        self._idle = {}
+        self._idle = deque()
 
     def __enter__(self) -> Model:
         return self
