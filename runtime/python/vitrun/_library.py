@@ -6,7 +6,6 @@ import ctypes
 import operator
 import os
 import pathlib
-import weakref
 from ctypes import POINTER, c_char_p, c_float, c_int, c_size_t, c_ssize_t, c_void_p
 from typing import Any
 
@@ -109,11 +108,11 @@ def check(status: int) -> None:
 
 
 class Handle:
-    """Owns a C object and frees it when nothing refers to this one any more.
-
-    Nothing is freed at the interpreter's exit, when a daemon thread may still be inside the library.
-    """
+    """Owns a C object and frees it when nothing refers to this one any more; a call that runs refers to its own."""
 
     def __init__(self, pointer: c_void_p, free: Any) -> None:
         self.pointer = pointer
-        weakref.finalize(self, free, pointer).atexit = False
+        self._free = free
+
+    def __del__(self) -> None:
+        self._free(self.pointer)

@@ -158,8 +158,10 @@ class Model:
             Error: an image cannot be read or has a wrong type or shape, its floats are not finite, the model has no such
                 output, or it is closed. Of several images none is answered then.
         """
+        items: Any = images
         several = is_batch(images)
-        items: Any = images if several else [images]
+        if not several:
+            items = [images]
         results = {name: np.empty((len(items), *self._shape(name)), np.float32) for name in outputs}
         with self._borrowed() as session:
             for i, image in enumerate(items):

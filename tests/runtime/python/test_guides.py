@@ -47,18 +47,19 @@ def test_the_package_and_its_use_are_typed(tmp_path):
 import pathlib
 import numpy as np
 import vitrun
+from typing import Optional
 from typing_extensions import assert_type
 
 model = vitrun.Model(pathlib.Path("vit.qbin"), threads=1)
 assert_type(model.predict("cat.jpg"), list[vitrun.Prediction])
 assert_type(model.predict(pathlib.Path("cat.jpg"), topk=3), list[vitrun.Prediction])
 assert_type(model.predict(["cat.jpg", "dog.jpg"]), list[list[vitrun.Prediction]])
-assert_type(model.predict("cat.jpg")[0].label, str | None)
+assert_type(model.predict("cat.jpg")[0].label, Optional[str])
 vector: "np.typing.NDArray[np.float32]" = model.embedding(np.zeros((8, 8, 3), np.uint8))
 model.predict(3)  # refused
 """)
     mypy = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache"]
     done = subprocess.run([*mypy, use], cwd=tmp_path, capture_output=True, text=True)
-    assert "use.py:13: error: No overload variant" in done.stdout and "Found 1 error" in done.stdout, done.stdout
+    assert "use.py:14: error: No overload variant" in done.stdout and "Found 1 error" in done.stdout, done.stdout
     done = subprocess.run([*mypy, ROOT / "runtime/python/vitrun"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
