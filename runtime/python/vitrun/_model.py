@@ -27,7 +27,7 @@ class Prediction(NamedTuple):
 
     class_index: int
     label: str | None  #: None if the model has no names for its classes
-    probability: float  #: softmax over all classes, 0 to 1
+    probability: float  #: softmax over all classes, 0 to 1; of a model with one output the sigmoid of its logit
     logit: float
 
 

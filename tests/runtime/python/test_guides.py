@@ -41,6 +41,12 @@ def test_the_docstring_runs(folder, capsys):
     assert "ship" in capsys.readouterr().out
 
 
+def test_the_benchmark_runs():
+    command = [sys.executable, ROOT / "bench/python_threads.py", "--model", QBIN, "--threads", "2", "--rounds", "1", "--images", "3"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert re.search(r"^ +ratio +\d+\.\d\d ", printed, re.M)
+
+
 def test_the_package_and_its_use_are_typed(tmp_path):
     use = tmp_path / "use.py"
     use.write_text("""
