@@ -72,7 +72,7 @@ class Model:
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int = 0, isa: str | None = None,
                  verify: bool = False) -> None:
-        self.path = os.path.abspath(os.fspath(path))
+        self.path = os.path.abspath(os.fsdecode(path))
         self._threads, self._isa, self._verify = integer(threads, "threads", 0, 256), isa, bool(verify)
         pointer = c_void_p()
         options = ModelOptions(sizeof(ModelOptions), self._verify)
