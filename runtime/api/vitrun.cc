@@ -424,6 +424,8 @@ vit_status vit_top_k(const float* logits, int classes, int k, vit_prediction* ou
     double sum = 0;
     for (int c = 0; c < classes; c++)
       sum += std::exp(double{comparable(logits[c])} - double{out[0].logit});
+    // A model of one output decides between two classes, the other's logit being 0.
+    if (classes == 1) sum += std::exp(-double{out[0].logit});
     for (int i = 0; i < k; i++)
       out[i].probability =
           static_cast<float>(std::exp(double{out[i].logit} - double{out[0].logit}) / sum);

@@ -178,7 +178,7 @@ VIT_API const char* vit_session_isa(const vit_session* session);
 
 typedef struct vit_prediction {
   int class_index;
-  float logit, probability; /* probability: softmax over all classes */
+  float logit, probability; /* probability: softmax over all classes; sigmoid of a single one */
 } vit_prediction;
 
 /* The k (<= classes) largest of logits [classes], best first, equal ones by class. Allocates

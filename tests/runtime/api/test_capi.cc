@@ -336,6 +336,11 @@ TEST_CASE("top k: order, ties, NaN and probabilities") {
   CHECK(best[0].probability == doctest::Approx(1 / sum));
   CHECK(best[3].probability == doctest::Approx(std::exp(-5.0) / sum));
   CHECK(best[4].probability == 0);
+  for (float one : {0.0f, 0.7f, -3.0f, 800.0f, -800.0f}) {
+    REQUIRE(vit_top_k(&one, 1, 1, best) == VIT_OK);
+    CHECK(best[0].logit == one);
+    CHECK(best[0].probability == doctest::Approx(1 / (1 + std::exp(-static_cast<double>(one)))));
+  }
   CHECK(vit_top_k(logits, 5, 6, best) == VIT_ERROR_ARGUMENT);
   CHECK(vit_top_k(logits, 5, 0, best) == VIT_ERROR_ARGUMENT);
 }
