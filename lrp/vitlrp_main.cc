@@ -361,7 +361,8 @@ int perturb(const cxxopts::ParseResult& args) {
   if (images == 0) fail("none of ", work.count, " images could be read");
   const auto curves = test.curves();
   print_curves(curves, images);
-  if (args.count("output")) write_curves(curves, images, args["output"].as<std::string>());
+  if (args.count("output"))
+    write_curves(curves, images, count_of(unread), args["output"].as<std::string>());
   return 0;
 }
 

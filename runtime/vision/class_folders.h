@@ -12,7 +12,7 @@ namespace vitrun {
 struct Labelling {
   // "list"; "label names" or "WordNet ids" that folders carry; "folder order"; "none".
   std::string from;
-  // What was guessed and a person should read, without a line end; empty for nothing.
+  // A sentence for people about what was guessed, without a line end; empty for nothing.
   std::string note;
 };
 

@@ -13,7 +13,7 @@ struct Sample {
   int label = -1;  // a class index, -1 for none
 };
 
-// What a list or a folder of images holds.
+// The images of a list or a folder.
 struct ImageList {
   std::string source;  // the list or folder, as it was given
   std::vector<Sample> samples;
