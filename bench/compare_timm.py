@@ -61,7 +61,8 @@ def main():
         subprocess.run([args.programs / "vitrun", "--model", args.weights, "--raw", f"{tmp}/x.npy", "--logits",
                         f"{tmp}/y.npy"], check=True, stdout=subprocess.DEVNULL)
         got = np.load(f"{tmp}/y.npy")
-    out = subprocess.run([args.programs / "viteval", "--model", args.weights, "--images", args.images, "--json"],
+    out = subprocess.run([args.programs / "viteval", "--model", args.weights, "--images", args.images, "--exif",
+                          "ignore", "--json"],
                          check=True, capture_output=True, text=True).stdout
     print(f"logits: largest difference {np.abs(got - expected).max() / np.abs(expected).max():.2e} of the largest logit")
     print(f"top-1:  timm {100 * accuracy:.2f} %, vitrun {100 * json.loads(out)['top1']:.2f} %, {len(samples)} images")

@@ -20,21 +20,39 @@
 #include "runtime/files/npy.h"
 #include "runtime/float/blas.h"
 #include "runtime/program/cli.h"
-#include "runtime/vision/dataset.h"
+#include "runtime/program/image_loader.h"
+#include "runtime/vision/class_folders.h"
 
 namespace vitrun {
 namespace {
 
 volatile std::sig_atomic_t interrupted = 0;
 
-// The images to explain.
+// The images to explain, by their position.
 struct Work {
   int64_t count = 0;
-  std::function<Tensor(int64_t first, int64_t n)> load;
+  // Loads images; LoadedImages' indices are positions.
+  std::function<LoadedImages(int64_t first, int64_t n)> load;
   std::vector<int> targets;          // the class to explain for each image, -1: the predicted one
   std::string target = "predicted";  // Scores::target
-  std::vector<int> labels;           // labels from the list, -1: none; empty if there is no list
+  std::vector<int> labels;           // labels of the images, -1: none; empty for a raw tensor
 };
+
+// The classes of the images that were read.
+std::vector<int> of_read(const LoadedImages& batch, const std::vector<int>& classes) {
+  std::vector<int> out;
+  for (size_t i : batch.read) out.push_back(classes[i]);
+  return out;
+}
+
+// Appends what `more` holds, whose only image is the one at `position`.
+void append(LoadedImages more, size_t position, LoadedImages& all) {
+  if (all.images.dims.empty()) all.images.dims = more.images.dims, all.images.dims[0] = 0;
+  all.images.dims[0] += more.images.dims[0];
+  all.images.data.insert(all.images.data.end(), more.images.data.begin(), more.images.data.end());
+  if (!more.read.empty()) all.read.push_back(position);
+  for (UnreadImage& image : more.unread) all.unread.push_back({position, std::move(image.why)});
+}
 
 // Keeps the images i, i + n, i + 2n, ... of `work`, for a shard "i/n".
 void take_shard(const std::string& shard, Work& work) {
@@ -45,24 +63,24 @@ void take_shard(const std::string& shard, Work& work) {
   const auto count_end = std::from_chars(parts ? index_end.ptr + 1 : end, end, count);
   if (!parts || count_end.ec != std::errc() || count_end.ptr != end || index < 0 || index >= count)
     throw UsageError(cat("--shard must be I/N with 0 <= I < N, got '", shard, "'"));
-  std::vector<int> targets;
-  for (int64_t i = index; i < work.count; i += count) targets.push_back(at(work.targets, i));
-  work.targets = std::move(targets);
+  const auto take = [&](std::vector<int>& all) {
+    std::vector<int> taken;
+    for (int64_t i = index; i < work.count && i < count_of(all); i += count)
+      taken.push_back(at(all, i));
+    all = std::move(taken);
+  };
+  take(work.targets), take(work.labels);
   work.count = static_cast<int64_t>(work.targets.size());
   if (work.count == 0) fail("--shard ", shard, " has no image");
   work.load = [load = work.load, index, count](int64_t first, int64_t n) {
-    Tensor all = load(index + first * count, 1);
-    for (int64_t i = 1; i < n; i++) {
-      const Tensor one = load(index + (first + i) * count, 1);
-      all.data.insert(all.data.end(), one.data.begin(), one.data.end());
-    }
-    all.dims[0] = n;
+    LoadedImages all;
+    for (int64_t i = first; i < first + n; i++)
+      append(load(index + i * count, 1), static_cast<size_t>(i), all);
     return all;
   };
 }
 
-void choose_targets(const cxxopts::ParseResult& args, const std::vector<Sample>& samples,
-                    Work& work) {
+void choose_targets(const cxxopts::ParseResult& args, Work& work) {
   work.targets.assign(static_cast<size_t>(work.count), -1);
   if (args.count("class") + args.count("labels") > 1) throw UsageError("give --class or --labels");
   if (args.count("class")) {
@@ -72,36 +90,50 @@ void choose_targets(const cxxopts::ParseResult& args, const std::vector<Sample>&
   }
   if (!args.count("labels")) return;
   const std::string list = args["labels"].as<std::string>();
-  const std::vector<Sample> labelled = samples.empty() ? load_samples(list) : samples;
   for (size_t i = 0; i < work.targets.size(); i++) {
-    if (i >= labelled.size() || labelled[i].label < 0)
+    if (i >= work.labels.size() || work.labels[i] < 0)
       fail(list, ": image ", i, " has no label; expected `path label` lines for ", work.count,
            " images");
-    work.targets[i] = labelled[i].label;
+    work.targets[i] = work.labels[i];
   }
   work.target = "labels";
 }
 
-Work choose_work(const cxxopts::ParseResult& args, const ModelInfo& config) {
+// Finds the images of a list or folder; labels of a folder only if they are needed.
+std::vector<Sample> find_samples(const std::string& list_or_dir, const ModelInfo& config,
+                                 bool labelled) {
+  ImageList list = find_images(list_or_dir);
+  std::fputs(left_out_note(list).c_str(), stderr);
+  if (!labelled) return list.samples;
+  if (const Labelling labelling = label_by_folder(list, config); !labelling.note.empty())
+    std::fprintf(stderr, "%s\n", labelling.note.c_str());
+  return list.samples;
+}
+
+// Takes the images that options name. `labelled`: the command reads labels.
+Work choose_work(const cxxopts::ParseResult& args, const ModelInfo& config, bool labelled) {
   if (args.count("images") + args.count("raw") != 1) throw UsageError("give --images or --raw");
   Work work;
-  std::vector<Sample> samples;
   const int64_t limit = args.count("limit") ? int_option(args, "limit", 1, 1 << 30) : INT64_MAX;
-  if (args.count("raw")) {
+  // The list of labels, if there is one, is the list of images too.
+  const bool by_labels = args.count("labels") > 0, raw = args.count("raw") > 0;
+  std::vector<Sample> samples;
+  if (!raw || by_labels)
+    samples = find_samples(args[by_labels ? "labels" : "images"].as<std::string>(), config,
+                           labelled || by_labels);
+  if (raw) {
     auto all = std::make_shared<Tensor>(read_raw_images(args["raw"].as<std::string>(), config));
     work.count = std::min(all->dims[0], limit);
-    work.load = [all](int64_t first, int64_t n) { return slice(*all, first, n); };
+    work.load = [all](int64_t first, int64_t n) { return loaded_part(*all, first, n); };
   } else {
-    // The list of labels, if there is one, is the list of images too.
-    samples = load_samples(args[args.count("labels") ? "labels" : "images"].as<std::string>());
-    auto loader = std::make_shared<ImageLoader>(config);
+    auto loader = std::make_shared<ImageLoader>(config, exif_option(args));
     work.count = std::min(static_cast<int64_t>(samples.size()), limit);
-    for (const Sample& s : samples) work.labels.push_back(s.label);
     work.load = [loader, samples](int64_t first, int64_t n) {
       return loader->load(samples, static_cast<size_t>(first), static_cast<size_t>(n));
     };
   }
-  choose_targets(args, samples, work);
+  for (const Sample& s : samples) work.labels.push_back(s.label);
+  choose_targets(args, work);
   if (args.count("shard")) take_shard(args["shard"].as<std::string>(), work);
   return work;
 }
@@ -154,8 +186,9 @@ Scores start_scores(const cxxopts::ParseResult& args, const FloatModel& model, c
   const std::string path = args["output"].as<std::string>();
   if (!std::filesystem::exists(path)) return scores;
   scores.merge(read_scores(path));
-  if (scores.images > work.count)
-    fail(path, ": has ", scores.images, " images already, the list only ", work.count);
+  if (scores.images + scores.skipped > work.count)
+    fail(path, ": has ", scores.images + scores.skipped, " images already, the list only ",
+         work.count);
   return scores;
 }
 
@@ -164,9 +197,23 @@ struct AccumulateOptions {
   int64_t batch;      // images that each rank takes in a round
 };
 
-// Adds the images from scores.images on until all are done, the order is stable or the user
-// interrupts. The ranks share each round of images, so that the images done are always the front of
-// the list, and a run may be resumed with another number of ranks.
+// Adds the images of a batch to `scores` and returns the largest error of conservation.
+double add_relevance(RelevanceEngine& engine, const LoadedImages& batch,
+                     const std::vector<int>& targets, Scores& scores) {
+  std::fputs(unread_note(batch.unread).c_str(), stderr);
+  scores.skipped += static_cast<int64_t>(batch.unread.size());
+  double leak = 0;
+  if (batch.read.empty()) return leak;
+  for (const ImageRelevance& image : engine.run(batch.images, of_read(batch, targets))) {
+    scores.add(image);
+    leak = std::max(leak, image.conservation_error);
+  }
+  return leak;
+}
+
+// Adds the images from the first that `scores` does not have on until all are done, the order is
+// stable or the user interrupts. The ranks share each round of images, so that the images done are
+// always the front of the list, and a run may be resumed with another number of ranks.
 void accumulate(const Ranks& ranks, RelevanceEngine& engine, const Work& work,
                 AccumulateOptions options, Scores& scores) {
   Scores own = scores;  // this rank's sums; those of rank 0 include what was resumed
@@ -177,17 +224,12 @@ void accumulate(const Ranks& ranks, RelevanceEngine& engine, const Work& work,
   if (ranks.rank() == 0) bar.emplace("relevance");
   const auto start = std::chrono::steady_clock::now();
   const int64_t before = scores.images;
-  int64_t done = before;
+  int64_t done = before + scores.skipped;
   for (bool stop = false; done < work.count && !stop;) {
     const int64_t round = std::min(options.batch * ranks.count(), work.count - done);
     const Range r = share(round, ranks.rank(), ranks.count());
     if (const int64_t first = done + r.begin, n = r.end - r.begin; n > 0)
-      for (const ImageRelevance& image :
-           engine.run(work.load(first, n),
-                      {work.targets.begin() + first, work.targets.begin() + first + n})) {
-        own.add(image);
-        leak = std::max(leak, image.conservation_error);
-      }
+      leak = std::max(leak, add_relevance(engine, work.load(first, n), work.targets, own));
     done += round;
     if (bar) bar->update(ratio(done, work.count));
     stop = ranks.any(interrupted != 0);
@@ -206,13 +248,14 @@ void accumulate(const Ranks& ranks, RelevanceEngine& engine, const Work& work,
 std::vector<Picture> draw_pictures(RelevanceEngine& engine, const ModelInfo& info, const Work& work,
                                    int64_t count) {
   std::vector<Picture> pictures;
-  for (int64_t i = 0; i < std::min(count, work.count); i++) {
-    const Tensor image = work.load(i, 1);
-    const ImageRelevance r = engine.run(image, {at(work.targets, i)}, true)[0];
+  for (int64_t i = 0; i < work.count && count_of(pictures) < count; i++) {
+    const LoadedImages one = work.load(i, 1);
+    if (one.read.empty()) continue;
+    const ImageRelevance r = engine.run(one.images, of_read(one, work.targets), true)[0];
     const auto& labels = info.labels;
     pictures.push_back(
         {r.target < count_of(labels) ? at(labels, r.target) : cat("class ", r.target),
-         draw_heatmap(info, engine.patches(), image, r.heatmap)});
+         draw_heatmap(info, engine.patches(), one.images, r.heatmap)});
   }
   return pictures;
 }
@@ -232,7 +275,7 @@ int explain(const cxxopts::ParseResult& args) {
   if (!args.count("weights")) throw UsageError("--weights is missing");
   const FloatModel model =
       load_float_model(args["weights"].as<std::string>(), args["arch"].as<std::string>());
-  const Work work = choose_work(args, model.info);
+  const Work work = choose_work(args, model.info, false);
   check_outputs(args, {"output", "heatmap", "report"});
   const int threads =
       args.count("threads") ? int_option(args, "threads", 1, 256) : available_cpus();
@@ -241,7 +284,10 @@ int explain(const cxxopts::ParseResult& args) {
   std::signal(SIGINT, [](int) { interrupted = 1; });
   accumulate(ranks, engine, work, {args.count("until-stable") > 0, std::max(2 * threads, 4)},
              scores);
-  if (scores.images == 0) return 1;
+  if (scores.images == 0) {
+    if (!interrupted) fail("none of ", work.count, " images could be read");
+    return 1;
+  }
   if (ranks.rank() > 0) return 0;
   BitLabels bits;
   if (args.count("qbin")) bits = bit_labels(args["qbin"].as<std::string>(), scores);
@@ -292,24 +338,31 @@ int perturb(const cxxopts::ParseResult& args) {
   if (!args.count("weights")) throw UsageError("--weights is missing");
   const FloatModel model =
       load_float_model(args["weights"].as<std::string>(), args["arch"].as<std::string>());
-  const Work work = choose_work(args, model.info);
-  if (work.labels.empty()) throw UsageError("perturb needs --images with labels");
+  const Work work = choose_work(args, model.info, true);
+  if (args.count("raw")) throw UsageError("perturb needs --images with labels");
   for (int64_t i = 0; i < work.count; i++)
     if (at(work.labels, i) < 0) fail("image ", i, " of the list has no label");
   check_outputs(args, {"output"});
   const int threads =
       args.count("threads") ? int_option(args, "threads", 1, 256) : available_cpus();
   PerturbationTest test(model.graph, model.weights, threads);
+  std::vector<UnreadImage> unread;
   ProgressBar bar("perturbing");
   const int64_t batch = std::max(2 * threads, 4);
   for (int64_t first = 0; first < work.count; first += batch) {
     const int64_t n = std::min(batch, work.count - first);
-    test.add(work.load(first, n), {work.labels.begin() + first, work.labels.begin() + first + n});
+    const LoadedImages images = work.load(first, n);
+    unread.insert(unread.end(), images.unread.begin(), images.unread.end());
+    if (!images.read.empty()) test.add(images.images, of_read(images, work.labels));
     bar.update(ratio(first + n, work.count));
   }
+  std::fputs(unread_note(unread).c_str(), stderr);
+  const int64_t images = work.count - count_of(unread);
+  if (images == 0) fail("none of ", work.count, " images could be read");
   const auto curves = test.curves();
-  print_curves(curves, work.count);
-  if (args.count("output")) write_curves(curves, work.count, args["output"].as<std::string>());
+  print_curves(curves, images);
+  if (args.count("output"))
+    write_curves(curves, images, count_of(unread), args["output"].as<std::string>());
   return 0;
 }
 
@@ -355,6 +408,7 @@ int main(int argc, char** argv) {
        cxxopts::value<int>())                                              //
       ("o,output", "SCORES.json to write", cxxopts::value<std::string>())  //
       ("command", "merge or perturb", cxxopts::value<std::vector<std::string>>());
+  vitrun::add_exif_option(options);
   options.parse_positional({"command"});
   options.positional_help("[merge FILE... | perturb]");
   const std::string examples =

@@ -10,7 +10,7 @@
 #include "runtime/cpus.h"
 #include "runtime/files/npy.h"
 #include "runtime/program/cli.h"
-#include "runtime/program/predictor.h"
+#include "runtime/program/image_loader.h"
 
 namespace vitrun {
 namespace {
@@ -34,10 +34,15 @@ constexpr std::pair<const char*, const char*> kRemoved[] = {
      "--bits lrp:SCORES.json,weights or --bits budget:BYTES,weights mixes "
      "weights alone"}};
 
-ImageSource from_files(const std::vector<Sample>& samples, const ModelInfo& config) {
-  auto loader = std::make_shared<ImageLoader>(config);
-  return {static_cast<int64_t>(samples.size()), [=](int64_t first, int64_t n) {
-            return loader->load(samples, static_cast<size_t>(first), static_cast<size_t>(n));
+// Draws calibration images from a list or folder; `note` says which are not used.
+ImageSource from_files(const std::string& list_or_dir, size_t count, uint64_t seed,
+                       std::shared_ptr<ImageLoader> loader, std::string& note) {
+  const ImageList images = find_images(list_or_dir);
+  std::vector<UnreadImage> unread;
+  const std::vector<Sample> drawn = draw_readable(images.samples, count, seed, *loader, unread);
+  note = left_out_note(images) + unread_note(unread);
+  return {static_cast<int64_t>(drawn.size()), [=](int64_t first, int64_t n) {
+            return loader->load_all(drawn, static_cast<size_t>(first), static_cast<size_t>(n));
           }};
 }
 
@@ -315,7 +320,7 @@ void choose_bits(const BitsRequest& request, const Graph& graph, QuantizeOptions
 }
 
 ImageSource choose_calibration(const cxxopts::ParseResult& args, const ModelInfo& config,
-                               QuantizeOptions& options) {
+                               QuantizeOptions& options, std::string& note) {
   if (args.count("calib") + args.count("calib-raw") != 1)
     throw UsageError("give --calib or --calib-raw");
   if (args.count("calib-raw")) {
@@ -324,13 +329,13 @@ ImageSource choose_calibration(const cxxopts::ParseResult& args, const ModelInfo
   }
   const std::string from = args["calib"].as<std::string>();
   const int seed = int_option(args, "seed", 0, 1 << 30);
-  const auto samples = draw_samples(
-      load_samples(from), static_cast<size_t>(int_option(args, "calib-count", 1, 1 << 20)),
-      static_cast<uint64_t>(seed));
+  const Exif exif = exif_option(args);
   options.provenance["calibration"] =
       std::filesystem::path(from).lexically_normal().filename().string();
   options.provenance["seed"] = int64_t{seed};
-  return from_files(samples, config);
+  if (exif == Exif::kIgnore) options.provenance["exif"] = std::string(exif_name(exif));
+  return from_files(from, static_cast<size_t>(int_option(args, "calib-count", 1, 1 << 20)),
+                    static_cast<uint64_t>(seed), std::make_shared<ImageLoader>(config, exif), note);
 }
 
 }  // namespace
@@ -356,10 +361,11 @@ QuantizeJob read_job(const cxxopts::ParseResult& args) {
   if (args.count("labels"))
     model.info.labels = read_labels(args["labels"].as<std::string>(), model.info.num_classes);
   choose_bits(bits, model.graph, options);
-  ImageSource calibration = choose_calibration(args, model.info, options);
+  std::string note;
+  ImageSource calibration = choose_calibration(args, model.info, options, note);
   options.provenance["calibration_images"] = calibration.count;
   options.provenance["weights"] = std::filesystem::path(weights).filename().string();
-  return {std::move(model), std::move(calibration), std::move(options)};
+  return {std::move(model), std::move(calibration), std::move(options), std::move(note)};
 }
 
 void add_quantize_options(cxxopts::Options& options) {
@@ -393,6 +399,7 @@ void add_quantize_options(cxxopts::Options& options) {
       ("arch", "a timm architecture, where there is no config.json",
        cxxopts::value<string>()->default_value(""), "NAME")  //
       ("t,threads", "threads to use; default: one per CPU", cxxopts::value<int>(), "N");
+  add_exif_option(options);
   // cxxopts ends a group's heading with "options:".
   options.add_options("The same by the paper's names, as")                                   //
       ("method", "the same as --recipe; auto is default", cxxopts::value<string>(), "NAME")  //

@@ -14,6 +14,7 @@ struct QuantizeJob {
   FloatModel model;
   ImageSource calibration;
   QuantizeOptions options;
+  std::string note;  // lines about images that are not used; empty for nothing
 };
 
 // A message where an argument names an option that vitquant no longer has; it says what replaces

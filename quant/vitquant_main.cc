@@ -36,6 +36,7 @@ int run(const cxxopts::ParseResult& args) {
   const std::string out = args["output"].as<std::string>();
   QuantizeJob job = read_job(args);
   check_outputs(args, {"output", "report"});
+  std::fputs(job.note.c_str(), stderr);
   const QuantizeOptions& options = job.options;
   const std::string arch = job.model.info.arch;
   const auto start = Clock::now();

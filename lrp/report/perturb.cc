@@ -145,9 +145,10 @@ std::vector<PerturbationCurve> PerturbationTest::curves() const {
   return out;
 }
 
-void write_curves(const std::vector<PerturbationCurve>& curves, int64_t images,
+void write_curves(const std::vector<PerturbationCurve>& curves, int64_t images, int64_t skipped,
                   const std::string& path) {
-  nlohmann::ordered_json document = {{"images", images}, {"curves", nlohmann::json::array()}};
+  nlohmann::ordered_json document = {
+      {"images", images}, {"skipped", skipped}, {"curves", nlohmann::json::array()}};
   for (const PerturbationCurve& c : curves)
     document["curves"].push_back({{"order", c.order}, {"accuracy", c.accuracy}, {"area", c.area}});
   write_file(path, document.dump(1) + "\n");

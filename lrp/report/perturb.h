@@ -41,7 +41,7 @@ class PerturbationTest {
 };
 
 // Writes JSON to `path`, all or nothing (atomic_file.h).
-void write_curves(const std::vector<PerturbationCurve>& curves, int64_t images,
+void write_curves(const std::vector<PerturbationCurve>& curves, int64_t images, int64_t skipped,
                   const std::string& path);
 
 // Attention rollout (method.md section 4): the class token's row, at the patches, of the product

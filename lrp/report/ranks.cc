@@ -66,6 +66,7 @@ Scores Ranks::sum(const Scores& mine) const {
   MPI_Op_free(&add);
   MPI_Type_free(&exact);
   MPI_Allreduce(&mine.images, &all.images, 1, MPI_INT64_T, MPI_SUM, MPI_COMM_WORLD);
+  MPI_Allreduce(&mine.skipped, &all.skipped, 1, MPI_INT64_T, MPI_SUM, MPI_COMM_WORLD);
   for (size_t u = 0; u < all.units.size(); u++) {
     all.units[u].score = total[3 * u];
     all.units[u].squares = total[3 * u + 1];

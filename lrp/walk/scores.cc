@@ -68,6 +68,7 @@ void Scores::merge(const Scores& other) {
     fail("scores of ", model, " (", target, ") do not go with those of ", other.model, " (",
          other.target, ")");
   images += other.images;
+  skipped += other.skipped;
   for (size_t u = 0; u < units.size(); u++) {
     if (other.units[u].name != units[u].name)
       fail("unit '", units[u].name, "' does not go with '", other.units[u].name, "'");
@@ -124,6 +125,7 @@ void write_scores(const Scores& scores, const std::string& path) {
              error = scores.standard_error(), plain = scores.gradient_input();
   Json document = {{"model", scores.model},
                    {"images", scores.images},
+                   {"skipped", scores.skipped},
                    {"target", scores.target},
                    {"tau_gradient_input", kendall_tau(contribution, plain)},
                    {"units", Json::array()}};
@@ -146,6 +148,8 @@ Scores read_scores(const std::string& path) {
     scores.model = document.at("model");
     scores.target = document.at("target");
     scores.images = document.at("images");
+    scores.skipped = document.value("skipped", int64_t{0});
+    if (scores.skipped < 0) fail("skipped must be at least 0, found ", scores.skipped);
     if (scores.images < 1) fail("images must be at least 1, found ", scores.images);
     for (const auto& unit : document.at("units"))
       scores.units.push_back({unit.at("name"), ExactSum::from_text(unit.at("sum")),

@@ -35,6 +35,7 @@ struct Scores {
   std::string model;   // the model's architecture
   std::string target;  // the class that was explained: "predicted", "labels" or "class 7"
   int64_t images = 0;
+  int64_t skipped = 0;  // images that could not be read, which are in no sum
   std::vector<Unit> units;
 
   Scores() = default;

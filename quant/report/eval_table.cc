@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -30,9 +31,15 @@ struct Scratch {
 };
 
 QuantizeJob job_of(const TableOptions& options, const TableRow& row, int seed) {
-  std::vector<std::string> words = {"vitquant",          "--weights",         options.weights,
-                                    "--calib",           options.calibration, "--seed",
-                                    std::to_string(seed)};
+  std::vector<std::string> words = {"vitquant",
+                                    "--weights",
+                                    options.weights,
+                                    "--calib",
+                                    options.calibration,
+                                    "--seed",
+                                    std::to_string(seed),
+                                    "--exif",
+                                    exif_name(options.exif)};
   std::istringstream in(row.options);
   for (std::string word; in >> word;) words.push_back(word);
   if (!options.predictor.arch.empty())
@@ -56,7 +63,7 @@ QuantizeJob job_of(const TableOptions& options, const TableRow& row, int seed) {
   }
 }
 
-// The logits of the float model for all samples, and its accuracy.
+// The logits of the float model for all samples that could be read, and its accuracy.
 struct FloatModelResults {
   Tensor logits;
   Evaluation accuracy;
@@ -84,9 +91,12 @@ FloatModelResults run_float(const TableOptions& options, const std::vector<Sampl
     Predictor& model_;
     std::vector<float>::iterator next_;
   } keeping(*model, results.logits);
+  ImageLoader loader(model->info(), options.exif);
   ProgressBar bar("float");
-  results.accuracy = evaluate(keeping, {}, samples, static_cast<size_t>(predictor.max_batch),
-                              [&](double done) { bar.update(done); });
+  results.accuracy =
+      evaluate(keeping, {}, loader, samples, static_cast<size_t>(predictor.max_batch),
+               [&](double done) { bar.update(done); });
+  results.logits = slice(results.logits, 0, results.accuracy.images);
   return results;
 }
 
@@ -102,11 +112,14 @@ Json run_cell(const TableOptions& options, const TableRow& row, int seed,
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   quantized.file.write(scratch.path);
   const auto model = open_predictor(scratch.path, options.predictor);
-  const auto slice_of = [&](size_t first, const Tensor& images) {
-    return slice(expected, static_cast<int64_t>(first), images.dims[0]);
+  const auto slice_of = [&](int64_t first, const Tensor& images) {
+    if (first + images.dims[0] > expected.dims[0])
+      fail("images that could not be read before can be read now");
+    return slice(expected, first, images.dims[0]);
   };
+  ImageLoader loader(model->info(), options.exif);
   const Evaluation e =
-      evaluate(*model, slice_of, samples, static_cast<size_t>(options.predictor.max_batch),
+      evaluate(*model, slice_of, loader, samples, static_cast<size_t>(options.predictor.max_batch),
                [&](double done) { bar.update(0.5 + 0.5 * done); });
   Json cell = {{"name", row.name}, {"options", row.options}, {"seed", seed}};
   if (e.labelled) {
@@ -131,7 +144,8 @@ Json head_of(const TableOptions& options, size_t images) {
           {"weight_bytes", std::filesystem::file_size(options.weights)},
           {"calibration", name(options.calibration)},
           {"labels", name(options.images)},
-          {"images", images}};
+          {"images", images},
+          {"exif", exif_name(options.exif)}};
 }
 
 Json load_state(const TableOptions& options, const Json& head) {
@@ -177,6 +191,8 @@ std::string markdown(const TableOptions& options, const Json& state) {
       cat(head.at("weights").get<std::string>(), ", calibration on ",
           head.at("calibration").get<std::string>(), ", ", head.at("images").get<int64_t>(),
           " images of ", head.at("labels").get<std::string>());
+  if (state.contains("skipped") && state.at("skipped") != 0)
+    text += cat(", of which ", state.at("skipped").get<int64_t>(), " could not be read");
   if (state.contains("float"))
     text += cat(", float ", fixed(100 * state.at("float").get<double>(), 2), " %");
   text +=
@@ -218,7 +234,9 @@ std::vector<TableRow> read_rows(const std::string& path) {
 }
 
 std::string make_table(const TableOptions& options, const std::vector<Sample>& samples) {
-  for (const TableRow& row : options.rows) job_of(options, row, 0);  // fails at once on wrong use
+  std::string note;
+  for (const TableRow& row : options.rows) note = job_of(options, row, 0).note;  // or wrong use
+  std::cerr << note;
   const Json head = head_of(options, samples.size());
   Json state = load_state(options, head);
   Tensor expected;
@@ -228,6 +246,8 @@ std::string make_table(const TableOptions& options, const std::vector<Sample>& s
       if (expected.data.empty()) {
         FloatModelResults results = run_float(options, samples);
         expected = std::move(results.logits);
+        std::cerr << unread_note(results.accuracy.unread);
+        state["skipped"] = results.accuracy.unread.size();
         if (results.accuracy.labelled) state["float"] = results.accuracy.top1_share();
       }
       state["cells"].push_back(run_cell(options, row, seed, samples, expected));

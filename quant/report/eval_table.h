@@ -3,6 +3,7 @@
 
 #include "runtime/program/predictor.h"
 #include "runtime/vision/dataset.h"
+#include "runtime/vision/image.h"
 
 namespace vitrun {
 
@@ -22,6 +23,7 @@ struct TableOptions {
   std::string calibration;     // the value of vitquant's --calib
   std::string images;          // the value of viteval's --images
   std::string state;           // the JSON file that keeps the results
+  Exif exif = Exif::kApply;    // for calibration and evaluation
   PredictorOptions predictor;  // options of the evaluation
 };
 

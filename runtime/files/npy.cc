@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
@@ -109,6 +110,15 @@ Tensor read_raw_images(const std::string& path, const ModelInfo& config) {
     if (!std::isfinite(images.data[i]))
       fail(path, ": element ", i, " is ", images.data[i], ", not a finite number");
   return images;
+}
+
+void check_npy_writable(const std::string& path) {
+  std::error_code ignored;
+  const bool there = std::filesystem::exists(path, ignored);
+  if (there && std::filesystem::is_fifo(path, ignored)) return;  // opening one waits for a reader
+  if (!std::ofstream(path, std::ios::binary | std::ios::app))
+    fail(path, ": cannot write: ", std::strerror(errno));
+  if (!there) std::filesystem::remove(path, ignored);
 }
 
 void write_npy(const std::string& path, const Tensor& tensor) {

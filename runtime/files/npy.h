@@ -18,6 +18,8 @@ Tensor parse_npy(std::span<const uint8_t> file, const std::string& where);
 // Reads images [N, 3, H, W], N >= 1, or one [3, H, W], already normalised for this model. Fails on
 // other shapes and on elements that are not finite.
 Tensor read_raw_images(const std::string& path, const ModelInfo& config);
+// Fails where write_npy() could not open the file: long work should not be lost for it.
+void check_npy_writable(const std::string& path);
 // Writes byte for byte what numpy.save() does.
 void write_npy(const std::string& path, const Tensor& tensor);
 

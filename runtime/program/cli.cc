@@ -19,6 +19,7 @@ namespace vitrun {
 namespace {
 
 constexpr int kUsageStatus = 2;
+constexpr int kEmptyLines = 1000;  // that may follow the labels
 
 int usage_error(const cxxopts::Options& options, const std::string& what) {
   std::cerr << options.program() << ": " << what << "\nTry '" << options.program() << " --help'.\n";
@@ -113,15 +114,33 @@ PredictorOptions predictor_options(const cxxopts::ParseResult& args) {
   return options;
 }
 
+void add_exif_option(cxxopts::Options& options) {
+  options.add_options()  //
+      ("exif", "the orientation that cameras note: apply, or ignore as timm does",
+       cxxopts::value<std::string>()->default_value("apply"), "apply|ignore");
+}
+
+Exif exif_option(const cxxopts::ParseResult& args) {
+  const std::string value = args["exif"].as<std::string>();
+  for (Exif exif : {Exif::kApply, Exif::kIgnore})
+    if (value == exif_name(exif)) return exif;
+  throw UsageError(cat("--exif must be apply or ignore, got '", value, "'"));
+}
+
+const char* exif_name(Exif exif) {
+  return exif == Exif::kApply ? "apply" : "ignore";
+}
+
 std::vector<std::string> read_labels(const std::string& path, int classes) {
   std::ifstream in(path);
   if (!in) fail(path, ": cannot read these labels");
   std::vector<std::string> labels;
-  for (std::string line; std::getline(in, line);) {
+  for (std::string line; std::getline(in, line) && count_of(labels) <= classes + kEmptyLines;) {
+    if (labels.empty() && line.starts_with("\xEF\xBB\xBF")) line.erase(0, 3);
     if (line.ends_with('\r')) line.pop_back();
     labels.push_back(line);
-    if (count_of(labels) > classes) break;
   }
+  while (!labels.empty() && labels.back().empty()) labels.pop_back();
   if (count_of(labels) != classes)
     fail(path, ": ", count_of(labels) > classes ? "more than " : "",
          std::min(count_of(labels), classes), " labels, the model has ", classes, " classes");

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "runtime/program/predictor.h"
+#include "runtime/vision/image.h"
 
 namespace vitrun {
 
@@ -49,7 +50,13 @@ void check_outputs(const cxxopts::ParseResult& args, std::initializer_list<const
 // Reads the options --threads, --batch, --isa and --arch, which the program must have.
 PredictorOptions predictor_options(const cxxopts::ParseResult& args);
 
-// Reads exactly `classes` class names, one on each line.
+// Adds and reads --exif, which every program that reads images has.
+void add_exif_option(cxxopts::Options& options);
+Exif exif_option(const cxxopts::ParseResult& args);
+const char* exif_name(Exif exif);
+
+// Reads exactly `classes` class names, one on each line. A byte order mark, carriage returns and
+// empty lines at the end do not count.
 std::vector<std::string> read_labels(const std::string& path, int classes);
 
 }  // namespace vitrun

@@ -9,29 +9,37 @@
 namespace vitrun {
 namespace {
 
-// Returns how many classes score above `c`; of equal scores the lower index is above.
-int64_t rank_of(const float* logits, int classes, int c) {
+// Returns how many classes score above `c`; of equal scores the lower index is above. One output is
+// a score for class 1 against 0.
+int64_t rank_of(const float* logits, int outputs, int c) {
+  if (outputs == 1) return (logits[0] > 0) != (c == 1);
   int64_t above = 0;
-  for (int i = 0; i < classes; i++)
+  for (int i = 0; i < outputs; i++)
     above += logits[i] > logits[c] || (i < c && logits[i] == logits[c]);
   return above;
 }
 
-void count(const Tensor& logits, const Tensor* reference, const Sample* samples, Evaluation& n) {
-  const int classes = static_cast<int>(logits.dims[1]);
+int64_t predicted(const float* logits, int outputs) {
+  return outputs == 1 ? logits[0] > 0 : std::max_element(logits, logits + outputs) - logits;
+}
+
+// Counts the images whose labels are labels[i].
+void count(const Tensor& logits, const Tensor* reference, const std::vector<int>& labels,
+           Evaluation& n) {
+  const int outputs = static_cast<int>(logits.dims[1]);
   for (int64_t i = 0; i < logits.dims[0]; i++) {
-    const float* x = logits.data.data() + i * classes;
+    const float* x = logits.data.data() + i * outputs;
     n.images++;
-    if (samples[i].label >= 0) {
-      const int64_t rank = rank_of(x, classes, samples[i].label);
+    if (at(labels, i) >= 0) {
+      const int64_t rank = rank_of(x, outputs, at(labels, i));
       n.labelled++;
       n.top1 += rank == 0;
       n.top5 += rank < 5;
     }
     if (!reference) continue;
-    const float* r = reference->data.data() + i * classes;
-    n.agree += std::max_element(x, x + classes) - x == std::max_element(r, r + classes) - r;
-    for (int c = 0; c < classes; c++) {
+    const float* r = reference->data.data() + i * outputs;
+    n.agree += predicted(x, outputs) == predicted(r, outputs);
+    for (int c = 0; c < outputs; c++) {
       n.squared_error += std::pow(double{x[c] - r[c]}, 2);
       n.energy += std::pow(double{r[c]}, 2);
     }
@@ -39,9 +47,10 @@ void count(const Tensor& logits, const Tensor* reference, const Sample* samples,
 }
 
 void check_labels(const std::vector<Sample>& samples, const ModelInfo& config) {
+  const int classes = std::max(config.num_classes, 2);
   for (const Sample& s : samples)
-    if (s.label >= config.num_classes)
-      fail(s.path, ": label ", s.label, ", the model has ", config.num_classes, " classes");
+    if (s.label >= classes)
+      fail(s.path, ": label ", s.label, ", the model has ", classes, " classes");
 }
 
 }  // namespace
@@ -50,25 +59,29 @@ double Evaluation::logits_error() const {
   return std::sqrt(squared_error / energy);
 }
 
-Evaluation evaluate(Predictor& model, const ReferenceLogits& reference,
+Evaluation evaluate(Predictor& model, const ReferenceLogits& reference, ImageLoader& loader,
                     const std::vector<Sample>& samples, size_t batch,
                     const std::function<void(double)>& progress) {
   check_labels(samples, model.info());
   Evaluation result;
-  ImageLoader loader(model.info());
   for (size_t first = 0; first < samples.size(); first += batch) {
     const size_t n = std::min(batch, samples.size() - first);
-    const Tensor images = loader.load(samples, first, n);
+    const LoadedImages loaded = loader.load(samples, first, n);
+    result.unread.insert(result.unread.end(), loaded.unread.begin(), loaded.unread.end());
+    if (progress) progress(ratio(first + n, samples.size()));
+    if (loaded.read.empty()) continue;
     const auto start = std::chrono::steady_clock::now();
-    const Tensor logits = model.run(images);
+    const Tensor logits = model.run(loaded.images);
     result.seconds +=
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     Tensor expected;
-    if (reference) expected = reference(first, images);
-    count(logits, reference ? &expected : nullptr, samples.data() + first, result);
-    if (progress) progress(ratio(first + n, samples.size()));
+    if (reference) expected = reference(result.images, loaded.images);
+    std::vector<int> labels;
+    for (size_t i : loaded.read) labels.push_back(samples[i].label);
+    count(logits, reference ? &expected : nullptr, labels, result);
   }
-  return result;
+  if (result.images > 0) return result;
+  fail(unread_note(result.unread), "none of ", samples.size(), " images could be read");
 }
 
 }  // namespace vitrun

@@ -7,8 +7,6 @@
 #include "runtime/choose_kernels.h"
 #include "runtime/files/model_file.h"
 #include "runtime/integer/engine.h"
-#include "runtime/vision/image.h"
-#include "runtime/vision/preprocess.h"
 
 namespace vitrun {
 namespace {
@@ -73,31 +71,6 @@ std::unique_ptr<Predictor> open_predictor(const std::string& path,
                                : QbinFile::open(path);
   if (options.verify) file.verify();
   return std::make_unique<IntegerPredictor>(std::move(file), options);
-}
-
-struct ImageLoader::State {
-  ModelInfo config;
-  PreprocessScratch scratch;
-};
-
-ImageLoader::ImageLoader(const ModelInfo& config) : state_(new State{config, {}}) {}
-ImageLoader::~ImageLoader() = default;
-
-Tensor ImageLoader::load(const std::vector<Sample>& samples, size_t first, size_t count) {
-  const ModelInfo& c = state_->config;
-  Tensor out({static_cast<int64_t>(count), 3, c.image_height, c.image_width});
-  const size_t per_image = out.data.size() / count;
-  for (size_t i = 0; i < count; i++) {
-    const std::string& path = samples[first + i].path;
-    const Image image = load_image(path);
-    try {
-      preprocess({image.rgb.data(), image.width, image.height, int64_t{3} * image.width}, c,
-                 std::span(out.data).subspan(i * per_image, per_image), state_->scratch);
-    } catch (const Error& e) {
-      fail(path, ": ", e.what());
-    }
-  }
-  return out;
 }
 
 }  // namespace vitrun

@@ -6,7 +6,6 @@
 
 #include "models/graph/model_info.h"
 #include "runtime/files/model_file.h"
-#include "runtime/vision/dataset.h"
 
 namespace vitrun {
 
@@ -47,18 +46,5 @@ std::unique_ptr<Predictor> open_predictor(const std::string& path, const Predict
 // fail.
 bool has_float_engine();
 std::unique_ptr<Predictor> float_predictor(FloatModel model, int threads);
-
-// Decodes and preprocesses images. Only one thread may use a loader at a time.
-class ImageLoader {
- public:
-  explicit ImageLoader(const ModelInfo& config);
-  ~ImageLoader();
-  // Returns samples [first, first + count) as [count, 3, H, W].
-  Tensor load(const std::vector<Sample>& samples, size_t first, size_t count);
-
- private:
-  struct State;
-  std::unique_ptr<State> state_;
-};
 
 }  // namespace vitrun

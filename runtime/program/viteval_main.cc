@@ -9,16 +9,29 @@
 #include "runtime/float/blas.h"
 #include "runtime/program/cli.h"
 #include "runtime/program/evaluate.h"
+#include "runtime/vision/class_folders.h"
 
 namespace vitrun {
 namespace {
 
-nlohmann::ordered_json report(const Evaluation& n, const Predictor& model, bool reference) {
-  nlohmann::ordered_json j = {
-      {"model", model.info().arch}, {"engine", model.engine()}, {"images", n.images}};
+// The images, and how they were read.
+struct Images {
+  std::vector<Sample> samples;
+  std::string labels_from;  // Labelling::from
+  Exif exif = Exif::kApply;
+};
+
+nlohmann::ordered_json report(const Evaluation& n, const Predictor& model, const Images& images,
+                              bool reference) {
+  nlohmann::ordered_json j = {{"model", model.info().arch},
+                              {"engine", model.engine()},
+                              {"images", n.images},
+                              {"skipped", n.unread.size()},
+                              {"labels_from", images.labels_from},
+                              {"exif", exif_name(images.exif)}};
   if (n.labelled) {
     j["top1"] = n.top1_share();
-    j["top5"] = n.top5_share();
+    if (model.info().num_classes > 1) j["top5"] = n.top5_share();
   }
   if (reference) {
     j["agreement"] = n.agreement();
@@ -49,13 +62,15 @@ void check_same_input(const ModelInfo& a, const ModelInfo& b) {
          a.num_classes);
 }
 
-std::vector<Sample> choose_samples(const cxxopts::ParseResult& args) {
-  if (!args.count("images")) throw UsageError("--images is missing");
-  std::vector<Sample> samples = load_samples(args["images"].as<std::string>());
+Images choose_images(const cxxopts::ParseResult& args, const ModelInfo& model) {
+  ImageList list = find_images(args["images"].as<std::string>());
+  std::cerr << left_out_note(list);
+  const Labelling labelling = label_by_folder(list, model);
+  if (!labelling.note.empty()) std::cerr << labelling.note << "\n";
   if (const auto limit = static_cast<size_t>(int_option(args, "limit", 0, 1 << 30));
-      limit && limit < samples.size())
-    samples.resize(limit);
-  return samples;
+      limit && limit < list.samples.size())
+    list.samples.resize(limit);
+  return {std::move(list.samples), labelling.from, exif_option(args)};
 }
 
 int run_one(const cxxopts::ParseResult& args) {
@@ -69,16 +84,19 @@ int run_one(const cxxopts::ParseResult& args) {
     reference = open_predictor(args["reference"].as<std::string>(), options);
   }
   if (reference) check_same_input(model->info(), reference->info());
-  const std::vector<Sample> samples = choose_samples(args);
+  const Images images = choose_images(args, model->info());
+  ImageLoader loader(model->info(), images.exif);
   ReferenceLogits expected;
-  if (reference) expected = [&](size_t, const Tensor& images) { return reference->run(images); };
+  if (reference) expected = [&](int64_t, const Tensor& batch) { return reference->run(batch); };
   Evaluation result;
   {
     ProgressBar bar("evaluating");
-    result = evaluate(*model, expected, samples, static_cast<size_t>(options.max_batch),
-                      [&](double done) { bar.update(done); });
+    result =
+        evaluate(*model, expected, loader, images.samples, static_cast<size_t>(options.max_batch),
+                 [&](double done) { bar.update(done); });
   }
-  const auto j = report(result, *model, reference != nullptr);
+  std::cerr << unread_note(result.unread);
+  const auto j = report(result, *model, images, reference != nullptr);
   if (args.count("json"))
     std::cout << j.dump(2) << "\n";
   else
@@ -87,6 +105,7 @@ int run_one(const cxxopts::ParseResult& args) {
 }
 
 int run_table(const cxxopts::ParseResult& args) {
+  if (!args.count("images")) throw UsageError("--images is missing");
   for (const char* needed : {"weights", "calib", "output"})
     if (!args.count(needed)) throw UsageError(cat("--table needs --", needed));
   check_outputs(args, {"output"});
@@ -98,8 +117,9 @@ int run_table(const cxxopts::ParseResult& args) {
   options.images = args["images"].as<std::string>();
   options.state = args["output"].as<std::string>();
   options.predictor = predictor_options(args);
-  const std::vector<Sample> samples = choose_samples(args);
-  std::cout << make_table(options, samples);
+  options.exif = exif_option(args);
+  const ModelInfo model = load_float_model(options.weights, options.predictor.arch).info;
+  std::cout << make_table(options, choose_images(args, model).samples);
   return 0;
 }
 
@@ -139,6 +159,7 @@ int main(int argc, char** argv) {
        cxxopts::value<std::vector<int>>()->default_value("0,1,2"))  //
       ("o,output", "table: JSON of all results; what it holds already is not done again",
        cxxopts::value<std::string>());
+  vitrun::add_exif_option(options);
   const std::string examples =
       "  viteval --model vit.qbin --images val/list.txt\n"
       "  viteval --model vit.qbin --images val/ --reference model.safetensors --json\n"

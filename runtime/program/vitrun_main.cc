@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdio>
 #include <iostream>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "models/base/error.h"
@@ -10,6 +11,7 @@
 #include "runtime/api/vitrun.h"
 #include "runtime/files/npy.h"
 #include "runtime/program/cli.h"
+#include "runtime/program/image_loader.h"
 #include "runtime/program/info.h"
 #include "runtime/program/predictor.h"
 #include "runtime/vision/image.h"
@@ -37,6 +39,12 @@ class Output {
     if (logits) vit_top_k(logits, classes_, static_cast<int>(top.size()), top.data());
     if (json_) return add_json(name, top, milliseconds);
     std::printf("%s  (%.1f ms)\n", name.c_str(), milliseconds);
+    if (is_single()) {
+      if (logits)
+        std::printf("  logit %.3f, sigmoid %.1f %%  %s\n", static_cast<double>(logits[0]),
+                    100 * sigmoid(logits[0]), label(0).c_str());
+      return;
+    }
     for (const vit_prediction& p : top) {
       std::string bar;
       for (int i = 0; i < static_cast<int>(std::lround(p.probability * 20)); i++) bar += "█";
@@ -46,8 +54,16 @@ class Output {
     }
   }
 
+  // Names an image that could not be read, which has no answer.
+  void add_unread(const std::string& name, const std::string& why) {
+    unread_++;
+    std::fprintf(stderr, "vitrun: %s\n", why.c_str());
+    if (json_) document_["images"].push_back({{"image", name}, {"error", why}});
+  }
+
   void finish() {
     if (!json_) return;
+    document_["skipped"] = unread_;
     document_["peak_memory_mb"] = peak_memory_mb();
     std::cout << document_.dump(2, ' ', false, Json::error_handler_t::replace) << "\n";
   }
@@ -55,14 +71,22 @@ class Output {
  private:
   std::string label(int c) const { return labels_.empty() ? cat("class ", c) : at(labels_, c); }
 
+  // One output is no share among classes: it is a score, whose sigmoid is a probability.
+  bool is_single() const { return classes_ == 1; }
+  static double sigmoid(float x) { return 1 / (1 + std::exp(-static_cast<double>(x))); }
+
   void add_json(const std::string& name, const std::vector<vit_prediction>& top,
                 double milliseconds) {
     Json image = {{"image", name}, {"ms", milliseconds}, {"top", Json::array()}};
-    for (const vit_prediction& p : top)
-      image["top"].push_back({{"class", p.class_index},
-                              {"label", label(p.class_index)},
-                              {"probability", p.probability},
-                              {"logit", p.logit}});
+    for (const vit_prediction& p : top) {
+      Json& entry = image["top"].emplace_back(
+          Json{{"class", p.class_index}, {"label", label(p.class_index)}});
+      if (is_single())
+        entry["sigmoid"] = sigmoid(p.logit);
+      else
+        entry["probability"] = p.probability;
+      entry["logit"] = p.logit;
+    }
     document_["images"].push_back(std::move(image));
   }
 
@@ -70,6 +94,7 @@ class Output {
   int top_;
   std::vector<std::string> labels_;
   int classes_;
+  int64_t unread_ = 0;
   Json document_;
 };
 
@@ -81,24 +106,24 @@ std::string listed(const std::vector<std::string>& names) {
 
 struct Input {
   std::vector<std::string> names;
-  std::function<Tensor(size_t first, size_t count)> load;
+  std::function<LoadedImages(int64_t first, int64_t n)> load;
 };
 
 Input raw_input(const std::string& path, const ModelInfo& config) {
   auto all = std::make_shared<Tensor>(read_raw_images(path, config));
   Input in;
   for (int64_t i = 0; i < all->dims[0]; i++) in.names.push_back(cat(path, "[", i, "]"));
-  in.load = [all](size_t first, size_t count) {
-    return slice(*all, static_cast<int64_t>(first), static_cast<int64_t>(count));
-  };
+  in.load = [all](int64_t first, int64_t n) { return loaded_part(*all, first, n); };
   return in;
 }
 
-Input file_input(const std::vector<std::string>& paths, const ModelInfo& config) {
+Input file_input(const std::vector<std::string>& paths, const ModelInfo& config, Exif exif) {
   std::vector<Sample> samples;
   for (const std::string& p : paths) samples.push_back({p, -1});
-  auto loader = std::make_shared<ImageLoader>(config);
-  return {paths, [=](size_t first, size_t count) { return loader->load(samples, first, count); }};
+  auto loader = std::make_shared<ImageLoader>(config, exif);
+  return {paths, [=](int64_t first, int64_t n) {
+            return loader->load(samples, static_cast<size_t>(first), static_cast<size_t>(n));
+          }};
 }
 
 Input demo_input(const ModelInfo& config) {
@@ -107,7 +132,7 @@ Input demo_input(const ModelInfo& config) {
   PreprocessScratch scratch;
   preprocess({image.rgb.data(), image.width, image.height, int64_t{3} * image.width}, config,
              t.data, scratch);
-  return {{"embedded image"}, [t](size_t, size_t) { return t; }};
+  return {{"embedded image"}, [t](int64_t first, int64_t n) { return loaded_part(t, first, n); }};
 }
 
 void check_usage(const cxxopts::ParseResult& args) {
@@ -120,7 +145,7 @@ void check_usage(const cxxopts::ParseResult& args) {
 Input choose_input(const cxxopts::ParseResult& args, const ModelInfo& config) {
   if (args.count("raw")) return raw_input(args["raw"].as<std::string>(), config);
   if (args.count("demo")) return demo_input(config);
-  return file_input(args["image"].as<std::vector<std::string>>(), config);
+  return file_input(args["image"].as<std::vector<std::string>>(), config, exif_option(args));
 }
 
 // Returns the outputs for which an option names a file, and the logits if the model has any.
@@ -137,14 +162,94 @@ std::vector<std::string> wanted_outputs(const cxxopts::ParseResult& args,
   return wanted;
 }
 
-// Appends a batch's output to those of the batches before; `all` will hold `total` images.
-void append(const Tensor& part, size_t total, Tensor& all) {
-  if (all.dims.empty()) {
-    all.dims = part.dims;
-    all.dims[0] = static_cast<int64_t>(total);
-    all.data.reserve(static_cast<size_t>(element_count(all.dims)));
+// The values of the outputs that options name files for, over all images. Rows of images that could
+// not be read are NaN.
+class OutputFiles {
+ public:
+  OutputFiles(const cxxopts::ParseResult& args, const std::vector<std::string>& outputs,
+              size_t images)
+      : images_(static_cast<int64_t>(images)) {
+    for (size_t o = 0; o < outputs.size(); o++)
+      if (args.count(outputs[o])) files_.push_back({args[outputs[o]].as<std::string>(), o, {}});
   }
-  all.data.insert(all.data.end(), part.data.begin(), part.data.end());
+
+  bool empty() const { return files_.empty(); }
+
+  // Keeps a batch's values, which belong to the images `rows`.
+  void keep(const std::vector<Tensor>& values, const std::vector<size_t>& rows) {
+    for (File& f : files_) {
+      const Tensor& part = values[f.output];
+      if (f.all.dims.empty()) {
+        Dims dims = part.dims;
+        dims[0] = images_;
+        f.all = Tensor(dims);
+        std::ranges::fill(f.all.data, std::numeric_limits<float>::quiet_NaN());
+      }
+      const size_t size = f.all.data.size() / static_cast<size_t>(images_);
+      for (size_t i = 0; i < rows.size(); i++)
+        std::copy_n(part.data.begin() + static_cast<ptrdiff_t>(i * size), size,
+                    f.all.data.begin() + static_cast<ptrdiff_t>(rows[i] * size));
+    }
+  }
+
+  void write() const {
+    for (const File& f : files_) write_npy(f.path, f.all);
+  }
+
+ private:
+  struct File {
+    std::string path;
+    size_t output;
+    Tensor all;
+  };
+  int64_t images_;
+  std::vector<File> files_;
+};
+
+// Answers for the images of a batch in their order; `logits` is null for a model that has none.
+void answer(const LoadedImages& batch, const Input& input, const Tensor* logits,
+            double milliseconds, Output& output) {
+  size_t done = 0;
+  auto bad = batch.unread.begin();
+  for (size_t i : batch.read) {
+    for (; bad != batch.unread.end() && bad->index < i; ++bad)
+      output.add_unread(input.names[bad->index], bad->why);
+    output.add(
+        input.names[i],
+        logits ? logits->data.data() + static_cast<int64_t>(done) * logits->dims[1] : nullptr,
+        milliseconds);
+    done++;
+  }
+  for (; bad != batch.unread.end(); ++bad) output.add_unread(input.names[bad->index], bad->why);
+}
+
+// Runs the model over all images; returns how many could not be read.
+size_t classify(const Input& input, Predictor& predictor, const std::vector<std::string>& wanted,
+                int64_t batch, OutputFiles& files, Output& output) {
+  const auto logits = std::ranges::find(wanted, "logits") - wanted.begin();
+  size_t unread = 0;
+  const int64_t total = count_of(input.names);
+  for (int64_t first = 0; first < total; first += batch) {
+    const LoadedImages loaded = input.load(first, std::min(batch, total - first));
+    unread += loaded.unread.size();
+    std::vector<Tensor> values;
+    const auto start = std::chrono::steady_clock::now();
+    if (!loaded.read.empty()) values = predictor.run(loaded.images, wanted);
+    const std::chrono::duration<double, std::milli> spent =
+        std::chrono::steady_clock::now() - start;
+    if (!loaded.read.empty()) files.keep(values, loaded.read);
+    const bool scored = logits < static_cast<ptrdiff_t>(values.size());
+    answer(loaded, input, scored ? &at(values, logits) : nullptr,
+           spent.count() / static_cast<double>(std::max<size_t>(loaded.read.size(), 1)), output);
+  }
+  return unread;
+}
+
+// Says that images are missing from the answer.
+void report(size_t unread, size_t images, const OutputFiles& files) {
+  if (unread > 0 && (images > 1 || !files.empty()))
+    std::fprintf(stderr, "vitrun: %zu of %zu images could not be read%s\n", unread, images,
+                 files.empty() ? "" : "; their rows in the .npy files are NaN");
 }
 
 int run(const cxxopts::ParseResult& args) {
@@ -152,36 +257,23 @@ int run(const cxxopts::ParseResult& args) {
   if (args.count("info"))
     return print_info(model, args["arch"].as<std::string>(), args.count("json") > 0);
   check_usage(args);
+  for (const char* output : {"logits", "embedding", "features"})
+    if (args.count(output)) check_npy_writable(args[output].as<std::string>());
   PredictorOptions options = predictor_options(args);
   options.verify = args.count("verify") > 0;
   const auto predictor = open_predictor(model, options);
   const ModelInfo& config = predictor->info();
   Output output(args, config, predictor->engine());
   const Input input = choose_input(args, config);
-
-  const size_t total = input.names.size(), batch = static_cast<size_t>(options.max_batch);
   const std::vector<std::string> wanted = wanted_outputs(args, *predictor);
-  std::vector<Tensor> all(wanted.size());
-  for (size_t first = 0; first < total; first += batch) {
-    const size_t count = std::min(batch, total - first);
-    const Tensor images = input.load(first, count);
-    const auto start = std::chrono::steady_clock::now();
-    const std::vector<Tensor> part = predictor->run(images, wanted);
-    const std::chrono::duration<double, std::milli> spent =
-        std::chrono::steady_clock::now() - start;
-    for (size_t o = 0; o < wanted.size(); o++) append(part[o], total, all[o]);
-    const auto logits = std::ranges::find(wanted, "logits");
-    const float* scores =
-        logits == wanted.end() ? nullptr : at(part, logits - wanted.begin()).data.data();
-    for (size_t i = 0; i < count; i++)
-      output.add(input.names[first + i],
-                 scores ? scores + i * static_cast<size_t>(config.num_classes) : nullptr,
-                 spent.count() / static_cast<double>(count));
-  }
+  OutputFiles files(args, wanted, input.names.size());
+  const size_t unread = classify(input, *predictor, wanted, options.max_batch, files, output);
   output.finish();
-  for (size_t o = 0; o < wanted.size(); o++)
-    if (args.count(wanted[o])) write_npy(args[wanted[o]].as<std::string>(), all[o]);
-  return 0;
+  if (unread == input.names.size() && !files.empty())  // what the rows look like, nobody has said
+    files.keep(predictor->run(Tensor({1, 3, config.image_height, config.image_width}), wanted), {});
+  files.write();
+  report(unread, input.names.size(), files);
+  return unread > 0 ? 1 : 0;
 }
 
 }  // namespace
@@ -214,6 +306,7 @@ int main(int argc, char** argv) {
       ("info", "describe the model instead")                         //
       ("demo", "classify the embedded image")                        //
       ("image", "images", cxxopts::value<std::vector<std::string>>());
+  vitrun::add_exif_option(options);
   options.parse_positional({"image"});
   options.positional_help("IMAGE...");
   const std::string examples =

@@ -18,7 +18,8 @@ bool is_image(const fs::path& path) {
   std::string extension = path.extension().string();
   std::transform(extension.begin(), extension.end(), extension.begin(),
                  [](char c) { return static_cast<char>(c | 32); });
-  for (const char* known : {".jpg", ".jpeg", ".png", ".bmp", ".gif"})
+  for (const char* known :
+       {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif"})
     if (extension == known) return true;
   return false;
 }
@@ -30,18 +31,34 @@ std::vector<fs::path> sorted_entries(const fs::path& dir) {
   return entries;
 }
 
-void add_images(const fs::path& dir, int label, std::vector<Sample>& out) {
-  for (const fs::path& p : sorted_entries(dir))
-    if (fs::is_regular_file(p) && is_image(p)) out.push_back({p.string(), label});
+bool is_clutter(const std::string& name) {
+  for (const char* known : {"__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini"})
+    if (name == known) return true;
+  return name.starts_with('.');
 }
 
-std::vector<Sample> from_folder(const fs::path& dir) {
-  std::vector<Sample> out;
-  int label = 0;
-  for (const fs::path& p : sorted_entries(dir))
-    if (fs::is_directory(p)) add_images(p, label++, out);
-  if (label == 0) add_images(dir, -1, out);
-  return out;
+// Adds what a folder holds and returns the number of images. `below` is its path from the folder
+// that was given, and has `depth` parts.
+size_t add_folder(const fs::path& dir, const std::string& below, int depth, ImageList& out) {
+  constexpr int kMaxDepth = 16;  // links may lead round in circles
+  if (depth > kMaxDepth) fail(dir.string(), ": folders are nested more than ", kMaxDepth, " deep");
+  size_t images = 0;
+  for (const fs::path& p : sorted_entries(dir)) {
+    const std::string name = p.filename().string(),
+                      path = below.empty() ? name : below + "/" + name;
+    if (is_clutter(name)) continue;
+    if (fs::is_directory(p)) {
+      images += add_folder(p, path, depth + 1, out);
+    } else if (fs::is_regular_file(p) && is_image(p)) {
+      images++;
+      out.samples.push_back({p.string(), -1});
+      out.folders.push_back(below);
+    } else {
+      out.left_out.push_back(path);
+    }
+  }
+  if (images == 0) out.empty_folders.push_back(below);
+  return images;
 }
 
 // Parses "some path.jpg 12" or "some path.jpg". The last word is a label unless the whole line
@@ -64,6 +81,8 @@ Sample parse_line(const std::string& line, const fs::path& folder, const std::st
 }
 
 std::vector<Sample> from_list(const std::string& list) {
+  if (is_image(list))
+    fail(list, ": is an image, expected a folder of images or a list of `path label` lines");
   const MappedFile file(list);
   const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
                               file.bytes().size());
@@ -75,6 +94,7 @@ std::vector<Sample> from_list(const std::string& list) {
 std::vector<Sample> parse_list(std::string_view text, const std::string& folder,
                                const std::string& where) {
   std::vector<Sample> out;
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);  // a byte order mark
   for (int number = 1; !text.empty(); number++) {
     const std::string line(text.substr(0, text.find('\n')));
     text.remove_prefix(std::min(line.size() + 1, text.size()));
@@ -84,27 +104,29 @@ std::vector<Sample> parse_list(std::string_view text, const std::string& folder,
   return out;
 }
 
-std::vector<Sample> load_samples(const std::string& list_or_dir) {
-  std::vector<Sample> out;
+ImageList find_images(const std::string& list_or_dir) {
+  ImageList out;
+  out.source = list_or_dir;
   try {
     if (!fs::exists(list_or_dir)) fail(list_or_dir, ": no such list or folder of images");
-    out = fs::is_directory(list_or_dir) ? from_folder(list_or_dir) : from_list(list_or_dir);
+    if (fs::is_directory(list_or_dir))
+      add_folder(list_or_dir, "", 0, out);
+    else
+      out.samples = from_list(list_or_dir);
   } catch (const fs::filesystem_error& e) {
     fail(list_or_dir, ": ", e.code().message());
   }
-  if (out.empty()) fail(list_or_dir, ": no images in it");
+  if (out.samples.empty()) fail(list_or_dir, ": no images in it");
   return out;
 }
 
-std::vector<Sample> draw_samples(std::vector<Sample> samples, size_t count, uint64_t seed) {
-  if (count >= samples.size()) return samples;
-  for (size_t i = 0; i < count; i++) {  // the first steps of a Fisher-Yates shuffle
+std::vector<Sample> shuffle_samples(std::vector<Sample> samples, uint64_t seed) {
+  for (size_t i = 0; i < samples.size(); i++) {  // Fisher-Yates
     uint64_t z = (seed += 0x9e3779b97f4a7c15u);
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
     z = (z ^ z >> 27) * 0x94d049bb133111ebu;
     std::swap(samples[i], samples[i + (z ^ z >> 31) % (samples.size() - i)]);
   }
-  samples.resize(count);
   return samples;
 }
 

@@ -12,7 +12,11 @@
 #include "models/base/index.h"
 #include "runtime/files/crc32.h"
 #include "runtime/files/mapped_file.h"
+#include "runtime/vision/exif.h"
+#include "runtime/vision/gif.h"
+#include "runtime/vision/image_format.h"
 #include "runtime/vision/preprocess.h"
+#include "runtime/vision/webp.h"
 
 namespace {
 
@@ -54,28 +58,6 @@ namespace {
 static_assert(kMaxImageSide == STBI_MAX_DIMENSIONS);
 constexpr size_t kMaxFileSize = size_t{256} << 20;
 constexpr int64_t kMaxPixels = int64_t{128} << 20;
-
-using Bytes = std::span<const uint8_t>;
-
-uint32_t big16(Bytes bytes, size_t at) {
-  return uint32_t{bytes[at]} << 8 | bytes[at + 1];
-}
-
-uint32_t big32(Bytes bytes, size_t at) {
-  return big16(bytes, at) << 16 | big16(bytes, at + 2);
-}
-
-uint32_t little16(Bytes bytes, size_t at) {
-  return uint32_t{bytes[at + 1]} << 8 | bytes[at];
-}
-
-uint32_t little32(Bytes bytes, size_t at) {
-  return little16(bytes, at + 2) << 16 | little16(bytes, at);
-}
-
-bool starts_with(Bytes bytes, std::string_view magic) {
-  return bytes.size() >= magic.size() && std::memcmp(bytes.data(), magic.data(), magic.size()) == 0;
-}
 
 [[noreturn]] void fail_truncated(const std::string& where, const char* format,
                                  const char* missing) {
@@ -173,48 +155,6 @@ void check_bmp(Bytes bytes, const std::string& where, int width, int height) {
   }
 }
 
-size_t palette_bytes(uint8_t flags) {
-  return (flags & 0x80) != 0 ? size_t{3} << ((flags & 7) + 1) : 0;
-}
-
-// Follows the blocks to the end of the first frame.
-void check_gif(Bytes bytes, const std::string& where) {
-  const auto byte = [&](size_t at) {
-    if (at >= bytes.size()) fail_truncated(where, "GIF", "the first frame ends after the file");
-    return bytes[at];
-  };
-  const auto skip_blocks = [&](size_t at) {
-    while (byte(at) != 0) at += size_t{byte(at)} + 1;
-    return at + 1;
-  };
-  size_t at = 13 + palette_bytes(byte(10));
-  while (byte(at) == 0x21) at = skip_blocks(at + 2);  // 0x21 begins an extension
-  if (byte(at) != 0x2C) fail(where, ": GIF file without a frame");
-  skip_blocks(at + 11 + palette_bytes(byte(at + 9)));
-}
-
-enum class Format { kJpeg, kPng, kBmp, kGif };
-
-Format format_of(Bytes bytes, const std::string& where) {
-  if (starts_with(bytes, "\xFF\xD8\xFF")) return Format::kJpeg;
-  if (starts_with(bytes, "\x89PNG\r\n\x1A\n")) return Format::kPng;
-  if (starts_with(bytes, "BM")) return Format::kBmp;
-  if (starts_with(bytes, "GIF87a") || starts_with(bytes, "GIF89a")) return Format::kGif;
-  std::string start;
-  char digits[4];
-  for (uint8_t byte : bytes.first(std::min<size_t>(bytes.size(), 8))) {
-    std::snprintf(digits, sizeof digits, " %02x", byte);
-    start += digits;
-  }
-  fail(where, ": expected a JPEG, PNG, BMP or GIF image, found a file that starts with", start);
-}
-
-void check_complete(Format format, Bytes bytes, const std::string& where) {
-  if (format == Format::kJpeg) check_jpeg(bytes, where);
-  if (format == Format::kPng) check_png(bytes, where);
-  if (format == Format::kGif) check_gif(bytes, where);
-}
-
 // Bounds what the decoder may allocate. Sixteen bytes for each pixel cover 16-bit RGBA twice over,
 // and 32 more pixels on each side cover JPEG's blocks.
 size_t memory_for(int width, int height, size_t file_size) {
@@ -222,16 +162,8 @@ size_t memory_for(int width, int height, size_t file_size) {
   return 16 * pixels + 2 * file_size + (size_t{1} << 20);
 }
 
-}  // namespace
-
-Image decode_image(Bytes bytes, const std::string& where) {
-  if (bytes.empty()) fail(where, ": expected an image, found an empty file");
-  if (bytes.size() > kMaxFileSize) {
-    fail(where, ": expected an image of at most ", kMaxFileSize, " bytes, found ", bytes.size());
-  }
-  const Format format = format_of(bytes, where);
-  check_complete(format, bytes, where);
-
+// Decodes what stb_image reads; `format` is not kWebp.
+Image decode_with_stb(Bytes bytes, ImageFormat format, const std::string& where) {
   const int size = static_cast<int>(bytes.size());
   Image image;
   int components = 0;
@@ -240,7 +172,7 @@ Image decode_image(Bytes bytes, const std::string& where) {
     fail(where, ": damaged or unsupported image header");
   }
   check_size(image.width, image.height, where);
-  if (format == Format::kBmp) check_bmp(bytes, where, image.width, image.height);
+  if (format == ImageFormat::kBmp) check_bmp(bytes, where, image.width, image.height);
 
   allocation_limit = memory_for(image.width, image.height, bytes.size());
   const std::unique_ptr<stbi_uc, decltype(&stbi_image_free)> pixels(
@@ -252,8 +184,51 @@ Image decode_image(Bytes bytes, const std::string& where) {
   return image;
 }
 
-Image load_image(const std::string& path) {
-  return decode_image(MappedFile(path).bytes(), path);
+Image decode_gif(Bytes bytes, const std::string& where) {
+  const GifFrame frame = first_gif_frame(bytes, where);
+  check_size(frame.canvas_width, frame.canvas_height, where);
+  check_size(frame.width, frame.height, where);
+  Image inner = decode_with_stb(frame.file, ImageFormat::kGif, where);
+  if (frame.width == frame.canvas_width && frame.height == frame.canvas_height) return inner;
+  Image image{frame.canvas_width, frame.canvas_height, {}};
+  image.rgb.resize(3 * array_size(image.width, image.height));
+  for (size_t i = 0; i < image.rgb.size(); i++) image.rgb[i] = frame.outside[i % 3];
+  const size_t row = 3 * static_cast<size_t>(frame.width);
+  for (int y = 0; y < frame.height; y++) {
+    const size_t place = array_size(frame.y + y, image.width) + static_cast<size_t>(frame.x);
+    std::copy_n(inner.rgb.begin() + static_cast<ptrdiff_t>(row * static_cast<size_t>(y)), row,
+                image.rgb.begin() + static_cast<ptrdiff_t>(3 * place));
+  }
+  return image;
+}
+
+Image decode_as_stored(Bytes bytes, ImageFormat format, const std::string& where) {
+  if (format == ImageFormat::kGif) return decode_gif(bytes, where);
+  if (format == ImageFormat::kWebp) {
+    const WebpSize size = webp_size(bytes, where);
+    check_size(size.width, size.height, where);
+    return decode_webp(bytes, where);
+  }
+  if (format == ImageFormat::kJpeg) check_jpeg(bytes, where);
+  if (format == ImageFormat::kPng) check_png(bytes, where);
+  return decode_with_stb(bytes, format, where);
+}
+
+}  // namespace
+
+Image decode_image(Bytes bytes, const std::string& where, Exif exif) {
+  if (bytes.empty()) fail(where, ": expected an image, found an empty file");
+  if (bytes.size() > kMaxFileSize) {
+    fail(where, ": expected an image of at most ", kMaxFileSize, " bytes, found ", bytes.size());
+  }
+  const ImageFormat format = image_format(bytes, where);
+  Image image = decode_as_stored(bytes, format, where);
+  if (exif == Exif::kApply) turn_upright(orientation_of(bytes, format), image);
+  return image;
+}
+
+Image load_image(const std::string& path, Exif exif) {
+  return decode_image(MappedFile(path).bytes(), path, exif);
 }
 
 }  // namespace vitrun

@@ -80,8 +80,8 @@ def config():
 
 def images():
     for path in sorted(golden.glob("image/**/*")):
-        if path.suffix in (".png", ".jpg", ".bmp", ".gif") and path.stat().st_size < 6000:
-            write("image", path.name, path.read_bytes())
+        if path.suffix in (".png", ".jpg", ".bmp", ".gif", ".webp") and path.stat().st_size < 6000:
+            write("image", f"{path.parent.name}-{path.name}", path.read_bytes())
 
 
 def lists():

@@ -7,6 +7,8 @@ preprocess.txt  width height model_width model_height crop_pct squash filter nor
                 [floats in hex]; timm's eval transform, float32 little-endian
 decode/*        image files; decode.txt: file width height tolerance, and NAME.rgb the pixels of
                 Pillow's Image.open(file).convert("RGB")
+exif/*          small files whose orientation is stated in some way; exif.txt: file width height
+                tolerance, and in hex the pixels of Pillow's ImageOps.exif_transpose(image)
 The source pixels of the first two are pattern() below; the tests compute the same ones.
 """
 
@@ -17,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL
-from PIL import Image
+from PIL import Image, ImageOps
 from timm.data import create_transform
 
 OUT = Path(__file__).parent / "image"
@@ -152,6 +154,19 @@ def photo(width, height):
     return Image.fromarray(np.stack([r, g, b], -1).astype(np.uint8))
 
 
+def partial_gif(image, transparent):
+    """A canvas of 30x20 with a frame at (4, 3), a palette of its own and, perhaps, a transparent index."""
+    frame = encoded(image, "gif")
+    palette = frame[13:13 + (3 << (frame[10] & 7) + 1)]
+    place = frame.index(b"\x2c", 13 + len(palette))
+    data = frame[place + 10:]
+    assert frame[place + 9] == 0, "Pillow writes a global palette"
+    control = b"" if transparent is None else b"\x21\xf9\x04\x01\0\0" + bytes([transparent, 0])
+    other = bytes(range(12))
+    return (b"GIF89a" + struct.pack("<HHBBB", 30, 20, 0x81, 2, 0) + other + control + b"\x2c" +
+            struct.pack("<HHHHB", 4, 3, *image.size, 0x80 | frame[10] & 7) + palette + data)
+
+
 def make_decode():
     noise = Image.fromarray(pattern(19, 13, "noise"))
     alpha = Image.fromarray(pattern(19, 13, "smooth")[:, :, 1])
@@ -164,6 +179,7 @@ def make_decode():
     grey_alpha.putalpha(alpha)
     rotated = Image.Exif()
     rotated[0x0112] = 6  # orientation: Pillow, and so timm, ignores it
+    animation = [noise, noise.transpose(Image.Transpose.ROTATE_180)]
     files = {  # name: (bytes, tolerance)
         "rgb.png": (encoded(noise, "png"), 0),
         "grey.png": (encoded(noise.convert("L"), "png"), 0),
@@ -178,6 +194,17 @@ def make_decode():
         "rgb.bmp": (encoded(noise, "bmp"), 0),
         "palette.bmp": (encoded(palette, "bmp"), 0),
         "palette.gif": (encoded(palette, "gif"), 0),
+        "transparent.gif": (encoded(palette, "gif", transparency=5), 0),
+        "interlaced.gif": (encoded(palette, "gif", interlace=1), 0),
+        "partial.gif": (partial_gif(palette, None), 0),
+        "partial_transparent.gif": (partial_gif(palette, 3), 0),
+        "grey.gif": (encoded(noise.convert("L"), "gif"), 0),
+        "lossy.webp": (encoded(smooth, "webp", quality=80), 0),
+        "lossless.webp": (encoded(noise, "webp", lossless=True), 0),
+        "alpha.webp": (encoded(rgba, "webp", lossless=True, exact=True), 0),
+        "lossy_alpha.webp": (encoded(rgba, "webp", quality=70), 0),
+        "animated.webp": (encoded(animation[0], "webp", lossless=True, save_all=True,
+                                  append_images=animation[1:]), 0),
         "baseline.jpg": (encoded(smooth, "jpeg", quality=90, subsampling=0), 4),
         "subsampled.jpg": (encoded(smooth, "jpeg", quality=90, subsampling=2), 12),
         "progressive.jpg": (encoded(smooth, "jpeg", quality=90, subsampling=0, progressive=True), 4),
@@ -199,9 +226,70 @@ def make_decode():
     (OUT / "decode.txt").write_text("\n".join(lines) + "\n")
 
 
+def exif_block(orientation, order="<", kind=3, count=1):
+    """A TIFF header, and a directory with a width and the orientation."""
+    entry = lambda tag, kind, count, value: struct.pack(order + "HHI", tag, kind, count) + value
+    word = lambda value: struct.pack(order + "HH", value, 0)
+    long = lambda value: struct.pack(order + "I", value)
+    value = word(orientation) if kind == 3 else long(orientation)
+    head = b"II*\0" if order == "<" else b"MM\0*"
+    return (head + long(8) + struct.pack(order + "H", 2) + entry(0x0100, 3, 1, word(9)) +
+            entry(0x0112, kind, count, value) + long(0))
+
+
+def xmp_packet(text):
+    return f"<x:xmpmeta xmlns:x='adobe:ns:meta/'>{text}</x:xmpmeta>".encode()
+
+
+def with_segments(jpeg, *payloads):
+    segments = b"".join(b"\xff\xe1" + struct.pack(">H", len(p) + 2) + p for p in payloads)
+    return jpeg[:2] + segments + jpeg[2:]
+
+
+def with_chunk(png, kind, data, last=False):
+    at = len(png) - 12 if last else 33
+    return png[:at] + png_chunk(kind, data) + png[at:]
+
+
+def make_exif():
+    small = Image.fromarray(pattern(7, 4, "noise"))
+    png, jpeg = encoded(small, "png"), encoded(photo(24, 16), "jpeg", quality=90, subsampling=0)
+    webp = lambda **options: encoded(small, "webp", lossless=True, **options)
+    exif = lambda block: b"Exif\0\0" + block
+    xmp = lambda packet: b"http://ns.adobe.com/xap/1.0/\0" + packet
+    attribute, element = (xmp_packet('<r tiff:Orientation="6"/>'),
+                          xmp_packet("<tiff:Orientation>8</tiff:Orientation>"))
+    text = lambda packet, packed: b"XML:com.adobe.xmp\0" + bytes([packed, 0]) + b"\0\0" + packet
+    files = {f"{o}.png": (with_chunk(png, b"eXIf", exif_block(o)), 0) for o in range(10)}
+    files |= {
+        "big.png": (with_chunk(png, b"eXIf", exif_block(6, ">")), 0),
+        "after_pixels.png": (with_chunk(png, b"eXIf", exif_block(5), last=True), 0),
+        "named.png": (with_chunk(png, b"eXIf", exif(exif_block(7))), 0),
+        "long.png": (with_chunk(png, b"eXIf", exif_block(8, "<", 4)), 0),
+        "two_values.png": (with_chunk(png, b"eXIf", exif_block(8, "<", 3, 2)), 0),
+        "xmp.png": (with_chunk(png, b"iTXt", text(attribute, 0)), 0),
+        "big.jpg": (with_segments(jpeg, exif(exif_block(6, ">"))), 4),
+        "second_segment.jpg": (with_segments(jpeg, xmp(element), exif(exif_block(3))), 4),
+        "xmp.jpg": (with_segments(jpeg, xmp(element)), 4),
+        "both.jpg": (with_segments(jpeg, exif(exif_block(1)), xmp(attribute)), 4),
+        "exif.webp": (webp(exif=exif_block(6)), 0),
+        "named.webp": (webp(exif=exif(exif_block(8, ">"))), 0),
+        "xmp.webp": (webp(xmp=attribute), 0),
+    }
+    folder = OUT / "exif"
+    folder.mkdir(exist_ok=True)
+    lines = []
+    for name, (data, tolerance) in files.items():
+        (folder / name).write_bytes(data)
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+        lines.append(f"{name} {image.width} {image.height} {tolerance} {image.tobytes().hex()}")
+    (OUT / "exif.txt").write_text("\n".join(lines) + "\n")
+
+
 if __name__ == "__main__":
     assert int(PIL.__version__.split(".")[0]) >= 13, "older versions order the passes otherwise"
     OUT.mkdir(exist_ok=True)
     make_resize()
     make_preprocess()
     make_decode()
+    make_exif()

@@ -8,6 +8,7 @@
 //   make_input fill IN.safetensors OUT.safetensors TENSOR VALUE [EVERY]
 //       every element, or each that is EVERY after the last, becomes VALUE
 //   make_input drop IN.safetensors OUT.safetensors TENSOR...
+//   make_input rows IN.safetensors OUT.safetensors COUNT TENSOR...    its first COUNT rows remain
 //   make_input shard IN.safetensors FOLDER COUNT    and model.safetensors.index.json
 #include <cstdio>
 #include <filesystem>
@@ -96,6 +97,16 @@ void drop(const Words& w) {
   write(w[3], weights);
 }
 
+void rows(const Words& w) {
+  Weights weights = read(w[2]);
+  const int64_t count = std::stoi(w[4]);
+  for (size_t i = 5; i < w.size(); i++) {
+    if (!weights.contains(w[i])) fail(w[2], " has no tensor ", w[i]);
+    weights[w[i]] = slice(weights[w[i]], 0, count);
+  }
+  write(w[3], weights);
+}
+
 void shard(const Words& w) {
   const size_t count = std::stoul(w[4]);
   std::vector<Weights> parts(count);
@@ -132,6 +143,8 @@ int main(int argc, char** argv) {
       fill(w);
     else if (what == "drop" && w.size() > 4)
       drop(w);
+    else if (what == "rows" && w.size() > 5)
+      rows(w);
     else if (what == "shard" && w.size() == 5)
       shard(w);
     else

@@ -1,11 +1,9 @@
-// The programs' data files: .npy arrays, lists and folders of images.
+// The programs' data files: .npy arrays.
 #include <algorithm>
 #include <cmath>
-#include <set>
 
 #include "models/checkpoints/config.h"
 #include "runtime/files/npy.h"
-#include "runtime/vision/dataset.h"
 #include "tests/runtime/files/qbin_testing.h"
 #include "tests/runtime/program/program.h"
 
@@ -24,24 +22,6 @@ std::string npy(const std::string& header, const std::vector<float>& values, int
 
 std::string shaped(const std::string& shape) {
   return "{'descr': '<f4', 'fortran_order': False, 'shape': " + shape + ", }";
-}
-
-struct Labelled {
-  std::string name;
-  int label;
-  bool operator==(const Labelled&) const = default;
-};
-
-// Names relative to the folder, with labels.
-std::vector<Labelled> samples_in(const TempFolder& folder, const std::string& list) {
-  const size_t skip = (folder / "").size();
-  std::vector<Labelled> out;
-  for (const Sample& s : load_samples(folder / list)) out.push_back({s.path.substr(skip), s.label});
-  return out;
-}
-
-void make_folder(const TempFolder& folder, const std::string& name) {
-  std::filesystem::create_directories(folder / name);
 }
 
 }  // namespace
@@ -136,73 +116,4 @@ TEST_CASE("npy: a file that cannot be written") {
   CHECK(error_of([] { write_npy("/nonexistent/a.npy", Tensor({1})); }) ==
         "/nonexistent/a.npy: cannot write: No such file or directory");
   CHECK(contains(error_of([] { write_npy("/dev/full", Tensor({1})); }), "No space left"));
-}
-
-TEST_CASE("lists: paths are relative to the list, may hold spaces, labels are optional") {
-  const TempFolder folder;
-  make_folder(folder, "sub");
-  for (const std::string name : {"a.png", "two words.jpg", "sub/b.bmp", "7"}) folder.file(name, "");
-  folder.file("list.txt", "a.png 3\r\n\n  \ntwo words.jpg 0\ntwo words.jpg\nsub/b.bmp\t12\n7\n7 1");
-  CHECK(samples_in(folder, "list.txt") == std::vector<Labelled>{{"a.png", 3},
-                                                                {"two words.jpg", 0},
-                                                                {"two words.jpg", -1},
-                                                                {"sub/b.bmp", 12},
-                                                                {"7", -1},
-                                                                {"7", 1}});
-}
-
-TEST_CASE("lists: errors name the line") {
-  const TempFolder folder;
-  folder.file("a.png", "");
-  const std::pair<std::string, const char*> table[] = {
-      {"a.png 1\nb.png 2\n", "list.txt:2: there is no file '"},
-      {"a.png cat\n", "list.txt:1: 'cat' is no class index"},
-      {std::string(300, 'a') + "\n",
-       "list.txt:1: there is no file '"},  // longer than a name may be
-      {"a.png -1\n", "list.txt:1: '-1' is no class index"},
-      {"a.png 1.5\n", "list.txt:1: '1.5' is no class index"},
-      {"a.png 1000001\n", "list.txt:1: '1000001' is no class index"},
-      {"a.png 99999999999999999999\n", "is no class index"},
-      {" 1\n", "list.txt:1: there is no file '"},
-      {"\n \n", "list.txt: no images in it"},
-      {"", "list.txt: no images in it"},
-  };
-  for (const auto& [text, message] : table) {
-    const std::string path = folder.file("list.txt", text);
-    const std::string error = error_of([&] { load_samples(path); });
-    CAPTURE(error);
-    CHECK(contains(error, message));
-  }
-  CHECK(contains(error_of([] { load_samples("/nonexistent"); }), "no such list or folder"));
-}
-
-TEST_CASE("folders: a folder per class, or loose images") {
-  const TempFolder folder;
-  for (const std::string name : {"dog", "cat", "empty"}) make_folder(folder, name);
-  for (const std::string name :
-       {"dog/2.JPG", "dog/1.png", "cat/x.gif", "cat/notes.txt", "cat/y.tiff", "loose.png"})
-    folder.file(name, "");
-  CHECK(samples_in(folder, "") ==
-        std::vector<Labelled>{{"cat/x.gif", 0}, {"dog/1.png", 1}, {"dog/2.JPG", 1}});
-  CHECK(samples_in(folder, "dog") == std::vector<Labelled>{{"dog/1.png", -1}, {"dog/2.JPG", -1}});
-  CHECK(contains(error_of([&] { load_samples(folder / "empty"); }), "empty: no images in it"));
-}
-
-TEST_CASE("samples: drawn by SplitMix64, none twice") {
-  std::vector<Sample> all;
-  for (int i = 0; i < 10; i++) all.push_back({std::to_string(i), i});
-  // Its first outputs from seed 0 are e220a8397b1dcdaf, 6e789e6aa1b965f4 and 06c45d188009454f
-  // (Steele, Lea and Flood 2014): 5, 0 and 7 modulo the 10, 9 and 8 that are left.
-  const std::vector<Sample> three = draw_samples(all, 3, 0);
-  REQUIRE(three.size() == 3);
-  CHECK(three[0].label == 5);
-  CHECK(three[1].label == 1);
-  CHECK(three[2].label == 9);
-
-  std::set<int> seen;
-  for (const Sample& s : draw_samples(all, 9, 42)) seen.insert(s.label);
-  CHECK(seen.size() == 9);
-  CHECK(draw_samples(all, 3, 1).front().label != draw_samples(all, 3, 2).front().label);
-  const std::vector<Sample> same = draw_samples(all, 10, 3);
-  for (int i = 0; i < 10; i++) CHECK(same[static_cast<size_t>(i)].label == i);
 }

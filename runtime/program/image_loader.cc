@@ -1,0 +1,90 @@
+#include "runtime/program/image_loader.h"
+
+#include <algorithm>
+
+#include "models/base/error.h"
+#include "models/base/index.h"
+
+namespace vitrun {
+
+void ImageLoader::load_one(const std::string& path, std::span<float> out) {
+  const Image image = load_image(path, exif_);
+  try {
+    preprocess({image.rgb.data(), image.width, image.height, int64_t{3} * image.width}, config_,
+               out, scratch_);
+  } catch (const Error& e) {
+    fail(path, ": ", e.what());
+  }
+}
+
+LoadedImages ImageLoader::load(const std::vector<Sample>& samples, size_t first, size_t count) {
+  LoadedImages out;
+  const size_t size = 3 * array_size(config_.image_height, config_.image_width);
+  out.images.data.resize(count * size);
+  for (size_t i = first; i < first + count; i++) {
+    try {
+      load_one(samples[i].path, std::span(out.images.data).subspan(out.read.size() * size, size));
+      out.read.push_back(i);
+    } catch (const Error& e) {
+      out.unread.push_back({i, e.what()});
+    }
+  }
+  out.images.data.resize(out.read.size() * size);
+  out.images.dims = {static_cast<int64_t>(out.read.size()), 3, config_.image_height,
+                     config_.image_width};
+  return out;
+}
+
+LoadedImages loaded_part(const Tensor& all, int64_t first, int64_t n) {
+  LoadedImages part;
+  part.images = slice(all, first, n);
+  for (int64_t i = first; i < first + n; i++) part.read.push_back(static_cast<size_t>(i));
+  return part;
+}
+
+Tensor ImageLoader::load_all(const std::vector<Sample>& samples, size_t first, size_t count) {
+  LoadedImages loaded = load(samples, first, count);
+  if (!loaded.unread.empty()) throw FileError(loaded.unread[0].why);
+  return std::move(loaded.images);
+}
+
+std::string unread_note(const std::vector<UnreadImage>& unread) {
+  if (unread.empty()) return "";
+  constexpr size_t kMost = 10;
+  std::string text;
+  for (size_t i = 0; i < std::min(unread.size(), kMost); i++) text += unread[i].why + "\n";
+  return cat(text, unread.size(), unread.size() == 1 ? " image" : " images",
+             " could not be read and left out",
+             unread.size() > kMost ? "; the first are named above\n" : "\n");
+}
+
+std::string left_out_note(const ImageList& images) {
+  if (images.left_out.empty()) return "";
+  constexpr size_t kMost = 5;
+  std::string names;
+  for (size_t i = 0; i < std::min(images.left_out.size(), kMost); i++)
+    names += (i == 0 ? "" : ", ") + images.left_out[i];
+  return cat(images.source,
+             ": left out, as their names are not those of images: ", images.left_out.size(),
+             images.left_out.size() == 1 ? " file, " : " files, ", names,
+             images.left_out.size() > kMost ? ", …\n" : "\n");
+}
+
+std::vector<Sample> draw_readable(const std::vector<Sample>& samples, size_t count, uint64_t seed,
+                                  ImageLoader& loader, std::vector<UnreadImage>& unread) {
+  const size_t wanted = std::min(count, samples.size());
+  const std::vector<Sample> order =
+      count < samples.size() ? shuffle_samples(samples, seed) : samples;
+  std::vector<Sample> drawn;
+  for (size_t i = 0; i < order.size() && drawn.size() < wanted; i++) {
+    const LoadedImages one = loader.load(order, i, 1);
+    unread.insert(unread.end(), one.unread.begin(), one.unread.end());
+    if (one.unread.empty()) drawn.push_back(order[i]);
+  }
+  if (2 * drawn.size() < wanted)
+    fail(unread_note(unread), "only ", drawn.size(), " of ", wanted,
+         " calibration images could be read, expected at least half");
+  return drawn;
+}
+
+}  // namespace vitrun

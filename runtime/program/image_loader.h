@@ -1,0 +1,62 @@
+// Decodes and preprocesses images for a model. An image that cannot be read ends no run: it is
+// named and left out, and the program decides whether enough remain.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "models/base/tensor.h"
+#include "models/graph/model_info.h"
+#include "runtime/vision/dataset.h"
+#include "runtime/vision/image.h"
+#include "runtime/vision/preprocess.h"
+
+namespace vitrun {
+
+struct UnreadImage {
+  size_t index = 0;  // among the samples
+  std::string why;   // begins with the path
+};
+
+struct LoadedImages {
+  Tensor images;             // [n, 3, H, W], those that could be read, in the samples' order
+  std::vector<size_t> read;  // the index of each of them among the samples
+  std::vector<UnreadImage> unread;
+};
+
+// Images [first, first + n) of a tensor that is in memory.
+LoadedImages loaded_part(const Tensor& all, int64_t first, int64_t n);
+
+// Only one thread may use a loader at a time.
+class ImageLoader {
+ public:
+  ImageLoader(const ModelInfo& config, Exif exif) : config_(config), exif_(exif) {}
+
+  const ModelInfo& config() const { return config_; }
+  // Loads samples [first, first + count).
+  LoadedImages load(const std::vector<Sample>& samples, size_t first, size_t count);
+  // The same for samples that must all be there, as [count, 3, H, W]: fails at one that cannot be
+  // read.
+  Tensor load_all(const std::vector<Sample>& samples, size_t first, size_t count);
+
+ private:
+  void load_one(const std::string& path, std::span<float> out);
+
+  ModelInfo config_;
+  Exif exif_;
+  PreprocessScratch scratch_;
+};
+
+// Returns lines that name the images that were left out, at most ten; empty for none.
+std::string unread_note(const std::vector<UnreadImage>& unread);
+// Returns a line that names files of a folder that are no images, at most five; empty for none.
+std::string left_out_note(const ImageList& images);
+
+// Draws `count` samples by `seed`, or takes all in their order if there are no more. Those that
+// cannot be read are replaced by others while there are any, and appended to `unread`. Fails if
+// fewer than half of what could be had remain.
+std::vector<Sample> draw_readable(const std::vector<Sample>& samples, size_t count, uint64_t seed,
+                                  ImageLoader& loader, std::vector<UnreadImage>& unread);
+
+}  // namespace vitrun
