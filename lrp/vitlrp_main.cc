@@ -273,8 +273,7 @@ int explain(const cxxopts::ParseResult& args) {
   keep_memory();
   const Ranks ranks;
   if (!args.count("weights")) throw UsageError("--weights is missing");
-  const FloatModel model =
-      load_float_model(args["weights"].as<std::string>(), args["arch"].as<std::string>());
+  const FloatModel model = load_weights(args["weights"].as<std::string>(), weight_options(args));
   const Work work = choose_work(args, model.info, false);
   check_outputs(args, {"output", "heatmap", "report"});
   const int threads =
@@ -336,8 +335,7 @@ void print_curves(const std::vector<PerturbationCurve>& curves, int64_t images) 
 int perturb(const cxxopts::ParseResult& args) {
   keep_memory();
   if (!args.count("weights")) throw UsageError("--weights is missing");
-  const FloatModel model =
-      load_float_model(args["weights"].as<std::string>(), args["arch"].as<std::string>());
+  const FloatModel model = load_weights(args["weights"].as<std::string>(), weight_options(args));
   const Work work = choose_work(args, model.info, true);
   if (args.count("raw")) throw UsageError("perturb needs --images with labels");
   for (int64_t i = 0; i < work.count; i++)
@@ -402,13 +400,12 @@ int main(int argc, char** argv) {
       ("report", "an HTML page: importances and heat maps", cxxopts::value<std::string>())    //
       ("qbin", "report: show the bits that this file gives each unit",
        cxxopts::value<std::string>())  //
-      ("arch", "a timm architecture, where there is no config.json",
-       cxxopts::value<std::string>()->default_value(""))  //
       ("t,threads", "threads, each with an image of its own; default: one per CPU",
        cxxopts::value<int>())                                              //
       ("o,output", "SCORES.json to write", cxxopts::value<std::string>())  //
       ("command", "merge or perturb", cxxopts::value<std::vector<std::string>>());
   vitrun::add_exif_option(options);
+  vitrun::add_weight_options(options);
   options.parse_positional({"command"});
   options.positional_help("[merge FILE... | perturb]");
   const std::string examples =

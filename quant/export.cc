@@ -61,6 +61,7 @@ void put_info(QbinWriter& out, const ModelInfo& info) {
   out.set("preprocess.resize",
           std::string(p.resize == PreprocessConfig::Resize::kBicubic ? "bicubic" : "bilinear"));
   out.set("preprocess.squash", int64_t{p.squash});
+  if (p.floor_crop) out.set("preprocess.floor_crop", int64_t{1});
   out.set("preprocess.crop_pct", double{p.crop_pct});
   out.set("preprocess.mean", std::vector<double>(p.mean, p.mean + 3));
   out.set("preprocess.std", std::vector<double>(p.std, p.std + 3));

@@ -23,7 +23,6 @@ constexpr std::pair<const char*, const char*> kRemoved[] = {
     {"rounding", "--without rounding rounds to the nearest, --with rounding compensates"},
     {"codes", "--without levels spaces codes evenly, --with levels chooses them"},
     {"outliers", "--without split keeps outlier channels, --with split splits them"},
-    {"heads", "--without heads shares ranges between heads, --with heads gives each its own"},
     {"rotation", "--without rotation and --with rotation switch it"},
     {"clip-k", "--recipe crl:K"},
     {"objective", "--without residual is the tensor objective"},
@@ -357,13 +356,14 @@ QuantizeJob read_job(const cxxopts::ParseResult& args) {
   choose_steps(recipe, bits, options);
   options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : available_cpus();
   const std::string weights = args["weights"].as<std::string>();
-  FloatModel model = load_float_model(weights, args["arch"].as<std::string>());
+  FloatModel model = load_weights(weights, weight_options(args));
   if (args.count("labels"))
     model.info.labels = read_labels(args["labels"].as<std::string>(), model.info.num_classes);
   choose_bits(bits, model.graph, options);
   std::string note;
   ImageSource calibration = choose_calibration(args, model.info, options, note);
   options.provenance["calibration_images"] = calibration.count;
+  if (!model.guesses.empty()) options.provenance["guessed"] = model.guesses;
   options.provenance["weights"] = std::filesystem::path(weights).filename().string();
   return {std::move(model), std::move(calibration), std::move(options), std::move(note)};
 }
@@ -396,10 +396,9 @@ void add_quantize_options(cxxopts::Options& options) {
        "STEP,...")  //
       ("labels", "class names to put into the .qbin, one a line", cxxopts::value<string>(),
        "FILE")  //
-      ("arch", "a timm architecture, where there is no config.json",
-       cxxopts::value<string>()->default_value(""), "NAME")  //
       ("t,threads", "threads to use; default: one per CPU", cxxopts::value<int>(), "N");
   add_exif_option(options);
+  add_weight_options(options);
   // cxxopts ends a group's heading with "options:".
   options.add_options("The same by the paper's names, as")                                   //
       ("method", "the same as --recipe; auto is default", cxxopts::value<string>(), "NAME")  //

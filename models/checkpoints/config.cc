@@ -24,9 +24,6 @@ void check_image(const ModelConfig& c) {
   check_range("patch size", c.patch, 1, kMaxSide);
   check_range("image height", c.image_height, c.patch, kMaxSide);
   check_range("image width", c.image_width, c.patch, kMaxSide);
-  if (c.image_height % c.patch || c.image_width % c.patch)
-    fail("configuration: image ", c.image_height, "x", c.image_width,
-         " is no multiple of the patch size ", c.patch);
   check_range("number of patches", (c.image_height / c.patch) * (c.image_width / c.patch), 1,
               kMaxTokens);
 }
@@ -93,13 +90,6 @@ ModelConfig vit_arch(const char* family, const VitSize& size, const char* varian
   return c;
 }
 
-// Normalises pixels to -1..1, as the ViTs of the augreg and JAX releases want them. All other
-// models want ImageNet's statistics.
-void set_half_normalization(PreprocessConfig& p) {
-  std::fill(std::begin(p.mean), std::end(p.mean), 0.5f);
-  std::fill(std::begin(p.std), std::end(p.std), 0.5f);
-}
-
 void add_vit(std::vector<ModelConfig>& all, int side) {
   for (const VitSize& size : kVitSizes)
     for (int patch : {32, 16, 8}) {
@@ -117,7 +107,7 @@ void add_deit(std::vector<ModelConfig>& all, int side) {
     if (size.embed != 1024) {
       all.push_back(vit_arch("deit", size, "", 16, side));
       all.push_back(vit_arch("deit", size, "_distilled", 16, side));
-      all.back().distilled = true;
+      all.back().distilled = all.back().head_dist = true;
     }
     if (size.embed == 192) continue;
     ModelConfig c = vit_arch("deit3", size, "", 16, side);
@@ -238,18 +228,48 @@ void settle_positions(ModelConfig& c, const ShapeReader& in) {
          rows, " rows");
 }
 
-void complete_vit(ModelConfig& c, const ShapeReader& in) {
+// Fails where a block has fewer query, key and value rows than its width: heads were pruned.
+void check_unpruned(const ModelConfig& c, const ShapeReader& in) {
+  for (int i = 0; i < c.depths[0]; i++) {
+    const std::string name = cat("blocks.", i, ".attn.qkv.weight");
+    if (const int rows = in.side(name, 2, 0); rows != 3 * c.embed_dim)
+      fail(in.where, ": '", name, "' has ", rows, " rows, expected ", 3 * c.embed_dim,
+           "; pruned heads are not supported");
+  }
+}
+
+void settle_heads(ModelConfig& c, const ShapeReader& in, const Given& given) {
+  if (given.heads && c.heads.empty()) c.heads = {given.heads};
+  if (given.heads && c.heads.front() != given.heads)
+    fail(in.where, ": the configuration says heads ", c.heads.front(), ", --heads ", given.heads);
+  if (!c.heads.empty()) return;
+  if (c.embed_dim % 64)
+    fail(in.where, ": the weights do not tell the number of heads (embed_dim ", c.embed_dim,
+         " is no multiple of 64): it must come from config.json, --arch or --heads");
+  c.heads = {c.embed_dim / 64};
+  c.guesses.push_back(cat("heads ", c.heads[0], " (embed_dim / 64)"));
+}
+
+void settle_pool(ModelConfig& c, const Given& given, const std::string& where) {
+  if (c.pool == Pool::kOpen) c.pool = given.pool;
+  if (given.pool != Pool::kOpen && given.pool != c.pool)
+    fail(where, ": the configuration says another pooling than --pool");
+  if (c.pool == Pool::kOpen)
+    c.pool = c.family == Family::kVit && c.class_token ? Pool::kToken : Pool::kAverage;
+}
+
+void complete_vit(ModelConfig& c, const ShapeReader& in, const Given& given) {
   settle_common(c, in, "blocks.0", "head");
   settle(c.depths, {in.count("blocks.", ".norm1.weight")}, "depth", in.where);
   c.class_token = in.has("cls_token");
   c.distilled = in.has("dist_token");
+  c.head_dist = in.has("head_dist.weight");
   c.layer_scale = in.has("blocks.0.ls1.gamma");
   settle_positions(c, in);
-  if (!c.heads.empty()) return;
-  if (c.embed_dim % 64)
-    fail(in.where, ": the weights do not tell the number of heads (embed_dim ", c.embed_dim,
-         " is no multiple of 64): it must come from config.json or --arch");
-  c.heads = {c.embed_dim / 64};
+  settle_heads(c, in, given);
+  settle_pool(c, given, in.where);
+  validate(c);  // bounds the depth, over which the next loops
+  check_unpruned(c, in);
 }
 
 std::string bias_table(int stage) {
@@ -292,7 +312,8 @@ void check_windows(const ModelConfig& c, const ShapeReader& in) {
   }
 }
 
-void complete_swin(ModelConfig& c, const ShapeReader& in) {
+void complete_swin(ModelConfig& c, const ShapeReader& in, const Given& given) {
+  if (given.heads) fail(in.where, ": --heads is for ViT; Swin's weights tell its heads");
   settle_common(c, in, "layers.0.blocks.0", "head.fc");
   std::vector<int> depths, heads;
   for (int s = 0; s < in.count("layers.", ".blocks.0.norm1.weight"); s++) {
@@ -306,6 +327,7 @@ void complete_swin(ModelConfig& c, const ShapeReader& in) {
     fail(in.where, ": the weights do not tell the window (", in.side(bias_table(0), 2, 0),
          " rows of '", bias_table(0), "'): it must come from config.json or --arch");
   if (c.image_height == 0) guess_swin_image(c, in);
+  settle_pool(c, given, in.where);
   validate(c);  // bounds the sizes, which check_windows() multiplies
   check_windows(c, in);
 }
@@ -320,6 +342,10 @@ void validate(const ModelConfig& c) {
     fail("configuration: norm_eps is ", double{c.norm_eps}, ", expected a number in (0, 0.01]");
   if (c.distilled && !c.class_token)
     fail("configuration: a distillation token without a class token is not supported");
+  if (c.pool == Pool::kToken && (c.family == Family::kSwin || !c.class_token))
+    fail("configuration: pooling is 'token', but the model has no class token");
+  if (c.pool == Pool::kAverage && c.distilled)
+    fail("configuration: pooling is 'avg', expected 'token' for a model with a distillation token");
   if (c.family == Family::kSwin) check_range("window", c.window, 1, kMaxWindow);
   if (!c.labels.empty() && count_of(c.labels) != c.num_classes)
     fail("configuration: ", c.labels.size(), " labels for ", c.num_classes, " classes");
@@ -342,21 +368,45 @@ ModelConfig config_from_arch(const std::string& arch) {
 }
 
 ModelConfig config_from_arch(const std::string& arch, const ShapeMap& shapes,
-                             const std::string& where) {
+                             const std::string& where, const Given& given) {
   ModelConfig c = config_from_arch(arch);
   c.num_classes = 0;
   if (c.family == Family::kVit) c.image_height = c.image_width = 0;
-  complete(c, shapes, where);
+  complete(c, shapes, where, given);
   return c;
 }
 
-ModelConfig config_from_shapes(const ShapeMap& shapes, const std::string& where) {
+ModelConfig config_from_shapes(const ShapeMap& shapes, const std::string& where,
+                               const Given& given) {
   ModelConfig c = open_config(family_of(shapes));
-  complete(c, shapes, where);
-  const bool augreg = c.family == Family::kVit && !c.distilled && !c.layer_scale;
+  const bool vit = c.family == Family::kVit;
+  if (vit && given.transformers) c.norm_eps = 1e-12f;
+  complete(c, shapes, where, given);
+  const bool augreg = vit && !c.distilled && !c.layer_scale;
   if (augreg) set_half_normalization(c.preprocess);
-  if (c.image_height != 224) c.preprocess.crop_pct = 1;
+  if (c.image_height != 224 || given.transformers) c.preprocess.crop_pct = 1;
+  if (given.transformers) {
+    c.preprocess.squash = true;
+    if (augreg) c.preprocess.resize = PreprocessConfig::Resize::kBilinear;
+  }
+  if (vit && c.class_token && given.pool == Pool::kOpen) c.guesses.push_back("pooling token");
+  if (!vit) c.guesses.push_back(cat("an image of ", c.image_height, "x", c.image_width));
+  c.guesses.push_back(cat("LayerNorm's epsilon ", c.norm_eps));
+  c.guesses.push_back("activation GELU (erf)");
+  c.guesses.push_back("preprocessing " + preprocess_text(c.preprocess));
   return c;
+}
+
+std::string preprocess_text(const PreprocessConfig& p) {
+  return cat(p.resize == PreprocessConfig::Resize::kBicubic ? "bicubic" : "bilinear",
+             p.squash ? ", both sides" : ", shorter side", ", crop_pct ", p.crop_pct, ", mean ",
+             p.mean[0], " ", p.mean[1], " ", p.mean[2], ", std ", p.std[0], " ", p.std[1], " ",
+             p.std[2]);
+}
+
+void set_half_normalization(PreprocessConfig& p) {
+  std::fill(std::begin(p.mean), std::end(p.mean), 0.5f);
+  std::fill(std::begin(p.std), std::end(p.std), 0.5f);
 }
 
 ModelConfig open_config(Family family) {
@@ -369,13 +419,15 @@ ModelConfig open_config(Family family) {
   return c;
 }
 
-void complete(ModelConfig& config, const ShapeMap& shapes, const std::string& where) {
+void complete(ModelConfig& config, const ShapeMap& shapes, const std::string& where,
+              const Given& given) {
   if (config.family != family_of(shapes))
     fail(where, ": the configuration says ", config.family == Family::kVit ? "ViT" : "Swin",
          ", the tensor names say ", config.family == Family::kVit ? "Swin" : "ViT");
   const ShapeReader in{shapes, where};
   try {
-    config.family == Family::kVit ? complete_vit(config, in) : complete_swin(config, in);
+    config.family == Family::kVit ? complete_vit(config, in, given)
+                                  : complete_swin(config, in, given);
     validate(config);
   } catch (const Error& e) {
     const std::string text = e.what();

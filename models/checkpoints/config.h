@@ -15,6 +15,9 @@ namespace vitrun {
 
 enum class Family { kVit, kSwin };  // kVit stands for ViT, DeiT (also distilled) and DeiT-III
 
+// timm's global_pool: the class token, or the mean of the patches. Open: nobody has said.
+enum class Pool { kOpen, kToken, kAverage };
+
 struct ModelConfig : ModelInfo {
   Family family = Family::kVit;
   int patch = 16;
@@ -25,15 +28,27 @@ struct ModelConfig : ModelInfo {
   std::vector<int> depths;  // blocks of each stage; ViT has one stage
   std::vector<int> heads;   // heads of each stage
 
-  // The next four are for the ViT family.
+  // The next six are for the ViT family.
   bool class_token = true;
-  bool distilled = false;            // a second prefix token with its own head
+  bool distilled = false;            // a second prefix token
+  bool head_dist = false;            // which has a head of its own
   bool pos_embed_has_prefix = true;  // false for DeiT-III, whose pos_embed covers only the patches
   bool layer_scale = false;
+  Pool pool = Pool::kOpen;
 
   // The nominal side of Swin's windows. A stage whose map is smaller along an axis uses the map's
   // side there; the bias table of the resulting h x w window has (2h - 1) * (2w - 1) rows.
   int window = 7;
+
+  // Guesses are what neither the configuration nor the shapes state, as "heads 3 (embed_dim / 64)".
+  std::vector<std::string> guesses;
+};
+
+// A checkpoint's properties that neither its configuration nor its shapes tell.
+struct Given {
+  int heads = 0;              // 0: not said
+  Pool pool = Pool::kOpen;    // what a user says where the configuration does not
+  bool transformers = false;  // the tensors have transformers' names
 };
 
 // The shapes of a weight file's tensors by their current timm names.
@@ -53,12 +68,15 @@ std::vector<std::string> known_archs();
 // from the shapes; all else that the name says must agree with them. `where` names the file in
 // messages.
 ModelConfig config_from_arch(const std::string& arch, const ShapeMap& shapes,
-                             const std::string& where);
+                             const std::string& where, const Given& given = {});
+
+// Fails if the text of a config.json names a model that vitrun does not run.
+void refuse_foreign_config(const std::string& text, const std::string& where);
 
 // Parses config.json (either convention) and completes it from the shapes. `where` names the file
 // in messages. Where a value contradicts the shapes, the message states both.
 ModelConfig config_from_json(const std::string& text, const ShapeMap& shapes,
-                             const std::string& where);
+                             const std::string& where, const Given& given = {});
 
 // Takes preprocessing from the text of transformers' preprocessor_config.json.
 void apply_preprocessor_json(const std::string& text, ModelConfig& config,
@@ -66,15 +84,23 @@ void apply_preprocessor_json(const std::string& text, ModelConfig& config,
 
 // Takes the whole configuration from the shapes and fails where they are ambiguous. ViT has
 // embed_dim / 64 heads; Swin's shapes tell the heads. What no shape tells is timm's default for the
-// family: LayerNorm's epsilon, preprocessing, and for Swin that the last map is one window.
-ModelConfig config_from_shapes(const ShapeMap& shapes, const std::string& where);
+// family, or transformers': LayerNorm's epsilon, preprocessing, and for Swin that the last map is
+// one window. All of that is listed in the configuration's `guesses`.
+ModelConfig config_from_shapes(const ShapeMap& shapes, const std::string& where,
+                               const Given& given = {});
 
-// The last three functions are for parsers.
+// The other functions are for parsers.
 // Returns a configuration that states nothing yet: sizes are 0, depths and heads are empty.
 ModelConfig open_config(Family family);
 // Fills what `config` leaves open from the shapes, and validates it. A stated size must agree with
 // the shapes; the flags (qkv_bias, class_token, distilled, ...) are always those of the shapes.
-void complete(ModelConfig& config, const ShapeMap& shapes, const std::string& where);
+void complete(ModelConfig& config, const ShapeMap& shapes, const std::string& where,
+              const Given& given);
+// Says how images are resized and normalised, for `guesses`.
+std::string preprocess_text(const PreprocessConfig& preprocess);
+// Normalises pixels to -1..1, as the ViTs of the augreg and JAX releases want them. All other
+// models want ImageNet's statistics.
+void set_half_normalization(PreprocessConfig& preprocess);
 // Returns the family that has these tensor names.
 Family family_of(const ShapeMap& shapes);
 

@@ -1,11 +1,13 @@
 #include "models/checkpoints/names.h"
 
 #include <algorithm>
+#include <optional>
 #include <span>
 #include <string_view>
 
 #include "models/base/error.h"
 #include "models/base/index.h"
+#include "models/checkpoints/foreign.h"
 
 namespace vitrun {
 namespace {
@@ -106,50 +108,25 @@ constexpr Rule kDownsampleLast[] = {
     {"layers.#.downsample.reduction.*", "layers.^.downsample.reduction.*"},
 };
 
-// Prefixes that wrappers around a whole model add.
-constexpr const char* kPrefixes[] = {"module.", "model.", "vit.", "deit.", "swin."};
+// Prefixes that wrappers around a whole model add. "encoder." and the families' names are parts of
+// transformers' own names too; so a name is known by as much of it as a rule fits.
+constexpr const char* kPrefixes[] = {"module.",   "model.", "_orig_mod.", "timm_model.",
+                                     "backbone.", "net.",   "encoder.",   "base_model.model.",
+                                     "vit.",      "deit.",  "swin."};
 
 // Tensors that are recomputed from the configuration, unused in classification, or counters.
 constexpr const char* kIgnored[] = {
     "relative_position_index", "attn_mask",  "position_ids",     "num_batches_tracked",
     "pooler.dense.weight",     "mask_token", "pooler.dense.bias"};
 
-// A part of a tensor's name that tells which unsupported model a file is of.
-struct Reason {
-  const char* part;
-  const char* text;
-};
-constexpr Reason kReasons[] = {
-    {"reg_token", "register tokens"},
-    {"norm_pre.", "a norm before the blocks (CLIP)"},
-    {"vision_model.", "CLIP or SigLIP"},
-    {"fc_norm.", "mean pooling with a norm of its own"},
-    {"attn_pool.", "attention pooling"},
-    {"q_norm.", "normalised queries and keys"},
-    {"k_norm.", "normalised queries and keys"},
-    {"q_bias", "BEiT"},
-    {"logit_scale", "Swin V2"},
-    {"cpb_mlp", "Swin V2"},
-    {"absolute_pos_embed", "absolute positions in Swin"},
-    {"position_embeddings", "absolute positions in Swin"},
-    {"attns.", "parallel blocks"},
-    {"mlp.w12", "SwiGLU"},
-    {"mlp.fc1_g", "SwiGLU"},
-    {"pre_logits", "a representation layer before the head"},
-    {".lora_", "LoRA adapters"},
-};
-
-std::string_view strip_prefixes(std::string_view name) {
-  bool stripped = true;
-  while (stripped) {
-    stripped = false;
-    for (std::string_view prefix : kPrefixes)
-      if (name.starts_with(prefix)) {
-        name.remove_prefix(prefix.size());
-        stripped = true;
-      }
-  }
-  return name;
+// Takes one wrapper's prefix off, and returns whether there was one.
+bool strip_prefix(std::string_view& name) {
+  for (std::string_view prefix : kPrefixes)
+    if (name.starts_with(prefix)) {
+      name.remove_prefix(prefix.size());
+      return true;
+    }
+  return false;
 }
 
 bool is_ignored(std::string_view name) {
@@ -203,12 +180,11 @@ using RuleLists = std::vector<std::span<const Rule>>;
 
 RuleLists rules_for(const std::vector<std::string>& names) {
   bool swin = false, downsample_last = false;
-  for (const std::string& full : names) {
-    const std::string_view name = strip_prefixes(full);
-    swin = swin || name.starts_with("layers.0.blocks.") ||
-           name.starts_with("encoder.layers.0.blocks.");
-    downsample_last = downsample_last || name.starts_with("layers.0.downsample.");
-  }
+  for (std::string_view name : names) do {
+      swin = swin || name.starts_with("layers.0.blocks.") ||
+             name.starts_with("encoder.layers.0.blocks.");
+      downsample_last = downsample_last || name.starts_with("layers.0.downsample.");
+    } while (strip_prefix(name));
   if (!swin) return {kVitRules};
   if (downsample_last) return {kSwinRules, kDownsampleLast};
   return {kSwinRules, kDownsampleFirst};
@@ -217,29 +193,61 @@ RuleLists rules_for(const std::vector<std::string>& names) {
 struct Target {
   std::string name;  // "" if no rule fits
   int part = kWhole;
+  size_t prefix = 0;  // how much of the tensor's name wrappers added
 };
 
 Target find_target(const RuleLists& lists, std::string_view name) {
-  const std::vector<std::string_view> parts = split(name);
-  for (std::span<const Rule> rules : lists)
-    for (const Rule& rule : rules) {
-      std::string to = apply(rule, parts);
-      if (!to.empty()) return {std::move(to), rule.part};
-    }
+  const size_t whole = name.size();
+  do {
+    const std::vector<std::string_view> parts = split(name);
+    for (std::span<const Rule> rules : lists)
+      for (const Rule& rule : rules) {
+        std::string to = apply(rule, parts);
+        if (!to.empty()) return {std::move(to), rule.part, whole - name.size()};
+      }
+  } while (strip_prefix(name));
   return {};
 }
 
-[[noreturn]] void fail_unknown(const std::vector<std::string>& unknown, const std::string& where) {
+// Returns the shortest front of a name, up to a dot, without which a rule fits; "" if there is
+// none.
+std::string foreign_prefix(const RuleLists& lists, std::string_view name) {
+  for (size_t dot = name.find('.'); dot != name.npos; dot = name.find('.', dot + 1))
+    if (!find_target(lists, name.substr(dot + 1)).name.empty())
+      return std::string(name.substr(0, dot + 1));
+  return "";
+}
+
+std::string listed(const std::vector<std::string>& names) {
   constexpr size_t kShown = 4;
   std::string list;
-  for (size_t i = 0; i < std::min(kShown, unknown.size()); i++)
-    list += (i ? ", '" : "'") + unknown[i] + "'";
-  if (unknown.size() > kShown) list += cat(" and ", unknown.size() - kShown, " more");
-  for (const Reason& reason : kReasons)
-    for (const std::string& name : unknown)
-      if (name.find(reason.part) != name.npos)
-        fail(where, ": not supported: ", reason.text, " (tensors ", list, ")");
-  fail(where, ": not supported: tensors of no ViT, DeiT or Swin: ", list);
+  for (size_t i = 0; i < std::min(kShown, names.size()); i++)
+    list += (i ? ", '" : "'") + names[i] + "'";
+  if (names.size() > kShown) list += cat(" and ", names.size() - kShown, " more");
+  return list;
+}
+
+// `known` is the wrappers' prefix of the tensors that rules fit, if there are any.
+[[noreturn]] void fail_unknown(const std::vector<std::string>& unknown, const RuleLists& rules,
+                               const std::optional<std::string>& known, const std::string& where) {
+  if (const std::string what = foreign_tensors(unknown); !what.empty())
+    fail(where, ": this ", what, ", which vitrun does not run (tensors ", listed(unknown), ")");
+  const std::string prefix = foreign_prefix(rules, unknown.front());
+  if (!prefix.empty() && known)
+    fail(where, ": two models, under '", *known, "' and '", prefix, "': keep one of them");
+  if (!prefix.empty())
+    fail(where, ": the tensors' names begin with '", prefix, "', which vitrun does not know; ",
+         "rename them without it");
+  fail(where, ": not supported: tensors of no ViT, DeiT or Swin: ", listed(unknown));
+}
+
+// Two tensors have one meaning: mostly those of two models under two prefixes.
+[[noreturn]] void fail_twice(const RuleLists& rules, const std::string& a, const std::string& b,
+                             const std::string& where) {
+  const Target first = find_target(rules, a), second = find_target(rules, b);
+  const std::string one = a.substr(0, first.prefix), other = b.substr(0, second.prefix);
+  fail(where, ": ", one == other ? "" : cat("two models, under '", one, "' and '", other, "': "),
+       "'", a, "' and '", b, "' are both ", first.name);
 }
 
 // A fused tensor has one source; otherwise query, key and value must all be there.
@@ -255,7 +263,11 @@ void check_heads(const NameMap& map, const std::string& where) {
   if (!map.contains(swin ? "head.fc.weight" : "head.weight"))
     fail(where, ": no classifier: this is a base model without a head (no '",
          swin ? "head.fc.weight" : "head.weight", "')");
-  if (map.contains("dist_token") != map.contains("head_dist.weight"))
+  // transformers' DeiTForImageClassification carries the token and has no head for it.
+  const bool ignored = map.contains("dist_token") && !map.contains("head_dist.weight") &&
+                       map.at("head.weight").front().ends_with("classifier.weight") &&
+                       !map.at("head.weight").front().ends_with("cls_classifier.weight");
+  if (!ignored && map.contains("dist_token") != map.contains("head_dist.weight"))
     fail(where, ": not supported: a distillation token without a head of its own, or the reverse");
 }
 
@@ -265,21 +277,27 @@ NameMap timm_names(const std::vector<std::string>& names, const std::string& whe
   const RuleLists rules = rules_for(names);
   NameMap map;
   std::vector<std::string> unknown;
+  std::optional<std::string> prefix;  // of the blocks
   for (const std::string& name : names) {
-    const std::string_view bare = strip_prefixes(name);
-    if (is_ignored(bare)) continue;
-    const Target target = find_target(rules, bare);
+    if (is_ignored(name)) continue;
+    const Target target = find_target(rules, name);
     if (target.name.empty()) {
       unknown.push_back(name);
       continue;
     }
+    if (target.name.starts_with("blocks.") || target.name.starts_with("layers.")) {
+      const std::string own = name.substr(0, target.prefix);
+      if (prefix && own != *prefix)
+        fail(where, ": two models, under '", *prefix, "' and '", own, "': keep one of them");
+      prefix = own;
+    }
     std::vector<std::string>& sources = map[target.name];
     sources.resize(std::max(sources.size(), size_t{target.part == kWhole ? 1u : kJoined}));
     std::string& slot = at(sources, std::max(target.part, 0));
-    if (!slot.empty()) fail(where, ": '", slot, "' and '", name, "' are both ", target.name);
+    if (!slot.empty()) fail_twice(rules, slot, name, where);
     slot = name;
   }
-  if (!unknown.empty()) fail_unknown(unknown, where);
+  if (!unknown.empty()) fail_unknown(unknown, rules, prefix, where);
   check_complete(map, where);
   check_heads(map, where);
   return map;

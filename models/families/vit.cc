@@ -30,10 +30,16 @@ int head(GraphBuilder& b, int x, const std::string& name, int classes) {
   return logits;
 }
 
+// The class token, or the mean of the patches: timm leaves prefix tokens out.
+int pool(GraphBuilder& b, int x, int patches, const ModelConfig& c) {
+  if (c.pool != Pool::kAverage && c.class_token) return b.slice(x, "pool", 0, 1);
+  return b.pool(c.class_token ? b.slice(x, "pool.patches", 1, 1 + patches) : x, "pool");
+}
+
 // The outputs of the normalised tokens.
-void classify(GraphBuilder& b, int x, const ModelConfig& c) {
-  int embedding = c.class_token ? b.slice(x, "pool", 0, 1) : b.pool(x, "pool"), logits;
-  if (!c.distilled) {
+void classify(GraphBuilder& b, int x, int patches, const ModelConfig& c) {
+  int embedding = pool(b, x, patches, c), logits;
+  if (!c.head_dist) {
     logits = head(b, embedding, "head", c.num_classes);
   } else {
     const int first = head(b, embedding, "head", c.num_classes);
@@ -67,7 +73,7 @@ Graph build_vit(const ModelConfig& c) {
   b.set_block(-1);
   x = b.layernorm(x, "norm", c.norm_eps);
   b.set_role(x, Role::kLastNorm);
-  classify(b, x, c);
+  classify(b, x, patches, c);
   return b.finish();
 }
 

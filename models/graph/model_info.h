@@ -13,8 +13,9 @@ namespace vitrun {
 struct PreprocessConfig {
   enum class Resize { kBicubic, kBilinear };
   Resize resize = Resize::kBicubic;
-  bool squash = false;  // resize both sides to floor(size / crop_pct), whatever their ratio
-                        // (crop_mode "squash"; transformers, mostly with crop_pct 1)
+  bool squash = false;      // resize both sides to floor(size / crop_pct), whatever their ratio
+                            // (crop_mode "squash"; transformers, mostly with crop_pct 1)
+  bool floor_crop = false;  // an odd margin of the crop is halved down (transformers), not to even
   float crop_pct = 0.9f;
   float mean[3] = {0.485f, 0.456f, 0.406f};
   float std[3] = {0.229f, 0.224f, 0.225f};

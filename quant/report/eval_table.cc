@@ -30,6 +30,15 @@ struct Scratch {
   }
 };
 
+// Adds the options of vitquant that say the same.
+void add_words(const WeightOptions& options, std::vector<std::string>& words) {
+  if (!options.arch.empty()) words.insert(words.end(), {"--arch", options.arch});
+  if (!options.config.empty()) words.insert(words.end(), {"--config", options.config});
+  if (options.heads) words.insert(words.end(), {"--heads", std::to_string(options.heads)});
+  if (options.pool != Pool::kOpen)
+    words.insert(words.end(), {"--pool", options.pool == Pool::kToken ? "token" : "avg"});
+}
+
 QuantizeJob job_of(const TableOptions& options, const TableRow& row, int seed) {
   std::vector<std::string> words = {"vitquant",
                                     "--weights",
@@ -42,8 +51,7 @@ QuantizeJob job_of(const TableOptions& options, const TableRow& row, int seed) {
                                     exif_name(options.exif)};
   std::istringstream in(row.options);
   for (std::string word; in >> word;) words.push_back(word);
-  if (!options.predictor.arch.empty())
-    words.insert(words.end(), {"--arch", options.predictor.arch});
+  add_words(options.predictor.weights, words);
   std::vector<const char*> arguments;
   for (const std::string& word : words) arguments.push_back(word.c_str());
   cxxopts::Options parser("vitquant");

@@ -1,5 +1,6 @@
 #include "runtime/files/model_file.h"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "models/base/error.h"
@@ -7,7 +8,7 @@
 #include "models/checkpoints/names.h"
 #include "models/families/families.h"
 #include "runtime/files/mapped_file.h"
-#include "runtime/files/safetensors.h"
+#include "runtime/files/weight_files.h"
 
 namespace vitrun {
 namespace {
@@ -26,67 +27,111 @@ bool is_file(const fs::path& path) {
   return fs::exists(path, ignored);
 }
 
-NameMap map_names(const SafetensorsFile& file) {
-  std::vector<std::string> names;
-  for (const auto& [name, info] : file.tensors()) names.push_back(name);
-  return timm_names(names, file.path());
-}
+// --- joined tensors ---------------------------------------------------------------------------
 
 // Returns the shape of tensors put one after another along the first axis.
-Dims joined_shape(const SafetensorsFile& file, const std::vector<std::string>& sources) {
-  Dims dims = file.tensors().at(sources.front()).dims;
+Dims joined_shape(const WeightFiles& files, const std::vector<std::string>& sources) {
+  const Dims& first = files.info(sources.front()).dims;
+  Dims dims = first;
   for (size_t i = 1; i < sources.size(); i++) {
-    const Dims& more = file.tensors().at(sources[i]).dims;
-    if (more.empty() || more != file.tensors().at(sources.front()).dims)
-      fail(file.path(), ": tensor '", sources[i], "' has shape ", to_string(more), ", expected ",
-           to_string(file.tensors().at(sources.front()).dims), " as '", sources.front(), "'");
+    const Dims& more = files.info(sources[i]).dims;
+    if (more.empty() || more != first)
+      fail(files.path(), ": tensor '", sources[i], "' has shape ", to_string(more), ", expected ",
+           to_string(first), " as '", sources.front(), "'");
     dims[0] += more[0];
   }
   return dims;
 }
 
-ShapeMap joined_shapes(const SafetensorsFile& file, const NameMap& names) {
+ShapeMap joined_shapes(const WeightFiles& files, const NameMap& names) {
   ShapeMap shapes;
-  for (const auto& [name, sources] : names) shapes[name] = joined_shape(file, sources);
+  for (const auto& [name, sources] : names) shapes[name] = joined_shape(files, sources);
   return shapes;
 }
 
-Tensor load_joined(const SafetensorsFile& file, const std::vector<std::string>& sources) {
-  Tensor tensor = file.load(sources.front());
+Tensor load_joined(const WeightFiles& files, const std::vector<std::string>& sources) {
+  Tensor tensor = files.load(sources.front());
   if (sources.size() == 1) return tensor;
-  tensor.dims = joined_shape(file, sources);
+  tensor.dims = joined_shape(files, sources);
   tensor.data.reserve(static_cast<size_t>(element_count(tensor.dims)));
   for (size_t i = 1; i < sources.size(); i++) {
-    const Tensor more = file.load(sources[i]);
+    const Tensor more = files.load(sources[i]);
     tensor.data.insert(tensor.data.end(), more.data.begin(), more.data.end());
   }
   return tensor;
 }
 
-ModelConfig find_config(const fs::path& weights, const std::string& arch, const ShapeMap& shapes) {
-  if (!arch.empty()) return config_from_arch(arch, shapes, weights.string());
-  const fs::path own = fs::path(weights).replace_extension(".json");
-  if (is_file(own)) return config_from_json(read_text(own), shapes, own.string());
-  const fs::path folder = fs::path(weights).replace_filename("config.json");
-  if (!is_file(folder)) return config_from_shapes(shapes, weights.string());
-  ModelConfig config = config_from_json(read_text(folder), shapes, folder.string());
-  const fs::path preprocessor = fs::path(weights).replace_filename("preprocessor_config.json");
+// --- configuration ----------------------------------------------------------------------------
+
+// Returns the config.json of the snapshot in Hugging Face's cache, .../models--NAME/snapshots/HASH,
+// one of whose links leads to the given blob, .../models--NAME/blobs/HASH; else an empty path.
+fs::path snapshot_config(const fs::path& blob) {
+  const fs::path snapshots = blob.parent_path().parent_path() / "snapshots";
+  std::error_code error;
+  if (blob.parent_path().filename() != "blobs" || !fs::is_directory(snapshots, error)) return {};
+  for (const auto& entry : fs::recursive_directory_iterator(snapshots)) {
+    const fs::path config = entry.path().parent_path() / "config.json";
+    if (fs::equivalent(entry.path(), blob, error) && is_file(config)) return config;
+  }
+  return {};
+}
+
+// Returns the configuration that belongs to the weights, an empty path if there is none.
+fs::path config_path(const fs::path& weights, const WeightOptions& options) {
+  if (!options.config.empty()) return options.config;
+  std::error_code error;
+  const fs::path real = fs::canonical(weights, error);
+  for (const fs::path& path :
+       {fs::path(weights).replace_extension(".json"),
+        fs::path(weights).replace_filename("config.json"),
+        fs::path(real).replace_filename("config.json"), snapshot_config(real)})
+    if (path != weights && !path.empty() && is_file(path)) return path;
+  return {};
+}
+
+// Returns the text of the configuration after refusing one of a model that vitrun does not run.
+std::string config_text(const fs::path& path) {
+  if (path.empty()) return "";
+  std::string text = read_text(path);
+  refuse_foreign_config(text, path.string());
+  return text;
+}
+
+ModelConfig read_config(const fs::path& path, const std::string& text, const ShapeMap& shapes,
+                        const Given& given) {
+  ModelConfig config = config_from_json(text, shapes, path.string(), given);
+  const fs::path preprocessor = fs::path(path).replace_filename("preprocessor_config.json");
   if (is_file(preprocessor))
     apply_preprocessor_json(read_text(preprocessor), config, preprocessor.string());
   return config;
 }
 
+Given given_by(const WeightOptions& options, const NameMap& names) {
+  const bool transformers = std::ranges::any_of(names, [](const auto& entry) {
+    return entry.second.front().find("embeddings.patch_embeddings.") != std::string::npos;
+  });
+  return {options.heads, options.pool, transformers};
+}
+
 }  // namespace
 
-FloatModel load_float_model(const std::string& safetensors_path, const std::string& arch) {
-  const SafetensorsFile file(safetensors_path);
-  const NameMap names = map_names(file);
+FloatModel load_float_model(const std::string& path, const WeightOptions& options) {
+  const WeightFiles files(path);
+  const fs::path beside = options.arch.empty() ? config_path(files.path(), options) : fs::path();
+  const std::string text = config_text(beside);
+  const NameMap names = timm_names(files.names(), files.path());
+  const ShapeMap shapes = joined_shapes(files, names);
+  const Given given = given_by(options, names);
+  const ModelConfig config = !options.arch.empty()
+                                 ? config_from_arch(options.arch, shapes, files.path(), given)
+                             : beside.empty() ? config_from_shapes(shapes, files.path(), given)
+                                              : read_config(beside, text, shapes, given);
   FloatModel model;
-  const ModelConfig config = find_config(safetensors_path, arch, joined_shapes(file, names));
   model.info = config;
+  model.guesses = config.guesses;
   model.graph = build_graph(config);
-  for (const auto& [name, sources] : names) model.weights[name] = load_joined(file, sources);
-  check_weights(model.graph, model.weights, safetensors_path, model.info.arch);
+  for (const auto& [name, sources] : names) model.weights[name] = load_joined(files, sources);
+  check_weights(model.graph, model.weights, files.path(), model.info.arch);
   return model;
 }
 

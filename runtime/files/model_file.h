@@ -1,8 +1,10 @@
-// Loads a float model: a .safetensors and the configuration beside it.
+// Loads a float model: its weights and the configuration beside them.
 #pragma once
 
 #include <string>
+#include <vector>
 
+#include "models/checkpoints/config.h"
 #include "models/graph/graph.h"
 #include "models/graph/model_info.h"
 
@@ -11,16 +13,27 @@ namespace vitrun {
 struct FloatModel {
   ModelInfo info;
   Graph graph;
-  Weights weights;  // exactly the graph's parameters, finite, of the right shape
+  Weights weights;                   // exactly the graph's parameters, finite, of the right shape
+  std::vector<std::string> guesses;  // what nobody stated, as "heads 3 (embed_dim / 64)"
 };
 
-// Loads a .safetensors with timm's or transformers' names. The configuration is the first that
-// there is of
-//   `arch`, if it is not empty,
+// A user's statements about weights, beside their path.
+struct WeightOptions {
+  std::string arch;    // timm's name of the architecture
+  std::string config;  // a config.json elsewhere
+  int heads = 0;       // attention heads of a ViT
+  Pool pool = Pool::kOpen;
+};
+
+// Loads a .safetensors, shards by their index, or a folder (runtime/files/weight_files.h) with
+// timm's or transformers' names. The configuration is the first that there is of
+//   `options.arch`, if it is not empty,
+//   `options.config`, likewise,
 //   NAME.json beside NAME.safetensors,
-//   config.json in the same folder, with transformers' preprocessor_config.json if there is one,
-//   the shapes of the weights.
-// A failure names the file, the tensor or key, what was expected and what was found.
-FloatModel load_float_model(const std::string& safetensors_path, const std::string& arch);
+//   config.json in the same folder, or in that of the file to which a link leads, or in the
+//   snapshot to which a blob of Hugging Face's cache belongs, the shapes of the weights.
+// A config.json counts with transformers' preprocessor_config.json beside it. A failure names the
+// file, the tensor or key, what was expected and what was found.
+FloatModel load_float_model(const std::string& path, const WeightOptions& options = {});
 
 }  // namespace vitrun

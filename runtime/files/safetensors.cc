@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "models/base/error.h"
+#include "models/checkpoints/foreign.h"
 #include "models/checkpoints/json.h"
 #include "runtime/files/half.h"
 
@@ -32,19 +33,6 @@ constexpr DType kDTypes[] = {
     {"I32", 4}, {"I16", 2}, {"I8", 1},   {"U64", 8},     {"U32", 4},
     {"U16", 2}, {"U8", 1},  {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1},
 };
-
-// Returns what the bytes look like if they are no .safetensors, for the error message; "" if they
-// look like nothing known.
-const char* foreign_format(std::string_view bytes) {
-  if (bytes.starts_with("version https://git-lfs"))
-    return ": this is a Git LFS pointer, not the file; fetch it with `git lfs pull`";
-  if (bytes.starts_with("PK\x03\x04"))
-    return ": this is a zip archive (a PyTorch .pth/.bin or a NumPy .npz); convert it to "
-           ".safetensors";
-  if (bytes.starts_with("\x80\x02") || bytes.starts_with("\x80\x04"))
-    return ": this is a Python pickle (an old PyTorch .pth); convert it to .safetensors";
-  return "";
-}
 
 bool multiply(uint64_t a, uint64_t b, uint64_t* product) {
   return !__builtin_mul_overflow(a, b, product);
@@ -158,9 +146,10 @@ SafetensorsFile::SafetensorsFile(std::span<const uint8_t> bytes, const std::stri
 
 void SafetensorsFile::read_header() {
   const std::string_view bytes(reinterpret_cast<const char*>(bytes_.data()), bytes_.size());
-  const char* hint = foreign_format(bytes);
-  if (bytes.size() < kPrefixBytes || *hint)
-    fail(path_, ": not a .safetensors file", *hint ? hint : ": shorter than 8 bytes");
+  if (const std::string what = foreign_format(bytes); !what.empty())
+    fail(path_, ": not a .safetensors file: this is ", what);
+  if (bytes.size() < kPrefixBytes)
+    fail(path_, ": not a .safetensors file: ", "shorter than 8 bytes");
   uint64_t length = 0;
   for (size_t i = kPrefixBytes; i-- > 0;) length = length << 8 | bytes_[i];
   if (length > kMaxHeaderBytes)

@@ -69,6 +69,7 @@ ModelInfo read_info(const QbinFile& file) {
   p.resize = resize == "bicubic" ? PreprocessConfig::Resize::kBicubic
                                  : PreprocessConfig::Resize::kBilinear;
   p.squash = file.get_i64("preprocess.squash") != 0;
+  p.floor_crop = file.get_i64("preprocess.floor_crop", 0) != 0;
   p.crop_pct = static_cast<float>(file.get_f64("preprocess.crop_pct"));
   get_three(file, "preprocess.mean", p.mean);
   get_three(file, "preprocess.std", p.std);

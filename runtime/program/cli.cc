@@ -105,12 +105,38 @@ void check_outputs(const cxxopts::ParseResult& args, std::initializer_list<const
     if (args.count(option)) check_writable(args[option].as<std::string>());
 }
 
+void add_weight_options(cxxopts::Options& options) {
+  using std::string;
+  options.add_options()  //
+      ("arch", "a timm architecture, for weights without config.json",
+       cxxopts::value<string>()->default_value(""), "NAME")  //
+      ("config", "the weights' config.json, where it is not beside them",
+       cxxopts::value<string>()->default_value(""), "FILE")                              //
+      ("heads", "a ViT's heads, where nothing states them", cxxopts::value<int>(), "N")  //
+      ("pool", "token or avg, where nothing states it", cxxopts::value<string>(), "POOL");
+}
+
+WeightOptions weight_options(const cxxopts::ParseResult& args) {
+  WeightOptions options;
+  options.arch = args["arch"].as<std::string>();
+  options.config = args["config"].as<std::string>();
+  if (!options.arch.empty() && !options.config.empty())
+    throw UsageError("give --arch or --config, not both");
+  if (args.count("heads")) options.heads = int_option(args, "heads", 1, 256);
+  if (!args.count("pool")) return options;
+  const std::string pool = args["pool"].as<std::string>();
+  if (pool != "token" && pool != "avg")
+    throw UsageError(cat("--pool must be token or avg, got '", pool, "'"));
+  options.pool = pool == "token" ? Pool::kToken : Pool::kAverage;
+  return options;
+}
+
 PredictorOptions predictor_options(const cxxopts::ParseResult& args) {
   PredictorOptions options;
   options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : available_cpus();
   options.max_batch = int_option(args, "batch", 1, 1024);
   options.isa = args["isa"].as<std::string>();
-  options.arch = args["arch"].as<std::string>();
+  options.weights = weight_options(args);
   return options;
 }
 

@@ -47,7 +47,11 @@ int int_option(const cxxopts::ParseResult& args, const std::string& name, int lo
 // Fails if a file that one of these options names cannot be written.
 void check_outputs(const cxxopts::ParseResult& args, std::initializer_list<const char*> options);
 
-// Reads the options --threads, --batch, --isa and --arch, which the program must have.
+// Adds what a user may say of float weights: --arch, --config, --heads and --pool.
+void add_weight_options(cxxopts::Options& options);
+WeightOptions weight_options(const cxxopts::ParseResult& args);
+
+// Reads --threads, --batch, --isa and the options of weights, which the program must have.
 PredictorOptions predictor_options(const cxxopts::ParseResult& args);
 
 // Adds and reads --exif, which every program that reads images has.

@@ -34,6 +34,7 @@ Json model_json(const ModelInfo& c, const Graph& graph) {
   j["preprocess"] = {
       {"resize", p.resize == PreprocessConfig::Resize::kBicubic ? "bicubic" : "bilinear"},
       {"squash", p.squash},
+      {"floor_crop", p.floor_crop},
       {"crop_pct", p.crop_pct},
       {"mean", p.mean},
       {"std", p.std}};
@@ -101,13 +102,14 @@ Json qbin_json(QbinFile file, const std::string& name) {
   return j;
 }
 
-Json float_json(const std::string& path, const std::string& arch) {
-  const FloatModel model = load_float_model(path, arch);
+Json float_json(const std::string& path, const WeightOptions& options) {
+  const FloatModel model = load_weights(path, options);
   int64_t parameters = 0;
   for (const auto& [name, t] : model.weights) parameters += element_count(t.dims);
   return {{"file", path},
           {"format", "safetensors"},
           {"parameters", parameters},
+          {"guessed", model.guesses},
           {"model", model_json(model.info, model.graph)}};
 }
 
@@ -138,13 +140,13 @@ void print_table(const Json& j) {
 
 }  // namespace
 
-int print_info(const std::string& path, const std::string& arch, bool json) {
+int print_info(const std::string& path, const WeightOptions& options, bool json) {
   Json j;
   if (path.empty())
     j = qbin_json(QbinFile::from_memory(embedded_model(), "the embedded model"),
                   "the embedded model");
   else
-    j = is_qbin(path) ? qbin_json(QbinFile::open(path), path) : float_json(path, arch);
+    j = is_qbin(path) ? qbin_json(QbinFile::open(path), path) : float_json(path, options);
   if (json)
     std::cout << j.dump(2, ' ', false, Json::error_handler_t::replace) << "\n";
   else

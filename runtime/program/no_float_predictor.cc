@@ -16,7 +16,7 @@ bool has_float_engine() {
   return false;
 }
 
-FloatModel load_float_model(const std::string&, const std::string&) {
+FloatModel load_float_model(const std::string&, const WeightOptions&) {
   refuse();
 }
 

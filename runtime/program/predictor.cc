@@ -1,6 +1,7 @@
 #include "runtime/program/predictor.h"
 
 #include <fstream>
+#include <iostream>
 
 #include "models/base/error.h"
 #include "models/cifar10/embedded.h"
@@ -53,6 +54,16 @@ std::vector<std::string> output_names(const Graph& graph) {
   return names;
 }
 
+FloatModel load_weights(const std::string& path, const WeightOptions& options) {
+  FloatModel model = load_float_model(path, options);
+  if (model.guesses.empty()) return model;
+  std::string text;
+  for (const std::string& guess : model.guesses) text += (text.empty() ? "" : "; ") + guess;
+  std::cerr << path << ": nothing states these, so they are guessed: " << text
+            << " (see --config, --arch, --heads and --pool)\n";
+  return model;
+}
+
 bool is_qbin(const std::string& path) {
   uint8_t magic[8] = {};
   std::ifstream in(path, std::ios::binary);
@@ -65,7 +76,7 @@ std::unique_ptr<Predictor> open_predictor(const std::string& path,
                                           const PredictorOptions& options) {
   if (!path.empty() && !is_qbin(path)) {
     if (!options.isa.empty()) fail("--isa chooses integer kernels, ", path, " is a float model");
-    return float_predictor(load_float_model(path, options.arch), options.threads);
+    return float_predictor(load_weights(path, options.weights), options.threads);
   }
   QbinFile file = path.empty() ? QbinFile::from_memory(embedded_model(), "the embedded model")
                                : QbinFile::open(path);

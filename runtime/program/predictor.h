@@ -12,9 +12,9 @@ namespace vitrun {
 struct PredictorOptions {
   int threads = 1;
   int max_batch = 1;
-  std::string isa;      // kernels for integer models; empty: VITRUN_ISA or the best
-  bool verify = false;  // check a .qbin's weights against their checksums first
-  std::string arch;     // architecture of a float model without a config.json
+  std::string isa;        // kernels for integer models; empty: VITRUN_ISA or the best
+  bool verify = false;    // check a .qbin's weights against their checksums first
+  WeightOptions weights;  // what a user says of a float model
 };
 
 class Predictor {
@@ -35,16 +35,18 @@ class Predictor {
 
 std::vector<std::string> output_names(const Graph& graph);
 
-// Whether a file is a .qbin, by its name or its first bytes. Others are taken for a .safetensors.
+// Whether a file is a .qbin, by its name or its first bytes. Others are taken for float weights.
 bool is_qbin(const std::string& path);
 
-// Opens a .qbin, which runs in integers, a .safetensors, which runs in float, or, for an empty
+// Opens a .qbin, which runs in integers, float weights, which run in float, or, for an empty
 // path, the embedded model.
 std::unique_ptr<Predictor> open_predictor(const std::string& path, const PredictorOptions& options);
 
 // False in builds for boards, which have no OpenBLAS: float_predictor() and load_float_model()
 // fail.
 bool has_float_engine();
+// Loads a float model and says on stderr what nobody stated of it.
+FloatModel load_weights(const std::string& path, const WeightOptions& options);
 std::unique_ptr<Predictor> float_predictor(FloatModel model, int threads);
 
 }  // namespace vitrun

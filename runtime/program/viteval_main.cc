@@ -146,9 +146,7 @@ int main(int argc, char** argv) {
       ("isa", "kernels to use; default: the best",
        cxxopts::value<std::string>()->default_value(""))                      //
       ("batch", "images per run", cxxopts::value<int>()->default_value("8"))  //
-      ("arch", "a timm architecture, for a .safetensors without config.json",
-       cxxopts::value<std::string>()->default_value(""))     //
-      ("json", "print one JSON object; fractions are 0..1")  //
+      ("json", "print one JSON object; fractions are 0..1")                   //
       ("table",
        "quantize and evaluate each row of this file, `name | vitquant options`, and print a "
        "Markdown table",
@@ -160,6 +158,7 @@ int main(int argc, char** argv) {
       ("o,output", "table: JSON of all results; what it holds already is not done again",
        cxxopts::value<std::string>());
   vitrun::add_exif_option(options);
+  vitrun::add_weight_options(options);
   const std::string examples =
       "  viteval --model vit.qbin --images val/list.txt\n"
       "  viteval --model vit.qbin --images val/ --reference model.safetensors --json\n"

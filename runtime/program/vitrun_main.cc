@@ -254,8 +254,7 @@ void report(size_t unread, size_t images, const OutputFiles& files) {
 
 int run(const cxxopts::ParseResult& args) {
   const std::string model = args.count("model") ? args["model"].as<std::string>() : "";
-  if (args.count("info"))
-    return print_info(model, args["arch"].as<std::string>(), args.count("json") > 0);
+  if (args.count("info")) return print_info(model, weight_options(args), args.count("json") > 0);
   check_usage(args);
   for (const char* output : {"logits", "embedding", "features"})
     if (args.count(output)) check_npy_writable(args[output].as<std::string>());
@@ -299,14 +298,13 @@ int main(int argc, char** argv) {
       ("features", "write the tokens after the last norm [images, tokens, D] to this .npy",
        cxxopts::value<std::string>())  //
       ("raw", "a .npy of float32 [N, 3, H, W], already normalised",
-       cxxopts::value<std::string>())  //
-      ("arch", "a timm architecture, for a .safetensors without config.json",
-       cxxopts::value<std::string>()->default_value(""))             //
+       cxxopts::value<std::string>())                                //
       ("verify", "check the weights against their checksums first")  //
       ("info", "describe the model instead")                         //
       ("demo", "classify the embedded image")                        //
       ("image", "images", cxxopts::value<std::vector<std::string>>());
   vitrun::add_exif_option(options);
+  vitrun::add_weight_options(options);
   options.parse_positional({"image"});
   options.positional_help("IMAGE...");
   const std::string examples =

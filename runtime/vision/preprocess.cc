@@ -218,10 +218,11 @@ struct Placement {
   int offset, padding, length;
 };
 
-Placement center(int resized, int wanted) {
+Placement center(int resized, int wanted, bool floor_crop) {
   if (resized < wanted) return {0, (wanted - resized) / 2, resized};
   const int spare = resized - wanted;
   const int half = spare / 2;
+  if (floor_crop) return {half, 0, wanted};
   return {half + (spare % 2 & half), 0, wanted};  // spare / 2.0 rounded half to even
 }
 
@@ -290,8 +291,8 @@ void preprocess(const PixelView& image, const ModelInfo& config, std::span<float
   const Size size = resized_size(image, target, how.squash);
   check_resized(image, size);
   const int width = static_cast<int>(size.width), height = static_cast<int>(size.height);
-  const Placement x = center(width, config.image_width);
-  const Placement y = center(height, config.image_height);
+  const Placement x = center(width, config.image_width, how.floor_crop);
+  const Placement y = center(height, config.image_height, how.floor_crop);
   scratch.pixels.resize(3 * array_size(x.length, y.length));
   resize_window(image, width, height, {x.offset, y.offset, x.length, y.length}, how.resize,
                 scratch.pixels, scratch);

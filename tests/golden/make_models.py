@@ -131,6 +131,12 @@ def make_timm():
                                            mlp_ratio=2.0))
     save_timm("deit3", timm_model("deit3_small_patch16_224", **VIT, mlp_ratio=2.0))
 
+    # A side that is no multiple of the patch: the convolution leaves the last rows and columns out.
+    save_timm("vit_remainder", timm_model("vit_tiny_patch16_224", **dict(VIT, img_size=(18, 19))))
+    # The mean of the patches in place of the class token, without a norm of its own.
+    save_timm("vit_avg", timm_model("vit_tiny_patch16_224", **VIT, global_pool="avg",
+                                    fc_norm=False))
+
     swin = "swin_tiny_patch4_window7_224"
     # Maps 8 and 4 with window 4: larger than, and equal to the window.
     larger = dict(SWIN, img_size=16, patch_size=2, window_size=4, depths=(2, 2), num_heads=(1, 2))
@@ -152,6 +158,11 @@ def make_transformers():
     save_transformers("hf_deit/model", randomize(
         transformers.DeiTForImageClassificationWithTeacher(
             transformers.DeiTConfig(**vit, num_labels=CLASSES))), 16, 16, "hf_deit/config.json")
+    # The distillation token is carried and has no head; an image of 18 leaves a remainder too.
+    save_transformers("hf_deit_one", randomize(transformers.DeiTForImageClassification(
+        transformers.DeiTConfig(**dict(vit, image_size=18), num_labels=CLASSES))), 18, 18)
+    save_transformers("hf_msn", randomize(transformers.ViTMSNForImageClassification(
+        transformers.ViTMSNConfig(**vit, num_labels=CLASSES))), 16, 16)
     with open(os.path.join(OUT, "hf_deit", "preprocessor_config.json"), "w") as file:
         json.dump({"crop_size": 16, "do_center_crop": True, "do_normalize": True,
                    "do_resize": True, "image_mean": [0.485, 0.456, 0.406],

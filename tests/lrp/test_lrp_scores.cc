@@ -61,7 +61,7 @@ TEST_CASE("cli: vitlrp scores every unit, importances sum to 1") {
   const json scores = scores_of(folder, {});
   CHECK(scores["images"] == 2);
   CHECK(scores["target"] == "predicted");
-  const FloatModel swin = load_float_model(model("swin"), "");
+  const FloatModel swin = load_float_model(model("swin"));
   const std::vector<std::string> units = scored_units(swin.graph);
   REQUIRE(scores["units"].size() == units.size());
   double sum = 0;

@@ -32,7 +32,7 @@ Tensor masked(const Graph& graph, Tensor image, const std::set<int>& gone) {
 TEST_CASE("accuracy without the most relevant patches") {
   for (const char* name : {"vit", "vit_oblong", "swin"}) {
     CAPTURE(name);
-    const FloatModel m = load_float_model(model(name), "");
+    const FloatModel m = load_float_model(model(name));
     const Tensor images = read_npy(input_of(name));
     Reference forward(m.graph, m.weights, 1);
     RelevanceEngine engine(m.graph, m.weights, 1);
@@ -71,7 +71,7 @@ TEST_CASE("accuracy without the most relevant patches") {
 }
 
 TEST_CASE("attention rollout is the class token's row of the product of the averaged blocks") {
-  const FloatModel m = load_float_model(model("vit"), "");
+  const FloatModel m = load_float_model(model("vit"));
   const Tensor image = slice(read_npy(input_of("vit")), 0, 1);
   Reference forward(m.graph, m.weights, 1);
   std::vector<std::vector<double>> product;  // [t, t]

@@ -30,7 +30,7 @@ struct Loaded {
   Tensor images;
 
   explicit Loaded(const std::string& name)
-      : model(load_float_model(kGolden + "models/" + name + ".safetensors", "")),
+      : model(load_float_model(kGolden + "models/" + name + ".safetensors")),
         images(read_npy(kGolden + "models/" + name + ".input.npy")) {}
 };
 

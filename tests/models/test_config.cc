@@ -70,7 +70,6 @@ const Change kInvalid[] = {
     {"patch size is 0", [](ModelConfig& c) { c.patch = 0; }},
     {"image height is 0", [](ModelConfig& c) { c.image_height = 0; }},
     {"image width is 4096", [](ModelConfig& c) { c.image_width = 4096; }},
-    {"image 224x230 is no multiple", [](ModelConfig& c) { c.image_width = 230; }},
     {"number of patches is 50176", [](ModelConfig& c) { c.patch = 1; }},
     {"embed_dim is -192", [](ModelConfig& c) { c.embed_dim = -192; }},
     {"embed_dim is 8192", [](ModelConfig& c) { c.embed_dim = 8192; }},
@@ -103,6 +102,10 @@ const Change kInvalid[] = {
      }},
     {"distillation token without a class token",
      [](ModelConfig& c) { c.distilled = true, c.class_token = false; }},
+    {"pooling is 'token', but",
+     [](ModelConfig& c) { c.pool = Pool::kToken, c.class_token = false; }},
+    {"pooling is 'avg', expected",
+     [](ModelConfig& c) { c.pool = Pool::kAverage, c.distilled = true; }},
     {"window is 0", [](ModelConfig& c) { c.family = Family::kSwin, c.window = 0; }},
 };
 
@@ -230,7 +233,7 @@ TEST_CASE("config: bad timm config.json") {
       {"", "not valid JSON"},
       {"[1]", "f: expected a JSON object"},
       {"{}", "neither 'architecture'"},
-      {R"({"architecture":"resnet50"})", "architecture 'resnet50' is not supported"},
+      {R"({"architecture":"resnet50"})", "'architecture' is \"resnet50\": this is a ResNet, which"},
       {R"({"architecture":7})", "'architecture' is 7, expected a string"},
       {R"({"architecture":"deit_small_patch16_224"})", "says embed_dim 384, the weights 192"},
       {timm_vit(R"("num_classes":10)"), "says number of classes 10, the weights 1000"},
@@ -238,6 +241,11 @@ TEST_CASE("config: bad timm config.json") {
       {timm_vit(R"("num_classes":-1)"), "'num_classes' is -1, expected a positive integer"},
       {timm_vit(R"("num_classes":1000,"num_classes":1000)"), "'num_classes' appears twice"},
       {timm_vit(R"("global_pool":"avg")"), R"('global_pool' is "avg", expected "token")"},
+      {timm_vit(R"("global_pool":"max")"), R"('global_pool' is "max", expected "token" or "avg")"},
+      {R"({"architecture":"vit_small_patch16_rope_ape_224"})", "a ViT with rotary positions"},
+      {R"({"architecture":"vit_large_patch16_siglip_gap_512"})", "the tanh form of GELU"},
+      {R"({"architecture":"coat_tiny"})", "convolutional transformer"},
+      {R"({"architecture":"my_vit"})", "expected a vit_, deit_, deit3_ or swin_ model"},
       {timm_vit(R"("model_args":{"patch_size":32})"), "says patch size 32, the weights 16"},
       {timm_vit(R"("model_args":{"depth":6})"), "says depth [6], the weights [12]"},
       {timm_vit(R"("model_args":{"num_heads":5})"), "no multiple of the number of heads, 5"},
@@ -295,7 +303,12 @@ TEST_CASE("config: transformers' config.json") {
 TEST_CASE("config: bad transformers config.json") {
   const ShapeMap vit = shapes_of("vit_tiny_patch16_224");
   const std::pair<std::string, const char*> bad[] = {
-      {R"({"model_type":"beit"})", R"('model_type' is "beit", expected "vit")"},
+      {R"({"model_type":"beit"})",
+       R"('model_type' is "beit": this is BEiT, which vitrun does not run)"},
+      {R"({"model_type":"dinov2"})", "this is DINOv2 of transformers, which"},
+      {R"({"model_type":"new"})", R"('model_type' is "new", expected "vit", "deit", "vit_msn" or)"},
+      {hf_vit(R"("pruned_heads":{"0":[1]})"), "'pruned_heads' is"},
+      {hf_vit(R"("quantization_config":{})"), "quantized weights are not supported"},
       {R"({"model_type":"swin"})", "says Swin, the tensor names say ViT"},
       {hf_vit(R"("hidden_act":"relu")"), R"('hidden_act' is "relu", expected "gelu")"},
       {hf_vit(R"("num_channels":1)"), "'num_channels' is 1, expected 3"},
@@ -338,11 +351,18 @@ TEST_CASE("config: transformers' preprocessor_config.json") {
   CHECK(std::floor(224 / double{c.preprocess.crop_pct}) == 255);
 
   const std::pair<const char*, const char*> bad[] = {
+      {R"({"do_flip_channel_order":true})", "'do_flip_channel_order' is true, expected false"},
+      {R"({"do_pad":true})", "'do_pad' is true, expected false"},
+      {R"({"do_resize":false})", "'do_resize' is false, expected true"},
+      {R"({"do_magic":true})", "'do_magic' is true, expected false"},
+      {R"({"size":224,"crop_pct":0.9})", "'crop_pct' is 0.9, expected null"},
+      {R"({"image_processor_type":"EfficientNetImageProcessor"})", "expected that of ViT, DeiT"},
+      {R"({"size":{"longest_edge":224}})", "'size' is"},
+      {R"({"resample":"bicubic"})", "expected 2 (bilinear) or 3 (bicubic)"},
       {R"({"size":384})", "makes images of 384x384, the model takes 224x224"},
       {R"({"size":{"height":224}})", "f: size: no 'width'"},
       {R"({"resample":1})", "'resample' is 1, expected 2 (bilinear) or 3 (bicubic)"},
-      {R"({"do_normalize":false})", "'do_normalize' is false, expected true"},
-      {R"({"rescale_factor":1})", "expected 1/255"},
+      {R"({"rescale_factor":0})", "expected a number in (1e-6, 1]"},
       {R"({"image_std":[1,1,0]})", "f: configuration: std is 0"},
       {R"({"size":[256,300],"do_center_crop":true,"crop_size":224})", "aspect ratio"},
       {R"({"size":100,"do_center_crop":true,"crop_size":224})", "at most 1 of the image"},
@@ -405,12 +425,14 @@ TEST_CASE("names: where Swin downsamples") {
 
 TEST_CASE("names: what is not supported says why") {
   const std::pair<std::vector<std::string>, const char*> bad[] = {
-      {{"head.weight", "reg_token"}, "f: not supported: register tokens (tensors 'reg_token')"},
+      {{"head.weight", "reg_token"},
+       "f: this has register tokens, which vitrun does not run (tensors 'reg_token')"},
       {{"head.weight", "norm_pre.weight"}, "a norm before the blocks (CLIP)"},
       {{"head.weight", "fc_norm.bias"}, "mean pooling"},
       {{"head.weight", "blocks.0.attn.q_norm.weight"}, "normalised queries"},
-      {{"layers.0.blocks.0.attn.logit_scale", "head.weight"}, "Swin V2"},
-      {{"conv1.weight", "layer1.0.bn1.weight"}, "no ViT, DeiT or Swin: 'conv1.weight', 'layer1"},
+      {{"layers.0.blocks.0.attn.logit_scale", "head.weight"}, "SwinV2"},
+      {{"conv1.weight", "layer1.0.bn1.weight"},
+       "this is a ResNet, which vitrun does not run (tensors 'conv1.weight', 'layer1"},
       {{"a", "b", "c", "d", "e", "f"}, "'a', 'b', 'c', 'd' and 2 more"},
       {{"blocks.01.norm1.weight"}, "'blocks.01.norm1.weight'"},
       {{"blocks.99999999999.norm1.weight"}, "no ViT, DeiT or Swin"},
@@ -420,7 +442,7 @@ TEST_CASE("names: what is not supported says why") {
       {{"embeddings.cls_token"}, "this is a base model"},
       {{"layers.0.blocks.0.norm1.weight"}, "no 'head.fc.weight'"},
       {{}, "no classifier"},
-      {{"deit.embeddings.distillation_token", "classifier.weight"},
+      {{"deit.embeddings.distillation_token", "cls_classifier.weight"},
        "a distillation token without a head of its own"},
   };
   for (const auto& [names, message] : bad) CHECK_ERROR(timm_names(names, "f"), message);

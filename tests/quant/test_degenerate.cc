@@ -22,7 +22,7 @@ struct Case {
 };
 
 Case golden(const std::string& name) {
-  return {name, load_float_model(kModels + name + ".safetensors", ""),
+  return {name, load_float_model(kModels + name + ".safetensors"),
           read_npy(kModels + name + ".input.npy")};
 }
 
@@ -120,7 +120,7 @@ TEST_CASE("degenerate models and images give finite scales and sane answers") {
 }
 
 TEST_CASE("the errors of a unit, by hand") {
-  const FloatModel model = load_float_model(kModels + "vit.safetensors", "");
+  const FloatModel model = load_float_model(kModels + "vit.safetensors");
   Reference engine(model.graph, model.weights, 1);
   Tensor weight({1, 2}), rows({1, 2, 2});
   weight.data = {1, 2};

@@ -47,7 +47,7 @@ std::vector<int> linears_of(const Graph& graph) {
 TEST_CASE("gradients summed over tokens are the logits' derivatives by biases") {
   for (const char* name : {"vit", "swin", "deit3"}) {
     CAPTURE(name);
-    FloatModel m = load_float_model(model(name), "");
+    FloatModel m = load_float_model(model(name));
     const Tensor image = random_images(m.info, 1);
     Reference forward(m.graph, m.weights, 1);
     std::map<int, std::vector<double>> sums;  // over tokens, of each Linear's columns
@@ -78,7 +78,7 @@ TEST_CASE("gradients summed over tokens are the logits' derivatives by biases") 
 }
 
 TEST_CASE("gradients leave out the row that pads a Swin map; their norms and moments are theirs") {
-  const FloatModel m = load_float_model(model("swin_padded"), "");
+  const FloatModel m = load_float_model(model("swin_padded"));
   const Tensor images = random_images(m.info, 4);  // the last is unseen
   const auto got = output_gradients(m, images, 3);
   std::map<int, std::vector<double>> squares, fitted, unseen;
@@ -137,7 +137,7 @@ struct Agreement {
 // is the theory's first order and the independence of rows, which should leave sums over units
 // within a factor of 2. Ranks must agree for the most part: units differ by more than that.
 TEST_CASE("predicted errors of the embedded model's logits are those measured") {
-  FloatModel m = load_float_model(VITRUN_TEST_DIR "/../models/cifar10/vit.safetensors", "");
+  FloatModel m = load_float_model(VITRUN_TEST_DIR "/../models/cifar10/vit.safetensors");
   const Tensor images = random_images(m.info, 24);
   const LogitsErrors errors =
       predict_errors(m, tensor_source(images), {.activations = true, .threads = 2}, {});
@@ -203,7 +203,7 @@ TEST_CASE("predicted errors of the embedded model's logits are those measured") 
 }
 
 TEST_CASE("predicted errors fall with bits, less with compensated rounding; weights stay") {
-  const FloatModel m = load_float_model(model("deit_distilled"), "");
+  const FloatModel m = load_float_model(model("deit_distilled"));
   const Weights before = m.weights;
   const ImageSource images = tensor_source(random_images(m.info, 24));
   double sums[2] = {};

@@ -138,7 +138,6 @@ TEST_CASE("vitquant: wrong use of options is status 2 and says what is right") {
       {"--rounding nearest", "--rounding is no longer an option: --without rounding"},
       {"--codes=uniform", "--codes is no longer an option: --without levels"},
       {"--outliers keep", "--without split"},
-      {"--heads shared", "--without heads"},
       {"--rotation none", "--without rotation"},
       {"--clip-k 2", "--recipe crl:K"},
       {"--objective tensor", "--without residual"},
@@ -178,8 +177,9 @@ TEST_CASE("vitquant: every option of --help is accepted, the paper's names in th
                                  paper = options_in(help.substr(second));
   CHECK(everyday == std::vector<std::string>{"--weights", "--calib", "--calib-raw", "--calib-count",
                                              "--seed", "--recipe", "--bits", "--without", "--with",
-                                             "--labels", "--arch", "--threads", "--report",
-                                             "--output", "--help", "--version"});
+                                             "--labels", "--threads", "--arch", "--config",
+                                             "--heads", "--pool", "--report", "--output", "--help",
+                                             "--version"});
   CHECK(paper == std::vector<std::string>{"--method", "--wbits", "--abits", "--mixed", "--mp-case",
                                           "--size", "--importance"});
   const TempFolder folder;

@@ -159,7 +159,7 @@ TEST_CASE("log sqrt 2 codes stand for 2^(-k/2), to 16 bits") {
 }
 
 TEST_CASE("sites name every operand of every product once") {
-  const FloatModel vit = load_float_model(kModels + "deit_distilled.safetensors", "");
+  const FloatModel vit = load_float_model(kModels + "deit_distilled.safetensors");
   const std::vector<Site> sites = activation_sites(vit.graph);
   size_t linears = 0, attentions = 0;
   for (const Node& n : vit.graph.nodes) {
@@ -177,7 +177,7 @@ TEST_CASE("sites name every operand of every product once") {
 }
 
 TEST_CASE("folding LayerScale leaves the logits as they were") {
-  FloatModel model = load_float_model(kModels + "deit3.safetensors", "");
+  FloatModel model = load_float_model(kModels + "deit3.safetensors");
   const Tensor images = read_npy(kModels + "deit3.input.npy");
   const Tensor before = Reference(model.graph, model.weights, 1).run(images);
   REQUIRE(model.graph.find("blocks.0.ls1") >= 0);
@@ -190,7 +190,7 @@ TEST_CASE("folding LayerScale leaves the logits as they were") {
 }
 
 TEST_CASE("calibrated ranges cover what the images gave") {
-  const FloatModel model = load_float_model(kModels + "swin_padded.safetensors", "");
+  const FloatModel model = load_float_model(kModels + "swin_padded.safetensors");
   const Tensor images = read_npy(kModels + "swin_padded.input.npy");
   const std::vector<Site> sites = activation_sites(model.graph);
   Reference engine(model.graph, model.weights, 2);
@@ -213,7 +213,7 @@ TEST_CASE("calibrated ranges cover what the images gave") {
 }
 
 TEST_CASE("calibration does not depend on threads") {
-  const FloatModel model = load_float_model(kModels + "vit.safetensors", "");
+  const FloatModel model = load_float_model(kModels + "vit.safetensors");
   const Tensor images = read_npy(kModels + "vit.input.npy");
   const auto one = quantize_model(model, tensor_source(images), {.weight_bits = 4, .threads = 1})
                        .file.serialize();
@@ -225,7 +225,7 @@ TEST_CASE("calibration does not depend on threads") {
 TEST_CASE("compensated weights answer nearer to the float model, the same on any threads") {
   double nearest = 0, compensated = 0;
   for (const char* name : {"vit", "deit_distilled", "swin", "swin_padded"}) {
-    const FloatModel model = load_float_model(kModels + name + ".safetensors", "");
+    const FloatModel model = load_float_model(kModels + name + ".safetensors");
     const Tensor images = read_npy(kModels + name + ".input.npy");
     const Tensor want = Reference(model.graph, model.weights, 1).run(images);
     const auto quantized = [&](bool compensate, int threads) {
@@ -257,7 +257,7 @@ TEST_CASE("compensated weights answer nearer to the float model, the same on any
 }
 
 TEST_CASE("bits outside 3..8 and empty calibration are refused") {
-  const FloatModel model = load_float_model(kModels + "vit.safetensors", "");
+  const FloatModel model = load_float_model(kModels + "vit.safetensors");
   const ImageSource images = tensor_source(read_npy(kModels + "vit.input.npy"));
   CHECK_THROWS_WITH_AS(quantize_model(model, images, {.weight_bits = 2}),
                        "weight bits must be 3 to 8, got 2", Error);
@@ -324,7 +324,7 @@ TEST_CASE("channel statistics and folded parameters equal NumPy's") {
 // Ranges of all sites and weight rows against an implementation in torch
 // (tests/golden/make_guided.py).
 TEST_CASE("the searches of ptq4vit and apq-vit choose what an independent implementation does") {
-  FloatModel model = load_float_model(kModels + "vit.safetensors", "");
+  FloatModel model = load_float_model(kModels + "vit.safetensors");
   const Weights before = model.weights;
   const ImageSource images = tensor_source(read_npy(kModels + "vit.input.npy"));
   const std::vector<Site> sites = activation_sites(model.graph);
@@ -371,7 +371,7 @@ TEST_CASE("split outlier channels add up to what they were, within the bend of t
   for (const char* name : {"vit", "swin_padded"}) {
     const std::string block = std::string(name) == "vit" ? "blocks.0" : "layers.0.blocks.0";
     CAPTURE(block);
-    FloatModel model = load_float_model(kModels + name + ".safetensors", "");
+    FloatModel model = load_float_model(kModels + name + ".safetensors");
     const Tensor images = read_npy(kModels + name + ".input.npy");
     const int gelu = model.graph.find(block + ".mlp.act");
     CHECK(split_outliers(model, tensor_source(images), 1) == 0);
@@ -415,7 +415,7 @@ TEST_CASE("split outlier channels add up to what they were, within the bend of t
 
 TEST_CASE("pixels keep all of their 256 values as codes") {
   for (const char* name : {"vit", "swin"}) {  // means of 1/2 and of ImageNet
-    FloatModel model = load_float_model(kModels + name + ".safetensors", "");
+    FloatModel model = load_float_model(kModels + name + ".safetensors");
     const Tensor raw = read_npy(kModels + name + ".input.npy");
     const Tensor want = Reference(model.graph, model.weights, 1).run(raw);
     const PreprocessConfig& p = model.info.preprocess;
@@ -462,7 +462,7 @@ TEST_CASE("a fold of LayerNorm leaves the logits unchanged") {
       const std::string model_name = name;
       CAPTURE(model_name);
       const std::string path = std::string(VITRUN_TEST_DIR) + "/golden/models/" + name;
-      FloatModel model = load_float_model(path + ".safetensors", "");
+      FloatModel model = load_float_model(path + ".safetensors");
       const Tensor images = read_npy(path + ".input.npy"), want = read_npy(path + ".logits.npy");
       fold_layer_scale(model);
       FoldOptions options;

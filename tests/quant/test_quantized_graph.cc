@@ -134,7 +134,7 @@ TEST_CASE("the float engine's values of Quantize nodes are the rounded values") 
 }
 
 TEST_CASE("q, k and v get their columns; an image is rounded behind its Window") {
-  const FloatModel vit = load_float_model(VITRUN_TEST_DIR "/golden/models/vit.safetensors", "");
+  const FloatModel vit = load_float_model(VITRUN_TEST_DIR "/golden/models/vit.safetensors");
   const std::vector<Site> sites = activation_sites(vit.graph);
   const QuantizedGraph q =
       insert_quantizers(vit.graph, sites, std::vector<CodeParams>(sites.size()));

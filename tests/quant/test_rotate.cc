@@ -16,7 +16,7 @@ namespace {
 const std::string kModels = VITRUN_TEST_DIR "/golden/models/";
 
 FloatModel load(const std::string& name) {
-  FloatModel model = load_float_model(kModels + name + ".safetensors", "");
+  FloatModel model = load_float_model(kModels + name + ".safetensors");
   fold_layer_scale(model);
   return model;
 }

@@ -9,6 +9,7 @@
 //       every element, or each that is EVERY after the last, becomes VALUE
 //   make_input drop IN.safetensors OUT.safetensors TENSOR...
 //   make_input rows IN.safetensors OUT.safetensors COUNT TENSOR...    its first COUNT rows remain
+//   make_input merge A.safetensors B.safetensors OUT.safetensors
 //   make_input shard IN.safetensors FOLDER COUNT    and model.safetensors.index.json
 #include <cstdio>
 #include <filesystem>
@@ -107,6 +108,12 @@ void rows(const Words& w) {
   write(w[3], weights);
 }
 
+void merge(const Words& w) {
+  Weights weights = read(w[2]);
+  for (auto& [name, tensor] : read(w[3])) weights[name] = tensor;
+  write(w[4], weights);
+}
+
 void shard(const Words& w) {
   const size_t count = std::stoul(w[4]);
   std::vector<Weights> parts(count);
@@ -145,6 +152,8 @@ int main(int argc, char** argv) {
       drop(w);
     else if (what == "rows" && w.size() > 5)
       rows(w);
+    else if (what == "merge" && w.size() == 5)
+      merge(w);
     else if (what == "shard" && w.size() == 5)
       shard(w);
     else

@@ -31,11 +31,11 @@ double difference(const Tensor& a, const Tensor& b) {
 }
 
 TEST_CASE("logits equal timm's and transformers' for every family, naming and dtype") {
-  for (const char* name :
-       {"vit", "vit_f16", "vit_bf16", "vit_oblong", "deit_distilled", "deit3", "swin", "swin_old",
-        "swin_small_map", "swin_padded", "hf_vit", "hf_swin", "hf_deit/model"}) {
+  for (const char* name : {"vit", "vit_f16", "vit_bf16", "vit_oblong", "deit_distilled", "deit3",
+                           "swin", "swin_old", "swin_small_map", "swin_padded", "hf_vit", "hf_swin",
+                           "hf_deit/model", "hf_deit_one", "hf_msn", "vit_avg", "vit_remainder"}) {
     CAPTURE(name);
-    const FloatModel model = load_float_model(kModels + name + ".safetensors", "");
+    const FloatModel model = load_float_model(kModels + name + ".safetensors");
     for (int threads : {1, 3}) {
       Reference engine(model.graph, model.weights, threads);
       const Tensor logits = engine.run(read_npy(kModels + name + ".input.npy"));
@@ -45,7 +45,7 @@ TEST_CASE("logits equal timm's and transformers' for every family, naming and dt
 }
 
 TEST_CASE("a batch gives the logits of its images one by one") {
-  const FloatModel model = load_float_model(kModels + "swin_padded.safetensors", "");
+  const FloatModel model = load_float_model(kModels + "swin_padded.safetensors");
   Reference engine(model.graph, model.weights, 2);
   const Tensor images = read_npy(kModels + "swin_padded.input.npy");
   const Tensor both = engine.run(images);
@@ -60,7 +60,7 @@ TEST_CASE("a batch gives the logits of its images one by one") {
 }
 
 TEST_CASE("every node is observed once, in order, with the shape the graph says") {
-  const FloatModel model = load_float_model(kModels + "deit_distilled.safetensors", "");
+  const FloatModel model = load_float_model(kModels + "deit_distilled.safetensors");
   Reference engine(model.graph, model.weights, 1);
   int next = 0;
   engine.run(read_npy(kModels + "deit_distilled.input.npy"), [&](int node, Tensor& value) {
@@ -78,7 +78,7 @@ TEST_CASE("every node is observed once, in order, with the shape the graph says"
 }
 
 TEST_CASE("an observer's changes reach the nodes after") {
-  const FloatModel model = load_float_model(kModels + "vit.safetensors", "");
+  const FloatModel model = load_float_model(kModels + "vit.safetensors");
   Reference engine(model.graph, model.weights, 1);
   const int norm = model.graph.find("norm");
   const Tensor logits =
@@ -90,7 +90,7 @@ TEST_CASE("an observer's changes reach the nodes after") {
 }
 
 TEST_CASE("images of another size are refused") {
-  const FloatModel model = load_float_model(kModels + "vit.safetensors", "");
+  const FloatModel model = load_float_model(kModels + "vit.safetensors");
   Reference engine(model.graph, model.weights, 1);
   CHECK_THROWS_AS(engine.run(Tensor({1, 3, 8, 8})), Error);
   CHECK_THROWS_AS(engine.run(Tensor({0, 3, 16, 16})), Error);

@@ -115,7 +115,7 @@ TEST_CASE("a run allocates nothing, the first one included") {
     const std::string stem = VITRUN_TEST_DIR "/golden/models/" + name;
     const Tensor images = read_npy(stem + ".input.npy");
     const Aligned file(
-        quantize_model(load_float_model(stem + ".safetensors", ""), tensor_source(images), {})
+        quantize_model(load_float_model(stem + ".safetensors"), tensor_source(images), {})
             .file.serialize());
     const QuantModel model(QbinFile::from_memory(file.bytes(), name));
     std::vector<float> logits(static_cast<size_t>(2 * model.info().num_classes));

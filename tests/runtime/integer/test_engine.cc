@@ -19,8 +19,9 @@ namespace vitrun {
 namespace {
 
 const std::string kModels = VITRUN_TEST_DIR "/golden/models/";
-const char* const kNames[] = {"vit",  "vit_oblong",     "deit_distilled", "deit3",
-                              "swin", "swin_small_map", "swin_padded",    "hf_swin"};
+const char* const kNames[] = {
+    "vit",         "vit_oblong", "deit_distilled", "deit3",       "vit_avg", "vit_remainder",
+    "hf_deit_one", "swin",       "swin_small_map", "swin_padded", "hf_swin"};
 
 // A quantized golden model; the .qbin's bytes must outlive it.
 struct Fixture {
@@ -37,7 +38,7 @@ struct Fixture {
 
   Fixture(const std::string& name, int wbits, int abits, Method method = Method::kRepq,
           bool levels = false)
-      : Fixture(load_float_model(kModels + name + ".safetensors", ""), name,
+      : Fixture(load_float_model(kModels + name + ".safetensors"), name,
                 {.method = method,
                  .weight_bits = wbits,
                  .activation_bits = abits,
@@ -182,7 +183,7 @@ TEST_CASE("the integer engine equals fake-quantized float of the same codes") {
 
 TEST_CASE("the same with outlier channels split") {
   for (const char* name : {"vit", "swin"}) {
-    FloatModel model = load_float_model(kModels + name + ".safetensors", "");
+    FloatModel model = load_float_model(kModels + name + ".safetensors");
     add_outlier(model, name == std::string("vit") ? "blocks.0" : "layers.0.blocks.0", 40);
     const int64_t hidden =
         model.graph.param(model.graph[model.graph.find(Role::kFc1)].bias)->dims[0];

@@ -1,0 +1,32 @@
+// The parsers of the two conventions of config.json, for config_json.cc, and what they share.
+#pragma once
+
+#include "models/checkpoints/config.h"
+#include "models/checkpoints/json_object.h"
+
+namespace vitrun {
+
+ModelConfig timm_config(const Object& root, const ShapeMap& shapes, const Given& given);
+ModelConfig transformers_config(const Object& root, const ShapeMap& shapes, const Given& given);
+
+// Sets crop_pct, which must be above 0.1 so that no image is enlarged beyond reason.
+void set_crop_pct(const Object& o, const char* key, float pct, ModelConfig& c);
+
+// Reads "mlp_ratio", for which the width must be known.
+void read_mlp_ratio(const Object& o, ModelConfig& c);
+
+// Reads {"0": "tench", ...}, which must have every index from 0 on.
+std::vector<std::string> indexed_labels(const Object& o, const char* key);
+
+// Whether labels are the "LABEL_0", "LABEL_1", ... that transformers writes where nobody named the
+// classes.
+bool is_placeholder(const std::vector<std::string>& labels);
+
+// Sets what an image processor of transformers does unless it is told otherwise. `type` is "vit",
+// "deit", "swin" or "vit_msn".
+void set_transformers_preprocess(const std::string& type, PreprocessConfig& p);
+
+// Validates a configuration to which preprocessing and labels have been added since complete().
+void validate_again(const ModelConfig& c, const std::string& where);
+
+}  // namespace vitrun

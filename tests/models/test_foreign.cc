@@ -1,0 +1,164 @@
+// Refusals name what a file is; prefixes of wrappers come off.
+#include "models/checkpoints/foreign.h"
+
+#include <doctest/doctest.h>
+
+#include "models/base/error.h"
+#include "models/checkpoints/names.h"
+
+using namespace vitrun;
+
+namespace {
+
+using Strings = std::vector<std::string>;
+
+std::string error_of(const Strings& names) {
+  try {
+    timm_names(names, "f");
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+// The names of a small ViT, each with a prefix before it.
+Strings timm_vit(const std::string& prefix) {
+  Strings names;
+  for (const char* name : {"cls_token", "pos_embed", "patch_embed.proj.weight", "norm.weight",
+                           "blocks.0.attn.qkv.weight", "blocks.0.norm1.weight", "head.weight"})
+    names.push_back(prefix + name);
+  return names;
+}
+
+Strings transformers_vit(const std::string& outer) {
+  return {outer + "vit.embeddings.cls_token", outer + "vit.encoder.layer.0.layernorm_before.weight",
+          outer + "vit.layernorm.weight", outer + "classifier.weight"};
+}
+
+std::string bytes(const char* text, size_t size) {
+  return std::string(text, size);
+}
+
+}  // namespace
+
+TEST_CASE("wrappers' prefixes come off in any combination") {
+  for (const char* prefix :
+       {"", "module.", "model.", "_orig_mod.", "timm_model.", "backbone.", "net.",
+        "base_model.model.", "encoder.", "vit.", "module._orig_mod.model.",
+        "base_model.model.timm_model.", "model.encoder.backbone.vit.net."}) {
+    const NameMap map = timm_names(timm_vit(prefix), "f");
+    CHECK(map.size() == 7);
+    CHECK(map.at("blocks.0.norm1.weight").front() == std::string(prefix) + "blocks.0.norm1.weight");
+  }
+  for (const char* prefix : {"", "module.", "model.", "encoder.", "base_model.model.", "vit.net."})
+    CHECK(timm_names(transformers_vit(prefix), "f").contains("blocks.0.norm1.weight"));
+  const NameMap swin =
+      timm_names({"backbone.swin.encoder.layers.0.blocks.0.layernorm_before.weight",
+                  "backbone.classifier.weight"},
+                 "f");
+  CHECK(swin.contains("layers.0.blocks.0.norm1.weight"));
+}
+
+TEST_CASE("two models in one file are refused and both named") {
+  Strings both = timm_vit("model.");
+  for (const std::string& name : timm_vit("module.")) both.push_back(name);
+  CHECK(contains(error_of(both), "two models, under 'model.' and 'module.'"));
+  both = timm_vit("student.");
+  for (const std::string& name : timm_vit("")) both.push_back(name);
+  CHECK(contains(error_of(both), "two models, under '' and 'student.'"));
+  CHECK(contains(error_of(timm_vit("student.backbone.")),
+                 "names begin with 'student.', which vitrun does not know"));
+}
+
+TEST_CASE("a distillation token without a head is transformers' alone") {
+  Strings deit = transformers_vit("");
+  deit.push_back("deit.embeddings.distillation_token");
+  CHECK(error_of(deit) == "");
+  Strings timm = timm_vit("");
+  timm.push_back("dist_token");
+  CHECK(contains(error_of(timm), "a distillation token without a head of its own"));
+}
+
+TEST_CASE("models that vitrun does not run are known by their tensors") {
+  // Names of tensors as the models of timm 1.0.31, transformers 5.24, torchvision 0.28, peft and
+  // bitsandbytes have them.
+  const std::pair<const char*, const char*> known[] = {
+      {"dinov2.encoder.layer.0.layer_scale1.lambda1", "is DINOv2 of transformers"},
+      {"dinov2.encoder.layer.0.mlp.weights_in.weight", "is DINOv2 with SwiGLU"},
+      {"layer.0.attention.q_proj.weight", "is DINOv3"},
+      {"swinv2.encoder.layers.0.blocks.0.attention.self.logit_scale", "is SwinV2"},
+      {"layers.0.blocks.0.attn.cpb_mlp.0.weight", "is SwinV2"},
+      {"beit.encoder.layer.0.lambda_1", "is BEiT"},
+      {"blocks.0.attn.q_bias", "is BEiT or EVA"},
+      {"blocks.0.mlp.fc1_g.weight", "is EVA or EVA-02"},
+      {"rope.freqs", "is a ViT with rotary positions"},
+      {"vision_model.embeddings.class_embedding", "is CLIP"},
+      {"vision_model.head.probe", "is SigLIP"},
+      {"visual.transformer.resblocks.0.attn.in_proj_weight", "is OpenCLIP"},
+      {"decoder.decoder_layers.0.output.dense.weight", "is a masked autoencoder"},
+      {"encoder.layers.encoder_layer_0.ln_1.weight", "is torchvision's ViT"},
+      {"features.1.0.attn.relative_position_bias_table", "is torchvision's Swin"},
+      {"vit.encoder.mid_position_embeddings", "is YOLOS"},
+      {"class_labels_classifier.weight", "is DETR"},
+      {"mask_decoder.iou_token.weight", "is Segment Anything"},
+      {"layer1.0.conv1.weight", "is a ResNet"},
+      {"stages.0.blocks.0.conv_dw.weight", "is ConvNeXt"},
+      {"bert.embeddings.word_embeddings.weight", "is a language model"},
+      {"vit.encoder.layer.0.attention.attention.query.lora_A.weight", "is LoRA"},
+      {"vit.encoder.layer.0.output.dense.SCB", "is weights quantized by bitsandbytes"},
+      {"blocks.0.mlp.fc1.qweight", "is weights quantized by GPTQ"},
+      {"reg_token", "has register tokens"},
+      {"blocks.0.mlp.w12.weight", "has SwiGLU"},
+      {"unheard.of", ""}};
+  for (const auto& [name, what] : known) {
+    CAPTURE(name);
+    const std::string said = foreign_tensors({name});
+    CHECK(said.starts_with(what));
+    CHECK(said.empty() == std::string(what).empty());
+  }
+}
+
+TEST_CASE("no type of a model that vitrun runs is called foreign") {
+  for (const char* type :
+       {"vit", "deit", "swin", "vit_msn", "vit_tiny_patch16_224", "deit3_base_patch16_384",
+        "swin_tiny_patch4_window7_224", "vit_base_patch16_siglip_gap_224",
+        "vit_base_patch16_gap_224", "vit_base_patch14_dinov2", "vit_small_patch16_36x1_224",
+        "vit_so400m_patch14_siglip_gap_384", "vit_base_patch16_224_miil",
+        "deit_tiny_distilled_patch16_224"})
+    CHECK_MESSAGE(foreign_type(type) == "", type);
+  CHECK(foreign_type("vit_base_patch16_dinov3") == "is DINOv3");
+  CHECK(foreign_type("vit_giant_patch14_dinov2") == "is DINOv2 with SwiGLU");
+  CHECK(foreign_type("resnet50") == "is a ResNet");
+}
+
+TEST_CASE("files of other formats are named") {
+  const std::pair<std::string, const char*> files[] = {
+      {"GGUF" + bytes("\3\0\0\0", 4), "GGUF"},
+      {bytes("\x08\x07\x12\x07pytorch\x1a\x05"
+             "2.1.0",
+             18),
+       "ONNX"},
+      {"\x89HDF\r\n\x1a\n", "HDF5"},
+      {bytes("\x1c\0\0\0TFL3", 8), "TFLite"},
+      {"\x1f\x8b\x08", "gzip"},
+      {"\n<!DOCTYPE html><html>", "web page"},
+      {"<HTML><head>", "web page"},
+      {"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"},
+      {"{\"a\": 1}", "JSON"},
+      {bytes("PK\3\4", 4) + "archive/data.pkl", "safetensors.torch"},
+      {bytes("PK\3\4", 4) + "weight.npy", ".npz"},
+      {"\x80\x02}q", "safetensors.torch"},
+      {"\x89QBN\r\n\x1a\n", ".qbin"},
+      {bytes("\x40\0\0\0\0\0\0\0{", 9), ""},
+      {bytes("\x08\x07\x12\0\0\0\0\0{\"a\":1}   ", 18), ""},
+      {"", ""}};
+  for (const auto& [start, what] : files) {
+    const std::string said = foreign_format(start);
+    CHECK_MESSAGE(contains(said, what), what);
+    CHECK_MESSAGE(said.empty() == std::string(what).empty(), said);
+  }
+}
