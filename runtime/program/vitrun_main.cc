@@ -313,6 +313,7 @@ int main(int argc, char** argv) {
       "  vitrun --model deit_s.qbin --json *.jpg | jq .  for scripts\n"
       "  vitrun --model deit_s.qbin --embedding e.npy *.jpg\n"
       "                                                  a vector for each image\n"
-      "  vitrun --model deit_s.qbin --info               what is in the file\n";
+      "  vitrun --model deit_s.qbin --info               what is in the file\n"
+      "  vitrun --model weights/ --heads 6 cat.jpg       float weights without a config.json\n";
   return vitrun::run_program(options, examples, argc, argv, vitrun::run);
 }

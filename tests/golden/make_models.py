@@ -3,7 +3,7 @@
     pip install torch timm transformers safetensors
     python3 make_models.py        # writes models/ beside this file
 
-Made with torch 2.13, timm 1.0.31 and transformers 5.23. For each NAME:
+Made with torch 2.13, timm 1.0.31 and transformers 5.23 (hf_deit_one, hf_msn: 5.24). For each NAME:
     NAME.safetensors    weights            NAME.json         config.json as the library saves it
     NAME.input.npy      [2, 3, H, W] f32   NAME.logits.npy   [2, 10] f32
 Models whose configuration is called config.json lie in a folder NAME/ (model.safetensors).

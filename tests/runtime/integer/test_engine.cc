@@ -299,6 +299,24 @@ TEST_CASE("logits of 8 bits stay near float") {
   }
 }
 
+TEST_CASE("rows and columns that fill no patch are left out, as a convolution does") {
+  const Fixture f("vit", 8, 8);  // 16 x 16, patches of 4
+  Engine engine(f.model->graph(), {.max_batch = 2});
+  const Tensor larger = read_npy(kModels + "vit_remainder.input.npy");  // [2, 3, 18, 19]
+  Tensor cut({2, 3, 16, 16});
+  for (size_t plane = 0; plane < 6; plane++)
+    for (size_t y = 0; y < 16; y++)
+      std::copy_n(larger.data.begin() + static_cast<std::ptrdiff_t>((plane * 18 + y) * 19), 16,
+                  cut.data.begin() + static_cast<std::ptrdiff_t>((plane * 16 + y) * 16));
+  std::vector<float> whole(20), part(20);
+  float* out = part.data();
+  engine.run(cut.data.data(), 2, &out);
+  engine.select({{18, 19}}, {"logits"});
+  out = whole.data();
+  engine.run(larger.data.data(), 2, &out);
+  CHECK(whole == part);
+}
+
 TEST_CASE("buffers are planned without overlap of living values") {
   Fixture f("swin_padded", 8, 8);
   const Plan plan = make_plan(f.model->graph(), {.batch = 3});
