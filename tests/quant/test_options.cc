@@ -178,8 +178,8 @@ TEST_CASE("vitquant: every option of --help is accepted, the paper's names in th
                                  paper = options_in(help.substr(second));
   CHECK(everyday == std::vector<std::string>{"--weights", "--calib", "--calib-raw", "--calib-count",
                                              "--seed", "--recipe", "--bits", "--without", "--with",
-                                             "--labels", "--arch", "--threads", "--report",
-                                             "--output", "--help", "--version"});
+                                             "--labels", "--arch", "--threads", "--exif",
+                                             "--report", "--output", "--help", "--version"});
   CHECK(paper == std::vector<std::string>{"--method", "--wbits", "--abits", "--mixed", "--mp-case",
                                           "--size", "--importance"});
   const TempFolder folder;
