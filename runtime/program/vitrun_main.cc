@@ -39,13 +39,12 @@ class Output {
     if (logits) vit_top_k(logits, classes_, static_cast<int>(top.size()), top.data());
     if (json_) return add_json(name, top, milliseconds);
     std::printf("%s  (%.1f ms)\n", name.c_str(), milliseconds);
-    if (is_single()) {
-      if (logits)
-        std::printf("  logit %.3f, sigmoid %.1f %%  %s\n", static_cast<double>(logits[0]),
-                    100 * sigmoid(logits[0]), label(0).c_str());
-      return;
-    }
     for (const vit_prediction& p : top) {
+      if (is_single()) {
+        std::printf("  logit %.3f, sigmoid %.1f %%  %s\n", static_cast<double>(p.logit),
+                    100 * static_cast<double>(p.probability), label(0).c_str());
+        continue;
+      }
       std::string bar;
       for (int i = 0; i < static_cast<int>(std::lround(p.probability * 20)); i++) bar += "█";
       for (size_t i = bar.size() / 3; i < 20; i++) bar += "·";
@@ -71,9 +70,8 @@ class Output {
  private:
   std::string label(int c) const { return labels_.empty() ? cat("class ", c) : at(labels_, c); }
 
-  // One output is no share among classes: it is a score, whose sigmoid is a probability.
+  // One output is no share among classes but a score, whose sigmoid vit_top_k() gives.
   bool is_single() const { return classes_ == 1; }
-  static double sigmoid(float x) { return 1 / (1 + std::exp(-static_cast<double>(x))); }
 
   void add_json(const std::string& name, const std::vector<vit_prediction>& top,
                 double milliseconds) {
@@ -81,10 +79,7 @@ class Output {
     for (const vit_prediction& p : top) {
       Json& entry = image["top"].emplace_back(
           Json{{"class", p.class_index}, {"label", label(p.class_index)}});
-      if (is_single())
-        entry["sigmoid"] = sigmoid(p.logit);
-      else
-        entry["probability"] = p.probability;
+      entry[is_single() ? "sigmoid" : "probability"] = p.probability;
       entry["logit"] = p.logit;
     }
     document_["images"].push_back(std::move(image));

@@ -45,7 +45,7 @@ size_t add_folder(const fs::path& dir, const std::string& below, int depth, Imag
   size_t images = 0;
   for (const fs::path& p : sorted_entries(dir)) {
     const std::string name = p.filename().string(),
-                      path = below.empty() ? name : below + "/" + name;
+                      path = below.empty() ? name : cat(below, "/", name);
     if (is_clutter(name)) continue;
     if (fs::is_directory(p)) {
       images += add_folder(p, path, depth + 1, out);

@@ -177,7 +177,7 @@ TEST_CASE("vitquant: every option of --help is accepted, the paper's names in th
                                  paper = options_in(help.substr(second));
   CHECK(everyday == std::vector<std::string>{"--weights", "--calib", "--calib-raw", "--calib-count",
                                              "--seed", "--recipe", "--bits", "--without", "--with",
-                                             "--labels", "--threads", "--arch", "--config",
+                                             "--labels", "--threads", "--exif", "--arch", "--config",
                                              "--heads", "--pool", "--report", "--output", "--help",
                                              "--version"});
   CHECK(paper == std::vector<std::string>{"--method", "--wbits", "--abits", "--mixed", "--mp-case",

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "kernels/pack.h"
+#include "runtime/vision/webp.h"
 #include "tests/runtime/files/bad_files.h"
 
 using namespace vitrun;
@@ -438,9 +439,12 @@ std::vector<Row> image_rows() {
   const std::string noise = jpeg.substr(0, 2) + "\xff" + std::string(3, '\xff') + "\xd9";
   return {
       {"empty", image(""), f + "expected an image, found an empty file"},
-      {"text", image("hello"), f + "expected a JPEG, PNG, BMP or GIF image, found a file that st"},
-      {"WebP", image("RIFF\x10\0\0\0WEBPVP8 "), f + "expected a JPEG, PNG, BMP or GIF image"},
-      {"a model", image(good_qbin()), f + "expected a JPEG, PNG, BMP or GIF image, found a file"},
+      {"text", image("hello"),
+       f + "expected a JPEG, PNG, WebP, BMP or GIF image, found a file that st"},
+      {"cut WebP", image(std::string("RIFF\x10\0\0\0WEBPVP8 ", 16)),
+       f + (reads_webp() ? "truncated or damaged WebP file" : "WebP images are not read")},
+      {"a model", image(good_qbin()),
+       f + "expected a JPEG, PNG, WebP, BMP or GIF image, found a file"},
       {"cut JPEG", image(jpeg.substr(0, jpeg.size() - 200)),
        f + "truncated JPEG file: no end-of-i"},
       {"cut JPEG header", image(jpeg.substr(0, 10)), f + "truncated JPEG file: a segment ends"},
@@ -496,10 +500,10 @@ std::vector<Row> list_rows() {
       {"no such image", list("a.bmp 1\nb.bmp 2\n"), f + ":2: there is no file '"},
       {"a label that is no number", list("a.bmp cat\n"), f + ":1: 'cat' is no class index"},
       {"a label beyond the classes", list("a.bmp 10\n"), "a.bmp: label 10, the model has 10 class"},
-      {"a broken image", list("a.bmp 1\nbroken.png 2\n"), "broken.png: truncated PNG file"},
+      {"a broken image", list("broken.png 2\n"), "broken.png: truncated PNG file"},
       {"a broken image to calibrate on", list("broken.png\n", "vitquant"), "broken.png: truncated"},
       {"labels missing", labels("a\nb\n"), f + ": 2 labels, the model has 10 classes"},
-      {"labels too many", labels(std::string(11, '\n')), f + ": more than 10 labels"},
+      {"labels too many", labels("a\na\na\na\na\na\na\na\na\na\na\n"), f + ": more than 10 labels"},
   };
 }
 
