@@ -118,7 +118,7 @@ int run_table(const cxxopts::ParseResult& args) {
   options.state = args["output"].as<std::string>();
   options.predictor = predictor_options(args);
   options.exif = exif_option(args);
-  const ModelInfo model = load_float_model(options.weights, options.predictor.arch).info;
+  const ModelInfo model = load_float_model(options.weights, options.predictor.weights).info;
   std::cout << make_table(options, choose_images(args, model).samples);
   return 0;
 }
