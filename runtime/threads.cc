@@ -56,7 +56,7 @@ void* ThreadPool::begin(void* worker) {
 void ThreadPool::start() {
   const uint32_t seen = generation_.load(std::memory_order_relaxed);
   for (int i = 1; i < size_; i++) {
-    Worker& worker = workers_.emplace_back(this, i, seen, pthread_t{});
+    Worker& worker = workers_.emplace_back(Worker{this, i, seen, pthread_t{}});
     const int error = pthread_create(&worker.id, nullptr, begin, &worker);
     if (error == 0) continue;
     workers_.pop_back();
