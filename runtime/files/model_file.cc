@@ -70,7 +70,7 @@ fs::path snapshot_config(const fs::path& blob) {
   std::error_code error;
   if (blob.parent_path().filename() != "blobs" || !fs::is_directory(snapshots, error)) return {};
   for (const auto& entry : fs::recursive_directory_iterator(snapshots)) {
-    const fs::path config = entry.path().parent_path() / "config.json";
+    fs::path config = entry.path().parent_path() / "config.json";
     if (fs::equivalent(entry.path(), blob, error) && is_file(config)) return config;
   }
   return {};
