@@ -17,19 +17,21 @@ Blas load() {
   return {cblas_sgemm, openblas_set_num_threads};
 }
 #else
+template <class Function>
+void find(void* library, const char* name, Function*& to) {
+  to = reinterpret_cast<Function*>(dlsym(library, name));
+  if (!to) fail("libopenblas.so.0 has no function ", name);
+}
+
 Blas load() {
   const bool linked = dlsym(RTLD_DEFAULT, "openblas_set_num_threads");  // as into vitquant
   void* library = linked ? RTLD_DEFAULT : dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
   if (!linked && !library)
     fail("float weights need OpenBLAS (Debian's package libopenblas0), which cannot be loaded: ",
          dlerror());
-  const auto function = [&]<typename F>(const char* name, F*& to) {
-    to = reinterpret_cast<F*>(dlsym(library, name));
-    if (!to) fail("libopenblas.so.0 has no function ", name);
-  };
   Blas loaded{};
-  function("cblas_sgemm", loaded.sgemm);
-  function("openblas_set_num_threads", loaded.set_threads);
+  find(library, "cblas_sgemm", loaded.sgemm);
+  find(library, "openblas_set_num_threads", loaded.set_threads);
   return loaded;
 }
 #endif
