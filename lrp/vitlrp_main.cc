@@ -14,7 +14,6 @@
 #include "lrp/report/score_page.h"
 #include "lrp/walk/scores.h"
 #include "models/base/error.h"
-#include "runtime/cpus.h"
 #include "runtime/files/atomic_file.h"
 #include "runtime/files/model_file.h"
 #include "runtime/files/npy.h"
@@ -276,8 +275,7 @@ int explain(const cxxopts::ParseResult& args) {
   const FloatModel model = load_weights(args["weights"].as<std::string>(), weight_options(args));
   const Work work = choose_work(args, model.info, false);
   check_outputs(args, {"output", "heatmap", "report"});
-  const int threads =
-      args.count("threads") ? int_option(args, "threads", 1, 256) : available_cpus();
+  const int threads = thread_option(args);
   RelevanceEngine engine(model.graph, model.weights, threads);
   Scores scores = start_scores(args, model, work);
   std::signal(SIGINT, [](int) { interrupted = 1; });
@@ -341,8 +339,7 @@ int perturb(const cxxopts::ParseResult& args) {
   for (int64_t i = 0; i < work.count; i++)
     if (at(work.labels, i) < 0) fail("image ", i, " of the list has no label");
   check_outputs(args, {"output"});
-  const int threads =
-      args.count("threads") ? int_option(args, "threads", 1, 256) : available_cpus();
+  const int threads = thread_option(args);
   PerturbationTest test(model.graph, model.weights, threads);
   std::vector<UnreadImage> unread;
   ProgressBar bar("perturbing");

@@ -7,7 +7,6 @@
 #include <set>
 
 #include "models/base/error.h"
-#include "runtime/cpus.h"
 #include "runtime/files/npy.h"
 #include "runtime/program/cli.h"
 #include "runtime/program/image_loader.h"
@@ -354,7 +353,7 @@ QuantizeJob read_job(const cxxopts::ParseResult& args) {
   const BitsRequest bits = read_bits_request(args);
   QuantizeOptions options;
   choose_steps(recipe, bits, options);
-  options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : available_cpus();
+  options.threads = thread_option(args);
   const std::string weights = args["weights"].as<std::string>();
   FloatModel model = load_weights(weights, weight_options(args));
   if (args.count("labels"))

@@ -116,8 +116,6 @@ void ThreadPool::work(int thread, uint32_t seen) {
   }
 }
 
-Barrier::Barrier(int threads) : threads_(threads), spins_(spins_of(threads)) {}
-
 void Barrier::wait() {
   if (threads_ == 1) return;
   const uint32_t round = round_.load(std::memory_order_acquire);

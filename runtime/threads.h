@@ -24,6 +24,7 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int size() const { return size_; }
+  int spins() const { return spins_; }  // looks at a flag before a thread sleeps
 
   // Makes the pool usable in a child of fork(); does nothing elsewhere. Fails if the system refuses
   // a thread, or if a task was being run when the process forked.
@@ -68,10 +69,11 @@ class ThreadPool {
   std::vector<Worker> workers_;  // no std::thread, which a child of fork() could not let go
 };
 
-// Holds each thread in wait() until all have called it. It may be used any number of times.
+// Holds each thread of a pool in wait() until all have called it. It may be used any number of
+// times.
 class Barrier {
  public:
-  explicit Barrier(int threads);
+  explicit Barrier(const ThreadPool& pool) : threads_(pool.size()), spins_(pool.spins()) {}
   void wait();
 
  private:

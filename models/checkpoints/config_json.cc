@@ -13,6 +13,15 @@ bool is_timm(const Object& root) {
   return root.has("architecture");
 }
 
+void refuse_foreign(const Object& root) {
+  const char* key = is_timm(root) ? "architecture" : "model_type";
+  if (!root.has(key)) return;
+  const std::string type = root.text(key), what = foreign_type(type);
+  if (!what.empty())
+    fail(root.path(), ": '", key, "' is \"", type, "\": this ", what,
+         ", which vitrun does not run");
+}
+
 }  // namespace
 
 void set_crop_pct(const Object& o, const char* key, float pct, ModelConfig& c) {
@@ -54,19 +63,14 @@ void validate_again(const ModelConfig& c, const std::string& where) {
 
 void refuse_foreign_config(const std::string& text, const std::string& where) {
   const nlohmann::json value = parse_json(text, where, kMaxNesting);
-  const Object root(value, where);
-  const char* key = is_timm(root) ? "architecture" : "model_type";
-  if (!root.has(key)) return;
-  const std::string type = root.text(key), what = foreign_type(type);
-  if (!what.empty())
-    fail(where, ": '", key, "' is \"", type, "\": this ", what, ", which vitrun does not run");
+  refuse_foreign(Object(value, where));
 }
 
 ModelConfig config_from_json(const std::string& text, const ShapeMap& shapes,
                              const std::string& where, const Given& given) {
-  refuse_foreign_config(text, where);
   const nlohmann::json value = parse_json(text, where, kMaxNesting);
   const Object root(value, where);
+  refuse_foreign(root);
   if (!is_timm(root) && !root.has("model_type"))
     fail(where, ": neither 'architecture' (timm) nor 'model_type' (transformers)");
   ModelConfig c =

@@ -7,6 +7,7 @@
 
 #include "models/base/error.h"
 #include "models/base/index.h"
+#include "models/base/listed.h"
 #include "models/checkpoints/foreign.h"
 
 namespace vitrun {
@@ -218,27 +219,21 @@ std::string foreign_prefix(const RuleLists& lists, std::string_view name) {
   return "";
 }
 
-std::string listed(const std::vector<std::string>& names) {
-  constexpr size_t kShown = 4;
-  std::string list;
-  for (size_t i = 0; i < std::min(kShown, names.size()); i++)
-    list += (i ? ", '" : "'") + names[i] + "'";
-  if (names.size() > kShown) list += cat(" and ", names.size() - kShown, " more");
-  return list;
-}
+constexpr size_t kShown = 4;  // tensors named in a message
 
 // `known` is the wrappers' prefix of the tensors that rules fit, if there are any.
 [[noreturn]] void fail_unknown(const std::vector<std::string>& unknown, const RuleLists& rules,
                                const std::optional<std::string>& known, const std::string& where) {
   if (const std::string what = foreign_tensors(unknown); !what.empty())
-    fail(where, ": this ", what, ", which vitrun does not run (tensors ", listed(unknown), ")");
+    fail(where, ": this ", what, ", which vitrun does not run (tensors ", listed(unknown, kShown),
+         ")");
   const std::string prefix = foreign_prefix(rules, unknown.front());
   if (!prefix.empty() && known)
     fail(where, ": two models, under '", *known, "' and '", prefix, "': keep one of them");
   if (!prefix.empty())
     fail(where, ": the tensors' names begin with '", prefix, "', which vitrun does not know; ",
          "rename them without it");
-  fail(where, ": not supported: tensors of no ViT, DeiT or Swin: ", listed(unknown));
+  fail(where, ": not supported: tensors of no ViT, DeiT or Swin: ", listed(unknown, kShown));
 }
 
 // Two tensors have one meaning: mostly those of two models under two prefixes.

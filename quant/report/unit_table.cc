@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "models/base/error.h"
+#include "models/base/listed.h"
 #include "runtime/program/html.h"
 
 namespace vitrun {
@@ -89,15 +90,12 @@ std::string warning_of(const UnitRow& row) {
 }
 
 std::string warning_of(const UnitTable& table) {
-  constexpr int kNamed = 3;
-  int count = 0;
-  std::string names;
+  constexpr size_t kNamed = 3;
+  std::vector<std::string> units;
   for (const UnitRow& row : table)
-    if (!warning_of(row).empty() && count++ < kNamed)
-      names += (names.empty() ? "" : ", ") + row.name;
-  if (count == 0) return "";
-  if (count > kNamed) names += cat(" and ", count - kNamed, " more");
-  return cat("a tenth or more of the output of ", names,
+    if (!warning_of(row).empty()) units.push_back(row.name);
+  if (units.empty()) return "";
+  return cat("a tenth or more of the output of ", listed(units, kNamed, ""),
              " is error on the calibration images: more bits help (--bits 8, or a file of bits for "
              "these units), or another --recipe");
 }

@@ -294,12 +294,7 @@ void run_outputs(vit_session* session, const float* images, int batch, const vit
   for (int i = 0; i < count; i++) pointers[i] = outputs[i].data;
   session->engine.revive();
   session->engine.run(images, batch, pointers);
-  for (int i = 0; i < count; i++) {
-    const vitrun::PlannedOutput& o = vitrun::at(session->engine.outputs(), i);
-    const std::span<const float> values(pointers[i], vitrun::array_size(batch * o.rows, o.cols));
-    if (vitrun::first_not_finite(values) < values.size())
-      vitrun::fail("the output '", o.name, "' is not finite: the model overflows on this input");
-  }
+  session->engine.check_finite(batch, pointers);
 }
 
 }  // namespace

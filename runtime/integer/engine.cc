@@ -63,7 +63,7 @@ Engine::Engine(const QuantGraph& model, const EngineOptions& options)
       max_batch_(options.max_batch),
       all_rows_(options.all_rows),
       pool_(options.threads),
-      barrier_(options.threads) {
+      barrier_(pool_) {
   if (max_batch_ < 1 || max_batch_ > 4096) fail("batch must be 1 to 4096, got ", max_batch_);
   adopt(make_choice(options.sizes, options.outputs));
 }
@@ -153,6 +153,15 @@ int32_t* Engine::sums(int v, int64_t row) {
 
 std::byte* Engine::scratch(int thread) {
   return arena_ + plan().arena_bytes + choices_.front().scratch_bytes * thread;
+}
+
+void Engine::check_finite(int batch, const float* const* outputs) const {
+  for (int i = 0; i < count_of(plan().outputs); i++) {
+    const PlannedOutput& o = at(plan().outputs, i);
+    const std::span<const float> values(outputs[i], array_size(batch, o.rows, o.cols));
+    if (first_not_finite(values) < values.size())
+      fail("the output '", o.name, "' is not finite: the model overflows on this input");
+  }
 }
 
 void Engine::run(const float* input, int batch, float* const* outputs) noexcept {

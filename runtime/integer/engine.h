@@ -48,6 +48,9 @@ class Engine {
   // The same for a single output.
   void run(const float* input, int batch, float* output) noexcept { run(input, batch, &output); }
 
+  // Fails, naming it, on an output of the last run that is not finite: the model overflowed.
+  void check_finite(int batch, const float* const* outputs) const;
+
   // Makes the engine usable in a child of fork(), as ThreadPool::revive() does.
   void revive() { pool_.revive(); }
 

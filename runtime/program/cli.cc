@@ -100,6 +100,10 @@ int int_option(const cxxopts::ParseResult& args, const std::string& name, int lo
   return value;
 }
 
+int thread_option(const cxxopts::ParseResult& args) {
+  return args.count("threads") ? int_option(args, "threads", 1, 256) : available_cpus();
+}
+
 void check_outputs(const cxxopts::ParseResult& args, std::initializer_list<const char*> options) {
   for (const char* option : options)
     if (args.count(option)) check_writable(args[option].as<std::string>());
@@ -133,7 +137,7 @@ WeightOptions weight_options(const cxxopts::ParseResult& args) {
 
 PredictorOptions predictor_options(const cxxopts::ParseResult& args) {
   PredictorOptions options;
-  options.threads = args.count("threads") ? int_option(args, "threads", 1, 256) : available_cpus();
+  options.threads = thread_option(args);
   options.max_batch = int_option(args, "batch", 1, 1024);
   options.isa = args["isa"].as<std::string>();
   options.weights = weight_options(args);

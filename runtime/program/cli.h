@@ -44,6 +44,9 @@ double peak_memory_mb();
 // Returns an integer option; throws UsageError outside [low, high].
 int int_option(const cxxopts::ParseResult& args, const std::string& name, int low, int high);
 
+// Reads --threads; without it, the CPUs that this process may use.
+int thread_option(const cxxopts::ParseResult& args);
+
 // Fails if a file that one of these options names cannot be written.
 void check_outputs(const cxxopts::ParseResult& args, std::initializer_list<const char*> options);
 

@@ -32,10 +32,9 @@ class IntegerPredictor : public Predictor {
                                    : Dims{images.dims[0], o.rows, o.cols});
       pointers.push_back(out.back().data.data());
     }
-    engine_.run(images.data.data(), static_cast<int>(images.dims[0]), pointers.data());
-    for (size_t i = 0; i < out.size(); i++)
-      if (first_not_finite(out[i].data) < out[i].data.size())
-        fail("the output '", names[i], "' is not finite: the model overflows on these images");
+    const int batch = static_cast<int>(images.dims[0]);
+    engine_.run(images.data.data(), batch, pointers.data());
+    engine_.check_finite(batch, pointers.data());
     return out;
   }
 

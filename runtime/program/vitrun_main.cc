@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "models/base/error.h"
+#include "models/base/listed.h"
 #include "models/cifar10/embedded.h"
 #include "runtime/api/vitrun.h"
 #include "runtime/files/npy.h"
@@ -93,12 +94,6 @@ class Output {
   Json document_;
 };
 
-std::string listed(const std::vector<std::string>& names) {
-  std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-  return text;
-}
-
 struct Input {
   std::vector<std::string> names;
   std::function<LoadedImages(int64_t first, int64_t n)> load;
@@ -151,7 +146,7 @@ std::vector<std::string> wanted_outputs(const cxxopts::ParseResult& args,
   for (const char* name : {"logits", "embedding", "features"}) {
     const bool there = std::ranges::find(has, name) != has.end();
     if (!there && args.count(name))
-      fail("--", name, ": the model has no such output, only ", listed(has));
+      fail("--", name, ": the model has no such output, only ", listed(has, has.size(), ""));
     if (there && (args.count(name) || std::string(name) == "logits")) wanted.push_back(name);
   }
   return wanted;

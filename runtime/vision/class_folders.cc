@@ -8,12 +8,15 @@
 
 #include "models/base/error.h"
 #include "models/base/index.h"
+#include "models/base/listed.h"
 #include "runtime/vision/wordnet_ids.h"
 
 namespace vitrun {
 namespace {
 
 using Names = std::vector<std::string>;
+
+constexpr size_t kShown = 5;  // folders named in a message
 
 std::string normalised(const std::string& name) {
   std::string out;
@@ -34,14 +37,6 @@ Names parts_of(const std::string& folder) {
     begin = end + 1;
   }
   return parts;
-}
-
-std::string listed(const Names& names) {
-  constexpr size_t kMost = 5;
-  std::string text;
-  for (size_t i = 0; i < std::min(names.size(), kMost); i++)
-    text += cat(i == 0 ? "'" : ", '", names[i], "'");
-  return names.size() > kMost ? cat(text, " and ", names.size() - kMost, " more") : text;
 }
 
 // The classes that go by a name: a whole label, or, where none has it, the first synonym of one.
@@ -122,7 +117,8 @@ bool label_by_name(ImageList& images, const Levels& levels, const ClassOf& class
     if (known.empty()) continue;
     if (!unknown.empty())
       fail(images.source, ": ", known.size(), " folders have names of the model's classes, as ",
-           listed({known[0]}), ", and ", unknown.size(), " have not: ", listed(unknown));
+           listed({known[0]}, kShown), ", and ", unknown.size(),
+           " have not: ", listed(unknown, kShown));
     for (size_t i = 0; i < images.samples.size(); i++)
       if (const std::string* name = levels.name(i, level))
         images.samples[i].label = *class_of(*name);
@@ -150,7 +146,7 @@ size_t level_to_number(const Levels& levels) {
 void check_numbering(const ImageList& images, const Levels& levels, size_t level) {
   const Names names = levels.names(level);
   if (const size_t outside = levels.outside(level))
-    fail(images.source, ": ", outside, " images lie beside the folders ", listed(names),
+    fail(images.source, ": ", outside, " images lie beside the folders ", listed(names, kShown),
          ", whose names are none of the model's classes: give a folder that has only class "
          "folders, or a list of `path label` lines");
   const auto is_split = [](const std::string& name) {
@@ -159,7 +155,7 @@ void check_numbering(const ImageList& images, const Levels& levels, size_t level
     return known.contains(normalised(name));
   };
   if (names.size() > 1 && std::ranges::all_of(names, is_split))
-    fail(images.source, ": the folders ", listed(names),
+    fail(images.source, ": the folders ", listed(names, kShown),
          " are parts of a data set: give one of them");
 }
 
@@ -179,7 +175,7 @@ std::string number_folders(ImageList& images, const Levels& levels, const ModelI
   for (int c = 0; c < std::min(count_of(names), 3); c++)
     note += cat(c == 0 ? " " : ", ", c, " = '", at(names, c), "'");
   if (names.size() > 3) note += cat(", … ", names.size() - 1, " = '", names.back(), "'");
-  if (!empty.empty()) note += cat("; there is no image in ", listed(empty));
+  if (!empty.empty()) note += cat("; there is no image in ", listed(empty, kShown));
   if (count_of(names) != model.num_classes)
     note += cat("; WARNING: there are ", names.size(), " folders and ", model.num_classes,
                 " classes, so that numbers are probably wrong: name the folders as the model's "

@@ -18,8 +18,8 @@ struct Labelling {
 
 // Labels the samples of a folder. The folders' names are looked for in the model's label names
 // (letter case and _ for a space do not matter; "tench, Tinca tinca" is also "tench") and, for a
-// model of 1000 classes, in the WordNet ids of ImageNet-1k. They may be one or more levels down.
-// Where no name is found, folders are numbered in the order of their names, empty ones too, and the
+// model of 1000 classes, in the WordNet ids of ImageNet-1k. They may be one or more levels down. If
+// no name is found, folders are numbered in the order of their names, empty ones too, and the
 // note says so; folders within folders then belong to the outer one, unless all images lie in a
 // single outer one. Images outside the class folders keep no label.
 //

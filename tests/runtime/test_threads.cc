@@ -56,7 +56,7 @@ TEST_CASE("what a task throws comes out of run, and the pool goes on") {
 TEST_CASE("nobody passes the barrier before all have reached it") {
   constexpr int kThreads = 4;
   ThreadPool pool(kThreads);
-  Barrier barrier(kThreads);
+  Barrier barrier(pool);
   std::atomic<int> arrived{0};
   std::atomic<bool> early{false};
   pool.run([&](int) {

@@ -17,7 +17,7 @@ def same(model, image, rgb):
     np.testing.assert_array_equal(model.logits(image), model.logits(np.ascontiguousarray(rgb)))
 
 
-# What to do with upright pixels so that the EXIF orientation turns them upright again (TIFF 6.0, tag 274).
+# Turning upright pixels by these makes an image that the EXIF orientation turns upright again (TIFF 6.0, tag 274).
 STORED = {1: lambda x: x, 2: lambda x: x[:, ::-1], 3: lambda x: x[::-1, ::-1], 4: lambda x: x[::-1],
           5: lambda x: x.transpose(1, 0, 2), 6: lambda x: np.rot90(x), 7: lambda x: x[::-1, ::-1].transpose(1, 0, 2),
           8: lambda x: np.rot90(x, -1)}

@@ -135,6 +135,16 @@ def answer(model, images, pipe):
     pipe.send(model.logits(images))
 
 
+def check_child(context, model, images, wanted):
+    ours, theirs = context.Pipe()
+    child = context.Process(target=answer, args=(model, images, theirs))
+    child.start()
+    assert ours.poll(LIMIT), "the child hangs"
+    np.testing.assert_array_equal(ours.recv(), wanted)
+    child.join(LIMIT)
+    assert child.exitcode == 0
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_child_process_answers(normalised, method, threads):
@@ -142,13 +152,7 @@ def test_a_child_process_answers(normalised, method, threads):
     with vitrun.Model(QBIN, threads=threads) as model:
         wanted = model.logits(normalised)
         for _ in range(2):
-            ours, theirs = context.Pipe()
-            child = context.Process(target=answer, args=(model, normalised, theirs))
-            child.start()
-            assert ours.poll(LIMIT), "the child hangs"
-            np.testing.assert_array_equal(ours.recv(), wanted)
-            child.join(LIMIT)
-            assert child.exitcode == 0
+            check_child(context, model, normalised, wanted)
         np.testing.assert_array_equal(model.logits(normalised), wanted)
 
 
@@ -167,13 +171,7 @@ def test_a_child_forked_while_threads_run_answers(normalised):
         try:
             context = multiprocessing.get_context("fork")
             for _ in range(10):
-                ours, theirs = context.Pipe()
-                child = context.Process(target=answer, args=(model, normalised, theirs))
-                child.start()
-                assert ours.poll(LIMIT), "the child hangs"
-                np.testing.assert_array_equal(ours.recv(), wanted)
-                child.join(LIMIT)
-                assert child.exitcode == 0
+                check_child(context, model, normalised, wanted)
         finally:
             stop.set()
             for worker in workers:
