@@ -6,12 +6,15 @@
 
 #include "models/base/error.h"
 #include "models/base/index.h"
+#include "models/checkpoints/settle.h"
 
 namespace vitrun {
 namespace {
 
 constexpr int kMaxSide = 2048, kMaxTokens = 16384, kMaxEmbed = 4096, kMaxHidden = 16384;
-constexpr int kMaxBlocks = 64, kMaxStages = 8, kMaxClasses = 100000, kMaxWindow = 64;
+constexpr int kMaxClasses = 100000;
+
+}  // namespace
 
 // --- validation -------------------------------------------------------------------------------
 
@@ -19,6 +22,8 @@ void check_range(const char* what, int value, int low, int high) {
   if (value < low || value > high)
     fail("configuration: ", what, " is ", value, ", expected ", low, "..", high);
 }
+
+namespace {
 
 void check_image(const ModelConfig& c) {
   check_range("patch size", c.patch, 1, kMaxSide);
@@ -59,17 +64,6 @@ constexpr VitSize kVitSizes[] = {
     {"small", 384, 12, 6},
     {"base", 768, 12, 12},
     {"large", 1024, 24, 16},
-};
-
-struct SwinSize {
-  const char* name;
-  int embed, third_depth, heads;
-};
-constexpr SwinSize kSwinSizes[] = {
-    {"tiny", 96, 6, 3},
-    {"small", 96, 18, 3},
-    {"base", 128, 18, 4},
-    {"large", 192, 18, 6},
 };
 
 void set_image(ModelConfig& c, int side) {
@@ -117,68 +111,25 @@ void add_deit(std::vector<ModelConfig>& all, int side) {
   }
 }
 
-void add_swin(std::vector<ModelConfig>& all, int window, int side) {
-  for (const SwinSize& size : kSwinSizes) {
-    ModelConfig c;
-    c.arch = cat("swin_", size.name, "_patch4_window", window, "_", side);
-    c.family = Family::kSwin;
-    c.norm_eps = 1e-5f;
-    c.patch = 4;
-    c.embed_dim = size.embed;
-    c.mlp_hidden = 4 * size.embed;
-    c.depths = {2, 2, size.third_depth, 2};
-    c.heads = {size.heads, 2 * size.heads, 4 * size.heads, 8 * size.heads};
-    c.window = window;
-    set_image(c, side);
-    all.push_back(std::move(c));
-  }
-}
-
 std::vector<ModelConfig> all_archs() {
   std::vector<ModelConfig> all;
   for (int side : {224, 384}) {
     add_vit(all, side);
     add_deit(all, side);
-    add_swin(all, side / 32, side);
+    add_swin_archs(all, side);
   }
   return all;
 }
 
+}  // namespace
+
 // --- sizes from the shapes --------------------------------------------------------------------
 
-// Reads sizes from the shapes of a weight file; `where` names the file in messages.
-struct ShapeReader {
-  const ShapeMap& shapes;
-  const std::string& where;
-
-  bool has(const std::string& name) const { return shapes.contains(name); }
-
-  // Returns side `axis` of a tensor, which must exist and have that rank.
-  int side(const std::string& name, size_t rank, size_t axis) const {
-    const auto it = shapes.find(name);
-    if (it == shapes.end()) fail(where, ": no tensor '", name, "'");
-    const Dims& dims = it->second;
-    if (dims.size() != rank || dims[axis] < 1 || dims[axis] > (1 << 24))
-      fail(where, ": tensor '", name, "' has shape ", to_string(dims), ", expected ", rank,
-           " sides of a sensible size");
-    return static_cast<int>(dims[axis]);
-  }
-
-  // Returns how many names prefix0suffix, prefix1suffix, ... there are.
-  int count(const std::string& prefix, const std::string& suffix) const {
-    int n = 0;
-    while (n <= kMaxBlocks && has(cat(prefix, n, suffix))) n++;
-    return n;
-  }
-};
-
-// Returns the root of a perfect square, 0 for any other number.
 int exact_root(int square) {
   const int root = static_cast<int>(std::lround(std::sqrt(static_cast<double>(square))));
   return square > 0 && root * root == square ? root : 0;
 }
 
-// Fills a size that the configuration leaves open; one that it states must be the size found.
 void settle(int& stated, int found, const char* what, const std::string& where) {
   if (stated == 0) stated = found;
   if (stated != found)
@@ -202,9 +153,16 @@ void settle_common(ModelConfig& c, const ShapeReader& in, const std::string& fir
   check_range("patch size", c.patch, 1, kMaxSide);
   settle(c.embed_dim, in.side("patch_embed.proj.weight", 4, 0), "embed_dim", in.where);
   settle(c.mlp_hidden, in.side(first_block + ".mlp.fc1.weight", 2, 0), "MLP width", in.where);
-  settle(c.num_classes, in.side(head + ".weight", 2, 0), "number of classes", in.where);
+  if (in.has(head + ".weight")) {
+    settle(c.num_classes, in.side(head + ".weight", 2, 0), "number of classes", in.where);
+  } else {  // a base model, whose configuration may still have the classes of another
+    c.num_classes = 0;
+    c.labels.clear();
+  }
   c.qkv_bias = in.has(first_block + ".attn.qkv.bias");
 }
+
+namespace {
 
 // Checks the rows of pos_embed against the size of the image. An open size follows from the rows
 // where the patches form a square.
@@ -250,6 +208,8 @@ void settle_heads(ModelConfig& c, const ShapeReader& in, const Given& given) {
   c.guesses.push_back(cat("heads ", c.heads[0], " (embed_dim / 64)"));
 }
 
+}  // namespace
+
 void settle_pool(ModelConfig& c, const Given& given, const std::string& where) {
   if (c.pool == Pool::kOpen) c.pool = given.pool;
   if (given.pool != Pool::kOpen && given.pool != c.pool)
@@ -257,6 +217,8 @@ void settle_pool(ModelConfig& c, const Given& given, const std::string& where) {
   if (c.pool == Pool::kOpen)
     c.pool = c.family == Family::kVit && c.class_token ? Pool::kToken : Pool::kAverage;
 }
+
+namespace {
 
 void complete_vit(ModelConfig& c, const ShapeReader& in, const Given& given) {
   settle_common(c, in, "blocks.0", "head");
@@ -272,72 +234,12 @@ void complete_vit(ModelConfig& c, const ShapeReader& in, const Given& given) {
   check_unpruned(c, in);
 }
 
-std::string bias_table(int stage) {
-  return cat("layers.", stage, ".blocks.0.attn.relative_position_bias_table");
-}
-
-// Returns the side w of the square window whose bias table has (2w - 1)^2 = rows; 0 if there is
-// none.
-int window_of_table(int rows) {
-  const int root = exact_root(rows);
-  return root % 2 ? (root + 1) / 2 : 0;
-}
-
-// Sets the image size so that the last map is one window, as in every published Swin: no shape
-// tells the size.
-void guess_swin_image(ModelConfig& c, const ShapeReader& in) {
-  const int stages = count_of(c.depths);
-  for (int s = 0; s < stages; s++)
-    if (window_of_table(in.side(bias_table(s), 2, 0)) != c.window)
-      fail(in.where, ": the weights do not tell the image size: it must come from config.json or ",
-           "--arch");
-  check_range("window", c.window, 1, kMaxWindow);
-  check_range("number of stages", stages, 1, kMaxStages);
-  c.image_height = c.image_width = (c.patch * c.window) << (stages - 1);
-}
-
-// Checks each stage's bias table against the window of timm's rule, min(map, nominal side) along
-// each axis.
-void check_windows(const ModelConfig& c, const ShapeReader& in) {
-  int height = c.image_height / c.patch, width = c.image_width / c.patch;
-  for (int s = 0; s < count_of(c.depths); s++) {
-    const int h = std::min(height, c.window), w = std::min(width, c.window);
-    const int rows = in.side(bias_table(s), 2, 0), expected = (2 * h - 1) * (2 * w - 1);
-    if (rows != expected)
-      fail(in.where, ": the configuration says window ", c.window, " on an image of ",
-           c.image_height, "x", c.image_width, ", so ", expected, " rows of '", bias_table(s),
-           "'; the weights have ", rows);
-    height = (height + 1) / 2;
-    width = (width + 1) / 2;
-  }
-}
-
-void complete_swin(ModelConfig& c, const ShapeReader& in, const Given& given) {
-  if (given.heads) fail(in.where, ": --heads is for ViT; Swin's weights tell its heads");
-  settle_common(c, in, "layers.0.blocks.0", "head.fc");
-  std::vector<int> depths, heads;
-  for (int s = 0; s < in.count("layers.", ".blocks.0.norm1.weight"); s++) {
-    depths.push_back(in.count(cat("layers.", s, ".blocks."), ".norm1.weight"));
-    heads.push_back(in.side(bias_table(s), 2, 1));
-  }
-  settle(c.depths, depths, "depths", in.where);
-  settle(c.heads, heads, "heads", in.where);
-  if (c.window == 0) c.window = window_of_table(in.side(bias_table(0), 2, 0));
-  if (c.window == 0)
-    fail(in.where, ": the weights do not tell the window (", in.side(bias_table(0), 2, 0),
-         " rows of '", bias_table(0), "'): it must come from config.json or --arch");
-  if (c.image_height == 0) guess_swin_image(c, in);
-  settle_pool(c, given, in.where);
-  validate(c);  // bounds the sizes, which check_windows() multiplies
-  check_windows(c, in);
-}
-
 }  // namespace
 
 void validate(const ModelConfig& c) {
   check_image(c);
   check_stages(c);
-  check_range("number of classes", c.num_classes, 1, kMaxClasses);
+  check_range("number of classes", c.num_classes, 0, kMaxClasses);
   if (!(c.norm_eps > 0 && c.norm_eps <= 1e-2f))
     fail("configuration: norm_eps is ", double{c.norm_eps}, ", expected a number in (0, 0.01]");
   if (c.distilled && !c.class_token)
@@ -346,7 +248,7 @@ void validate(const ModelConfig& c) {
     fail("configuration: pooling is 'token', but the model has no class token");
   if (c.pool == Pool::kAverage && c.distilled)
     fail("configuration: pooling is 'avg', expected 'token' for a model with a distillation token");
-  if (c.family == Family::kSwin) check_range("window", c.window, 1, kMaxWindow);
+  if (c.family == Family::kSwin) validate_swin(c);
   if (!c.labels.empty() && count_of(c.labels) != c.num_classes)
     fail("configuration: ", c.labels.size(), " labels for ", c.num_classes, " classes");
   check_info(c);
@@ -415,7 +317,7 @@ ModelConfig open_config(Family family) {
   c.family = family;
   c.norm_eps = family == Family::kVit ? 1e-6f : 1e-5f;
   c.image_height = c.image_width = c.patch = c.num_classes = 0;
-  c.embed_dim = c.mlp_hidden = c.window = 0;
+  c.embed_dim = c.mlp_hidden = 0;
   return c;
 }
 

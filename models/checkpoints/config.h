@@ -36,9 +36,16 @@ struct ModelConfig : ModelInfo {
   bool layer_scale = false;
   Pool pool = Pool::kOpen;
 
-  // The nominal side of Swin's windows. A stage whose map is smaller along an axis uses the map's
-  // side there; the bias table of the resulting h x w window has (2h - 1) * (2w - 1) rows.
-  int window = 7;
+  // The next six are for Swin. A parser may give one entry of a list for all stages, and leaves the
+  // shifts to complete().
+  bool swin_v2 = false;  // norms behind the branches, attention by cosines
+  bool absolute_positions = false;
+  // The nominal sides of each stage's windows. A stage whose map is smaller along an axis uses the
+  // map's side there; the bias table of the resulting h x w window has (2h - 1) * (2w - 1) rows.
+  std::vector<int> windows;
+  std::vector<int> shifts;              // of the windows of every other block, where the map is larger
+  std::vector<int> pretrained_windows;  // SwinV2's; empty or 0: as `windows`
+  bool pad_first = false;  // transformers pads a map before it is shifted, timm after
 
   // Guesses are what neither the configuration nor the shapes state, as "heads 3 (embed_dim / 64)".
   std::vector<std::string> guesses;
@@ -69,6 +76,9 @@ std::vector<std::string> known_archs();
 // messages.
 ModelConfig config_from_arch(const std::string& arch, const ShapeMap& shapes,
                              const std::string& where, const Given& given = {});
+
+// Sets the sides of Swin's windows and shifts of half of them.
+void set_windows(ModelConfig& config, const std::vector<int>& windows);
 
 // Fails if the text of a config.json names a model that vitrun does not run.
 void refuse_foreign_config(const std::string& text, const std::string& where);

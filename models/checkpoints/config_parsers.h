@@ -15,6 +15,12 @@ void set_crop_pct(const Object& o, const char* key, float pct, ModelConfig& c);
 // Reads "mlp_ratio", for which the width must be known.
 void read_mlp_ratio(const Object& o, ModelConfig& c);
 
+// Reads the sides of Swin's windows from timm's arguments.
+void read_timm_windows(const Object& args, ModelConfig& c);
+// Reads transformers' configuration of Swin or SwinV2, and what it says once the image size is known.
+void read_transformers_swin(const Object& root, ModelConfig& c);
+void finish_transformers_swin(const Object& root, ModelConfig& c);
+
 // Reads {"0": "tench", ...}, which must have every index from 0 on.
 std::vector<std::string> indexed_labels(const Object& o, const char* key);
 

@@ -67,6 +67,7 @@ constexpr Rule kSwinRules[] = {
     // timm
     {"patch_embed.proj.*", "patch_embed.proj.*"},
     {"patch_embed.norm.*", "patch_embed.norm.*"},
+    {"absolute_pos_embed", "absolute_pos_embed"},
     {"layers.#.blocks.#.norm1.*", "layers.#.blocks.#.norm1.*"},
     {"layers.#.blocks.#.attn.qkv.*", "layers.#.blocks.#.attn.qkv.*"},
     {"layers.#.blocks.#.attn.relative_position_bias_table",
@@ -82,6 +83,7 @@ constexpr Rule kSwinRules[] = {
     // transformers
     {"embeddings.patch_embeddings.projection.*", "patch_embed.proj.*"},
     {"embeddings.norm.*", "patch_embed.norm.*"},
+    {"embeddings.position_embeddings", "absolute_pos_embed"},
     {"encoder.layers.#.blocks.#.layernorm_before.*", "layers.#.blocks.#.norm1.*"},
     {"encoder.layers.#.blocks.#.attention.self.query.*", "layers.#.blocks.#.attn.qkv.*", 0},
     {"encoder.layers.#.blocks.#.attention.self.key.*", "layers.#.blocks.#.attn.qkv.*", 1},
@@ -96,6 +98,23 @@ constexpr Rule kSwinRules[] = {
     {"encoder.layers.#.downsample.reduction.*", "layers.^.downsample.reduction.*"},
     {"layernorm.*", "norm.*"},
     {"classifier.*", "head.fc.*"},
+};
+
+// SwinV2 has these beside Swin's. k has no bias, so that q's and v's stay apart.
+constexpr Rule kSwinV2Rules[] = {
+    {"layers.#.blocks.#.attn.q_bias", "layers.#.blocks.#.attn.q_bias"},
+    {"layers.#.blocks.#.attn.v_bias", "layers.#.blocks.#.attn.v_bias"},
+    {"layers.#.blocks.#.attn.logit_scale", "layers.#.blocks.#.attn.logit_scale"},
+    {"layers.#.blocks.#.attn.cpb_mlp.0.*", "layers.#.blocks.#.attn.cpb_mlp.0.*"},
+    {"layers.#.blocks.#.attn.cpb_mlp.2.*", "layers.#.blocks.#.attn.cpb_mlp.2.*"},
+    // transformers
+    {"encoder.layers.#.blocks.#.attention.self.query.bias", "layers.#.blocks.#.attn.q_bias"},
+    {"encoder.layers.#.blocks.#.attention.self.value.bias", "layers.#.blocks.#.attn.v_bias"},
+    {"encoder.layers.#.blocks.#.attention.self.logit_scale", "layers.#.blocks.#.attn.logit_scale"},
+    {"encoder.layers.#.blocks.#.attention.self.continuous_position_bias_mlp.0.*",
+     "layers.#.blocks.#.attn.cpb_mlp.0.*"},
+    {"encoder.layers.#.blocks.#.attention.self.continuous_position_bias_mlp.2.*",
+     "layers.#.blocks.#.attn.cpb_mlp.2.*"},
 };
 
 // timm's Swin downsamples where a stage starts. Microsoft's, and timm's before 0.9, downsamples
@@ -113,12 +132,12 @@ constexpr Rule kDownsampleLast[] = {
 // transformers' own names too; so a name is known by as much of it as a rule fits.
 constexpr const char* kPrefixes[] = {"module.",   "model.", "_orig_mod.", "timm_model.",
                                      "backbone.", "net.",   "encoder.",   "base_model.model.",
-                                     "vit.",      "deit.",  "swin."};
+                                     "vit.",      "deit.",  "swin.",      "swinv2."};
 
 // Tensors that are recomputed from the configuration, unused in classification, or counters.
 constexpr const char* kIgnored[] = {
-    "relative_position_index", "attn_mask",  "position_ids",     "num_batches_tracked",
-    "pooler.dense.weight",     "mask_token", "pooler.dense.bias"};
+    "relative_position_index", "relative_coords_table", "attn_mask",  "position_ids",
+    "num_batches_tracked",     "pooler.dense.weight",   "mask_token", "pooler.dense.bias"};
 
 // Takes one wrapper's prefix off, and returns whether there was one.
 bool strip_prefix(std::string_view& name) {
@@ -180,15 +199,18 @@ std::string apply(const Rule& rule, const std::vector<std::string_view>& name) {
 using RuleLists = std::vector<std::span<const Rule>>;
 
 RuleLists rules_for(const std::vector<std::string>& names) {
-  bool swin = false, downsample_last = false;
+  bool swin = false, v2 = false, downsample_last = false;
   for (std::string_view name : names) do {
       swin = swin || name.starts_with("layers.0.blocks.") ||
              name.starts_with("encoder.layers.0.blocks.");
+      v2 = v2 || name.ends_with(".logit_scale");
       downsample_last = downsample_last || name.starts_with("layers.0.downsample.");
     } while (strip_prefix(name));
   if (!swin) return {kVitRules};
-  if (downsample_last) return {kSwinRules, kDownsampleLast};
-  return {kSwinRules, kDownsampleFirst};
+  RuleLists rules = {kSwinRules, downsample_last ? std::span<const Rule>(kDownsampleLast)
+                                                 : std::span<const Rule>(kDownsampleFirst)};
+  if (v2) rules.insert(rules.begin(), kSwinV2Rules);
+  return rules;
 }
 
 struct Target {
@@ -254,10 +276,9 @@ void check_complete(const NameMap& map, const std::string& where) {
 }
 
 void check_heads(const NameMap& map, const std::string& where) {
-  const bool swin = map.contains("layers.0.blocks.0.norm1.weight");
-  if (!map.contains(swin ? "head.fc.weight" : "head.weight"))
-    fail(where, ": no classifier: this is a base model without a head (no '",
-         swin ? "head.fc.weight" : "head.weight", "')");
+  if (map.contains("layers.0.blocks.0.norm1.weight")) return;  // Swin may have none
+  if (!map.contains("head.weight"))
+    fail(where, ": no classifier: this is a base model without a head (no 'head.weight')");
   // transformers' DeiTForImageClassification carries the token and has no head for it.
   const bool ignored = map.contains("dist_token") && !map.contains("head_dist.weight") &&
                        map.at("head.weight").front().ends_with("classifier.weight") &&

@@ -1,6 +1,6 @@
 // Maps the tensor names of a weight file to the current timm names, which graphs use. It knows the
 // names of timm (also from before Swin's downsample moved to the next stage's start), Microsoft's
-// Swin, Facebook's DeiT-III and Hugging Face transformers' ViT, DeiT and Swin.
+// Swin and SwinV2, Facebook's DeiT-III and Hugging Face transformers' ViT, DeiT, Swin and SwinV2.
 #pragma once
 
 #include <map>

@@ -28,7 +28,7 @@ std::vector<std::string> read_labels(const Object& o, const char* key) {
 // configuration calls them "labels".
 void read_timm_labels(const Object& o, ModelConfig& c) {
   const char* key = o.has("label_names") ? "label_names" : "labels";
-  if (!o.has(key)) return;
+  if (!o.has(key) || c.num_classes == 0) return;
   c.labels = read_labels(o, key);
   if (is_placeholder(c.labels)) c.labels.clear();
   if (!o.has("label_descriptions")) return;
@@ -45,7 +45,7 @@ constexpr const char* kKnownArgs[] = {
     "embed_dim",       "depth",         "depths",          "num_heads",        "mlp_ratio",
     "window_size",     "class_token",   "qkv_bias",        "init_values",      "no_embed_class",
     "global_pool",     "act_layer",     "fc_norm",         "always_partition", "pre_norm",
-    "qk_norm",         "reg_tokens",    "pos_embed",
+    "qk_norm",         "reg_tokens",    "pos_embed",       "pretrained_window_sizes",
 };
 
 void refuse_args(const Object& args) {
@@ -63,19 +63,6 @@ void refuse_args(const Object& args) {
   require(args, "reg_tokens", 0, "0");
   require(args, "pos_embed", "learn", "\"learn\"");
   require(args, "dynamic_img_pad", false, "false");
-}
-
-// Reads an int, or a list with one int or [h, w] for each stage, which must all be the same.
-void read_window(const Object& o, ModelConfig& c) {
-  if (!o.has("window_size")) return;
-  json flat = o.at("window_size").is_array() ? o.at("window_size").flatten() : o.at("window_size");
-  const int first = flat.is_object() && !flat.empty() && flat.begin()->is_number_integer()
-                        ? flat.begin()->get<int>()
-                        : 0;
-  for (const json& side : flat)
-    if (flat.is_object() && side != first) o.bad("window_size", "the same square in all stages");
-  c.window = flat.is_object() ? first : o.integer("window_size");
-  if (c.window < 1) o.bad("window_size", "a positive integer");
 }
 
 // timm's number of heads by a part of the architecture's name; the first line that fits counts.
@@ -107,17 +94,22 @@ void read_heads(const Object& args, const Given& given, ModelConfig& c) {
     if (c.heads.empty() && c.arch.find(known.part) != c.arch.npos) c.heads = {known.heads};
 }
 
+// Reads the number of classes, which is 0 of a model without a head.
+void read_classes(const Object& o, ModelConfig& c) {
+  if (o.has("num_classes") && o.at("num_classes") != 0) read(o, "num_classes", c.num_classes);
+}
+
 void read_model_args(const Object& args, const Given& given, ModelConfig& c) {
   refuse_args(args);
   if (args.has("img_size")) std::tie(c.image_height, c.image_width) = args.size("img_size");
   if (args.has("patch_size")) c.patch = args.square("patch_size");
-  read(args, "num_classes", c.num_classes);
+  read_classes(args, c);
   if (args.has("embed_dim")) c.mlp_hidden = 0;  // the named architecture's width no longer fits
   read(args, "embed_dim", c.embed_dim);
   read(args, "depth", c.depths);
   read(args, "depths", c.depths);
   read_heads(args, given, c);
-  read_window(args, c);
+  read_timm_windows(args, c);
   read_mlp_ratio(args, c);
 }
 
@@ -202,10 +194,12 @@ ModelConfig timm_base(const Object& root, Family family) {
     return c;
   }
   const auto starts = [&](const char* prefix) { return name.starts_with(prefix); };
-  if (!starts("vit_") && !starts("deit_") && !starts("deit3_") && !starts("swin_"))
+  if (!starts("vit_") && !starts("deit_") && !starts("deit3_") && !starts("swin_") &&
+      !starts("swinv2_"))
     fail(root.path(), ": architecture '", arch,
-         "' is not supported; expected a vit_, deit_, deit3_ or swin_ model");
+         "' is not supported; expected a vit_, deit_, deit3_, swin_ or swinv2_ model");
   ModelConfig c = open_config(family);
+  c.swin_v2 = starts("swinv2_");
   c.arch = name;
   c.preprocess.crop_pct = 0.875f;
   return c;
@@ -222,8 +216,8 @@ ModelConfig timm_config(const Object& root, const ShapeMap& shapes, const Given&
   const Object& cfg = flat ? root : nested;
   read_input_size(cfg, c);
   read_model_args(args, given, c);
-  read(cfg, "num_classes", c.num_classes);
-  read(root, "num_classes", c.num_classes);
+  read_classes(cfg, c);
+  read_classes(root, c);
   read_pool(args, c);
   read_pool(root, c);
   complete(c, shapes, root.path(), given);

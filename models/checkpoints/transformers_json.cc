@@ -15,11 +15,7 @@ void read_transformers_sizes(const Object& root, ModelConfig& c) {
   if (root.has("image_size")) std::tie(c.image_height, c.image_width) = root.size("image_size");
   if (root.has("patch_size")) c.patch = root.square("patch_size");
   if (c.family == Family::kSwin) {
-    read(root, "embed_dim", c.embed_dim);
-    read(root, "depths", c.depths);
-    read(root, "num_heads", c.heads);
-    read(root, "window_size", c.window);
-    read_mlp_ratio(root, c);
+    read_transformers_swin(root, c);
   } else {
     read(root, "hidden_size", c.embed_dim);
     read(root, "num_hidden_layers", c.depths);
@@ -47,22 +43,20 @@ void set_transformers_preprocess(const std::string& type, PreprocessConfig& p) {
 
 ModelConfig transformers_config(const Object& root, const ShapeMap& shapes, const Given& given) {
   const std::string type = root.text("model_type");
-  if (type != "vit" && type != "deit" && type != "vit_msn" && type != "swin")
-    root.bad("model_type", "\"vit\", \"deit\", \"vit_msn\" or \"swin\"");
+  const bool swin = type == "swin" || type == "swinv2";
+  if (type != "vit" && type != "deit" && type != "vit_msn" && !swin)
+    root.bad("model_type", "\"vit\", \"deit\", \"vit_msn\", \"swin\" or \"swinv2\"");
   require(root, "hidden_act", "gelu", "\"gelu\" (the erf form)");
   require(root, "num_channels", 3, "3");
-  require(root, "use_absolute_embeddings", false, "false");
   require(root, "pruned_heads", json::object(), "{}");
   if (root.has("quantization_config")) fail(root.path(), ": quantized weights are not supported");
-  ModelConfig c = open_config(type == "swin" ? Family::kSwin : Family::kVit);
+  ModelConfig c = open_config(swin ? Family::kSwin : Family::kVit);
   c.arch = type;
-  c.norm_eps = type == "swin" ? 1e-5f : type == "vit_msn" ? 1e-6f : 1e-12f;  // their defaults
+  c.norm_eps = swin ? 1e-5f : type == "vit_msn" ? 1e-6f : 1e-12f;  // their defaults
   if (root.has("layer_norm_eps")) c.norm_eps = static_cast<float>(root.number("layer_norm_eps"));
   read_transformers_sizes(root, c);
   complete(c, shapes, root.path(), given);
-  if (c.family == Family::kSwin && (c.image_height % c.patch || c.image_width % c.patch))
-    fail(root.path(), ": 'image_size' is no multiple of the patch size ", c.patch,
-         "; transformers' Swin pads such images, which is not supported");
+  if (swin) finish_transformers_swin(root, c);
   if (root.has("qkv_bias")) check_flag(root, "qkv_bias", root.flag("qkv_bias"), c.qkv_bias);
   set_transformers_preprocess(type, c.preprocess);
   c.guesses.push_back("preprocessing, as no preprocessor_config.json says it: " +

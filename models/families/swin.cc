@@ -1,76 +1,231 @@
-// Swin, as timm's swin_transformer.py defines it (method.md section 1).
+// Swin, Swin S3 and SwinV2, as timm's swin_transformer.py and swin_transformer_v2.py define them
+// (method.md section 1).
 #include <algorithm>
+#include <cmath>
+#include <numbers>
 
+#include "models/base/error.h"
 #include "models/families/families.h"
 
 namespace vitrun {
 namespace {
 
+// Norms outside of blocks always have PyTorch's own epsilon, also in transformers.
+constexpr float kOuterEpsilon = 1e-5f;
+constexpr float kLengthEpsilon = 1e-12f;  // of torch.nn.functional.normalize
+
 struct Stage {
   std::string name;
   int height, width;  // of its map
-  int depth, heads, hidden, window;
+  int dim, depth, heads, hidden, window, shift;
+  int pretrained;   // side of the windows of the pretraining; 0: as now
   int first_block;  // counted over all stages
+
+  std::string block(int i) const { return name + ".blocks." + std::to_string(i); }
+  int window_height() const { return std::min(height, window); }
+  int window_width() const { return std::min(width, window); }
+  int bias_entries() const { return (2 * window_height() - 1) * (2 * window_width() - 1); }
 };
 
-int build_stage(GraphBuilder& b, int x, const Stage& s, const BlockStyle& style) {
-  const int entries =
-      (2 * std::min(s.height, s.window) - 1) * (2 * std::min(s.width, s.window) - 1);
+std::vector<Stage> stages_of(const ModelConfig& c) {
+  std::vector<Stage> stages;
+  int height = c.image_height / c.patch, width = c.image_width / c.patch, blocks = 0;
+  for (size_t s = 0; s < c.depths.size(); s++) {
+    stages.push_back({"layers." + std::to_string(s), height, width, c.embed_dim << s, c.depths[s],
+                      c.heads[s], c.mlp_hidden << s, c.windows[s], c.shifts[s],
+                      c.pretrained_windows.empty() ? 0 : c.pretrained_windows[s], blocks});
+    height = (height + 1) / 2;
+    width = (width + 1) / 2;
+    blocks += c.depths[s];
+  }
+  return stages;
+}
+
+int linear(GraphBuilder& b, int x, const std::string& name, int cols, bool has_bias, Role role) {
+  const int y = b.linear(x, name, cols, has_bias);
+  b.set_role(y, role);
+  return y;
+}
+
+// x + norm(y), SwinV2's end of a branch.
+int close_normalised(GraphBuilder& b, int x, int y, const std::string& norm, const std::string& add,
+                     float epsilon) {
+  const int sum = b.add(x, b.layernorm(y, norm, epsilon), add);
+  b.set_role(sum, Role::kResidual);
+  return sum;
+}
+
+// SwinV2's attention compares q and k by their cosine, times a factor for each head, which is in
+// the norm's weight.
+int cosine_attention_branch(GraphBuilder& b, int x, const std::string& block,
+                            const BlockStyle& style, GraphBuilder::Attention attention) {
+  const int dim = b.cols(x);
+  const int qkv = linear(b, x, block + ".attn.qkv", 3 * dim, style.qkv_bias, Role::kQkv);
+  b.set(qkv, Attribute::kPadToWindow, attention.window);
+  attention.head_dim = dim / attention.heads;
+  attention.key_begin = dim;
+  attention.value_begin = 2 * dim;
+  attention.scale = 1;
+  const int cosines = b.norm_columns(qkv, block + ".attn.qk_norm", NormType::kL2, kLengthEpsilon,
+                                     attention.head_dim, 0, 2 * dim);
+  const int mixed = b.attention(cosines, cosines, qkv, block + ".attn", attention);
+  const int proj = linear(b, mixed, block + ".attn.proj", dim, true, Role::kProj);
+  return close_normalised(b, x, proj, block + ".norm1", block + ".add1", style.epsilon);
+}
+
+int normalised_mlp_branch(GraphBuilder& b, int x, const std::string& block, const BlockStyle& style,
+                          int hidden) {
+  int y = linear(b, x, block + ".mlp.fc1", hidden, true, Role::kFc1);
+  y = b.act(y, block + ".mlp.act", ActType::kGelu);
+  y = linear(b, y, block + ".mlp.fc2", b.cols(x), true, Role::kFc2);
+  return close_normalised(b, x, y, block + ".norm2", block + ".add2", style.epsilon);
+}
+
+int build_stage(GraphBuilder& b, int x, const Stage& s, const BlockStyle& style,
+                const ModelConfig& c) {
   for (int i = 0; i < s.depth; i++) {
     b.set_block(s.first_block + i);
-    const std::string block = s.name + ".blocks." + std::to_string(i);
-    x = attention_branch(b, x, block, style,
-                         {.heads = s.heads,
-                          .window = s.window,
-                          .shift = i % 2 ? s.window / 2 : 0,
-                          .bias_entries = entries});
-    x = mlp_branch(b, x, block, style, s.hidden);
+    const std::string block = s.block(i);
+    const GraphBuilder::Attention attention{.heads = s.heads,
+                                            .window = s.window,
+                                            .shift = i % 2 ? s.shift : 0,
+                                            .pad_first = c.pad_first,
+                                            .bias_entries = s.bias_entries()};
+    x = c.swin_v2 ? cosine_attention_branch(b, x, block, style, attention)
+                  : attention_branch(b, x, block, style, attention);
+    x = c.swin_v2 ? normalised_mlp_branch(b, x, block, style, s.hidden)
+                  : mlp_branch(b, x, block, style, s.hidden);
   }
   b.set_block(-1);
   return x;
 }
 
 // 2 x 2 neighbours side by side, in the order (0,0) (1,0) (0,1) (1,1) as (row, col), normalised and
-// halved. An odd map is padded with zeros.
-int merge_patches(GraphBuilder& b, int x, const std::string& name, int dim, float epsilon) {
+// halved, or in SwinV2 halved and normalised. An odd map is padded with zeros.
+int merge_patches(GraphBuilder& b, int x, const std::string& name, int dim, bool norm_last) {
+  const auto norm = [&](int y) { return b.layernorm(y, name + ".norm", kOuterEpsilon); };
   x = b.window(x, name + ".merge", 2, 2, ElementOrder::kColumnsFirst, 0, true);
-  x = b.layernorm(x, name + ".norm", epsilon);
-  b.set_role(x, Role::kPreNorm);
-  x = b.linear(x, name + ".reduction", dim, false);
-  b.set_role(x, Role::kReduction);
-  return x;
+  if (!norm_last) {
+    x = norm(x);
+    b.set_role(x, Role::kPreNorm);
+  }
+  x = linear(b, x, name + ".reduction", dim, false, Role::kReduction);
+  return norm_last ? norm(x) : x;
+}
+
+int embed_patches(GraphBuilder& b, const ModelConfig& c) {
+  const int image = b.image(3, c.image_height, c.image_width);
+  int x = b.window(image, "patch_embed.patches", c.patch, c.patch, ElementOrder::kChannelsFirst);
+  x = linear(b, x, "patch_embed.proj", c.embed_dim, true, Role::kEmbedding);
+  b.set_unit(x, "patch_embed");
+  x = b.layernorm(x, "patch_embed.norm", kOuterEpsilon);
+  if (!c.absolute_positions) return x;
+  const int patches = (c.image_height / c.patch) * (c.image_width / c.patch);
+  return b.add(x, b.constant("absolute_pos_embed", {1, patches, c.embed_dim}), "pos_embed.add");
+}
+
+// --- parameters of SwinV2 ---------------------------------------------------------------------
+
+// A relative position along an axis, between -1 and 1 where the windows are those of the
+// pretraining, on a logarithmic scale.
+double log_spaced(int offset, int side) {
+  const double x = 8.0 * offset / std::max(side - 1, 1);
+  return std::copysign(std::log2(std::abs(x) + 1) / 3, x);
+}
+
+// 16 sigmoid(W2 relu(W1 (dy, dx) + b1)) for every relative position within a window: the table
+// [(2h - 1)(2w - 1), heads].
+Tensor position_bias(const Stage& s, const Tensor& w1, const Tensor& b1, const Tensor& w2) {
+  const int h = s.window_height(), w = s.window_width();
+  const size_t hidden = b1.data.size(), heads = static_cast<size_t>(s.heads);
+  Tensor table({s.bias_entries(), s.heads});
+  std::vector<double> y(hidden);
+  float* to = table.data.data();
+  for (int i = 1 - h; i < h; i++)
+    for (int j = 1 - w; j < w; j++, to += heads) {
+      const double dy = log_spaced(i, s.pretrained ? s.pretrained : h),
+                   dx = log_spaced(j, s.pretrained ? s.pretrained : w);
+      for (size_t k = 0; k < hidden; k++)
+        y[k] = std::max(double{w1.data[2 * k]} * dy + double{w1.data[2 * k + 1]} * dx +
+                            double{b1.data[k]},
+                        0.0);
+      for (size_t head = 0; head < heads; head++) {
+        double sum = 0;
+        for (size_t k = 0; k < hidden; k++) sum += double{w2.data[head * hidden + k]} * y[k];
+        to[head] = static_cast<float>(16 / (1 + std::exp(-sum)));
+      }
+    }
+  return table;
+}
+
+// The factors of the cosines, exp(min(logit_scale, log 100)) for each head's columns of q, and 1
+// for k's.
+Tensor cosine_weight(const Stage& s, const Tensor& logit_scale) {
+  Tensor weight({2 * s.dim});
+  std::ranges::fill(weight.data, 1.f);
+  for (int i = 0; i < s.dim; i++) {
+    const double scale = double{at(logit_scale.data, i / (s.dim / s.heads))};
+    at(weight.data, i) = static_cast<float>(std::exp(std::min(scale, std::numbers::ln10 * 2)));
+  }
+  return weight;
+}
+
+// Takes a tensor of `count` numbers out of the weights.
+Tensor take(Weights& weights, const std::string& name, int64_t count, const std::string& where) {
+  const auto found = weights.find(name);
+  if (found == weights.end()) fail(where, ": no tensor '", name, "'");
+  if (element_count(found->second.dims) != count)
+    fail(where, ": tensor '", name, "' has shape ", to_string(found->second.dims), ", expected ",
+         count, " numbers");
+  Tensor tensor = std::move(found->second);
+  weights.erase(found);
+  return tensor;
+}
+
+void derive_block(const Stage& s, int block, bool qkv_bias, Weights& weights,
+                  const std::string& where) {
+  const std::string attn = s.block(block) + ".attn.";
+  const auto taken = [&](const char* name, int64_t count) {
+    return take(weights, attn + name, count, where);
+  };
+  const std::string first = attn + "cpb_mlp.0.bias";
+  const int64_t hidden = weights.contains(first) ? element_count(weights.at(first).dims) : 0;
+  const Tensor b1 = taken("cpb_mlp.0.bias", hidden), w1 = taken("cpb_mlp.0.weight", 2 * hidden),
+               w2 = taken("cpb_mlp.2.weight", hidden * s.heads);
+  weights[attn + "relative_position_bias_table"] = position_bias(s, w1, b1, w2);
+  weights[attn + "qk_norm.weight"] = cosine_weight(s, taken("logit_scale", s.heads));
+  if (!qkv_bias) return;
+  const Tensor q = taken("q_bias", s.dim), v = taken("v_bias", s.dim);
+  Tensor bias({3 * s.dim});  // that of k is 0
+  std::ranges::copy(q.data, bias.data.begin());
+  std::ranges::copy(v.data, bias.data.end() - s.dim);
+  weights[attn + "qkv.bias"] = std::move(bias);
 }
 
 }  // namespace
 
+void derive_swin(const ModelConfig& c, Weights& weights, const std::string& where) {
+  if (!c.swin_v2) return;
+  for (const Stage& s : stages_of(c))
+    for (int i = 0; i < s.depth; i++) derive_block(s, i, c.qkv_bias, weights, where);
+}
+
 Graph build_swin(const ModelConfig& c) {
   GraphBuilder b;
-  const int image = b.image(3, c.image_height, c.image_width);
-  int x = b.window(image, "patch_embed.patches", c.patch, c.patch, ElementOrder::kChannelsFirst);
-  x = b.linear(x, "patch_embed.proj", c.embed_dim);
-  b.set_role(x, Role::kEmbedding);
-  b.set_unit(x, "patch_embed");
-  x = b.layernorm(x, "patch_embed.norm", c.norm_eps);
-  int height = c.image_height / c.patch, width = c.image_width / c.patch, blocks = 0;
-  for (size_t s = 0; s < c.depths.size(); s++) {
-    const std::string name = "layers." + std::to_string(s);
-    if (s > 0) {
-      x = merge_patches(b, x, name + ".downsample", c.embed_dim << s, c.norm_eps);
-      height = (height + 1) / 2;
-      width = (width + 1) / 2;
-    }
-    x = build_stage(
-        b, x, {name, height, width, c.depths[s], c.heads[s], c.mlp_hidden << s, c.window, blocks},
-        {c.norm_eps, false, c.qkv_bias});
-    blocks += c.depths[s];
+  int x = embed_patches(b, c);
+  const BlockStyle style{c.norm_eps, false, c.qkv_bias};
+  for (const Stage& s : stages_of(c)) {
+    if (s.first_block > 0) x = merge_patches(b, x, s.name + ".downsample", s.dim, c.swin_v2);
+    x = build_stage(b, x, s, style, c);
   }
   x = b.layernorm(x, "norm", c.norm_eps);
   b.set_role(x, Role::kLastNorm);
   const int embedding = b.pool(x, "pool");
-  const int logits = b.linear(embedding, "head.fc", c.num_classes);
-  b.set_unit(logits, "head");
-  b.set_role(logits, Role::kHead);
-  b.output("logits", logits);
+  if (c.num_classes > 0) {
+    const int logits = linear(b, embedding, "head.fc", c.num_classes, true, Role::kHead);
+    b.set_unit(logits, "head");
+    b.output("logits", logits);
+  }
   b.output("embedding", embedding);
   b.output("features", x);
   return b.finish();

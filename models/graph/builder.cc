@@ -78,11 +78,18 @@ int GraphBuilder::linear(int x, const std::string& name, int out_cols, bool has_
 }
 
 int GraphBuilder::norm(int x, const std::string& name, NormType type, float epsilon, int group) {
-  const int y = node(NodeKind::kNorm, name, {x}, cols(x), {{A::kEpsilon, double{epsilon}}});
+  return norm_columns(x, name, type, epsilon, group, 0, cols(x));
+}
+
+int GraphBuilder::norm_columns(int x, const std::string& name, NormType type, float epsilon,
+                               int group, int begin, int end) {
+  const int y = node(NodeKind::kNorm, name, {x}, end - begin, {{A::kEpsilon, double{epsilon}}});
   if (type != NormType::kLayer) set(y, A::kType, static_cast<int>(type));
   if (group) set(y, A::kGroup, group);
-  graph_[y].weight = param(name + ".weight", {cols(x)});
-  if (type == NormType::kLayer) graph_[y].bias = param(name + ".bias", {cols(x)});
+  if (begin) set(y, A::kBegin, begin);
+  if (end != cols(x)) set(y, A::kEnd, end);
+  graph_[y].weight = param(name + ".weight", {end - begin});
+  if (type == NormType::kLayer) graph_[y].bias = param(name + ".bias", {end - begin});
   return y;
 }
 
@@ -150,7 +157,7 @@ int GraphBuilder::rope(int x, int table, const std::string& name, int head_dim, 
 }
 
 int GraphBuilder::attention(int q, int k, int v, const std::string& name, const Attention& a) {
-  const float scale = 1 / std::sqrt(static_cast<float>(a.head_dim));
+  const float scale = a.scale > 0 ? a.scale : 1 / std::sqrt(static_cast<float>(a.head_dim));
   const int scores = node(NodeKind::kScores, name + ".matmul1", {q, k}, 0,
                           {{A::kHeads, a.heads},
                            {A::kHeadDim, a.head_dim},
@@ -159,6 +166,7 @@ int GraphBuilder::attention(int q, int k, int v, const std::string& name, const 
                            {A::kKeyBegin, a.key_begin}});
   if (a.window) set(scores, A::kWindow, a.window);
   if (a.shift) set(scores, A::kShift, a.shift);
+  if (a.pad_first) set(scores, A::kPadFirst, 1);
   const int softmax = node(NodeKind::kSoftmax, name + ".attn", {scores}, 0);
   if (a.bias_entries)
     graph_[softmax].weight =

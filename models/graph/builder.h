@@ -25,6 +25,9 @@ class GraphBuilder {
   int linear(int x, const std::string& name, int out_cols, bool has_bias = true);
   int layernorm(int x, const std::string& name, float epsilon);
   int norm(int x, const std::string& name, NormType type, float epsilon, int group = 0);
+  // The norm of columns begin to end of x, which are then the value's only ones.
+  int norm_columns(int x, const std::string& name, NormType type, float epsilon, int group,
+                   int begin, int end);
   int act(int x, const std::string& name, ActType type);
   int mul(int x, int y, const std::string& name);
   int add(int x, int y, const std::string& name, float alpha = 1);
@@ -43,9 +46,11 @@ class GraphBuilder {
     int heads = 1, head_dim = 1;
     int query_begin = 0, key_begin = 0, value_begin = 0;
     int window = 0, shift = 0;
+    bool pad_first = false;  // padding is shifted with the map, not put behind it
     bool causal = false;
     int bias_entries = 0;  // rows of a table of relative positions; 0: none
     int bias = -1;         // a node whose value is added to the scores; -1: none
+    float scale = 0;       // of the scores; 0: 1 / sqrt(head_dim)
   };
   // Q K^T, softmax and attn V of the attention module `name`.
   int attention(int q, int k, int v, const std::string& name, const Attention& a);

@@ -133,8 +133,10 @@ void Inference::check_inputs() const {
                         (n.kind == NodeKind::kMix && i == 0);
     require(x.groups == 1 || scores, "reads scores of ", x.groups, " groups");
     const bool pads =
-        n.kind == NodeKind::kScores || n.kind == NodeKind::kMix || n.kind == NodeKind::kQuantize;
-    require(!x.pad_row || pads, "reads a value with a row of padding, which only attention does");
+        n.kind == NodeKind::kScores || n.kind == NodeKind::kMix || n.kind == NodeKind::kQuantize ||
+        n.kind == NodeKind::kNorm;
+    require(!x.pad_row || pads,
+            "reads a value with a row of padding, which only attention and norms do");
   }
 }
 
@@ -245,14 +247,18 @@ Shape Inference::norm() {
   const Shape& x = operand();
   const int64_t type = whole(Attribute::kType, 0, 2, 0);
   real(Attribute::kEpsilon, 0, 1, 0);
-  expect_vector(node().weight, x.cols);
-  expect_vector(node().bias, x.cols);
+  const int64_t begin = whole(Attribute::kBegin, 0, x.cols - 1, 0),
+                end = whole(Attribute::kEnd, begin + 1, x.cols, x.cols), cols = end - begin;
+  expect_vector(node().weight, cols);
+  expect_vector(node().bias, cols);
   require(type != 0 || (!node().weight.empty() && !node().bias.empty()),
           "a layer norm needs a weight and a bias");
-  const int64_t group = whole(Attribute::kGroup, 1, kMaxSide, x.cols);
-  require(x.cols % group == 0 && (type == 2 || group == x.cols), "groups of ", group, " of ",
-          x.cols, " columns");
-  return like_input();
+  const int64_t group = whole(Attribute::kGroup, 1, kMaxSide, cols);
+  require(cols % group == 0 && (type == 2 || group == cols), "groups of ", group, " of ", cols,
+          " columns");
+  Shape s = x;
+  s.cols = static_cast<int>(cols);
+  return s;
 }
 
 Shape Inference::act() {
@@ -345,7 +351,8 @@ int Inference::attention_geometry() {
                 query = whole(Attribute::kQueryBegin, 0, kMaxSide, 0),
                 key = whole(Attribute::kKeyBegin, 0, kMaxSide, 0),
                 window = whole(Attribute::kWindow, 0, kMaxKernel, 0),
-                shift = whole(Attribute::kShift, 0, std::max<int64_t>(window - 1, 0), 0);
+                shift = whole(Attribute::kShift, 0, std::max<int64_t>(window - 1, 0), 0),
+                pad_first = whole(Attribute::kPadFirst, 0, 1, 0);
   const double scale = real(Attribute::kScale, 0, 1e6, 1);
   require(query + heads * dim <= q.cols && key + heads * dim <= k.cols, heads, " heads of ", dim,
           " columns do not fit ", q.cols, " and ", k.cols);
@@ -367,7 +374,7 @@ int Inference::attention_geometry() {
     require(!q.pad_row && !k.pad_row, "q or k has a row for padding and there are no windows");
   }
   std::vector<double> same;
-  for (int64_t x : {heads, dim, query, key, window, shift, int64_t{at(causal_, at_)},
+  for (int64_t x : {heads, dim, query, key, window, shift, pad_first, int64_t{at(causal_, at_)},
                     int64_t{q.rows}, int64_t{k.rows}, int64_t{window ? q.height : 0}})
     same.push_back(static_cast<double>(x));
   same.push_back(scale);
@@ -379,7 +386,8 @@ int Inference::attention_geometry() {
 
   AttentionGeometry g;
   if (window > 0) {
-    g = window_attention(q.height, q.width, static_cast<int>(window), static_cast<int>(shift));
+    g = window_attention(q.height, q.width, static_cast<int>(window), static_cast<int>(shift),
+                         pad_first != 0);
   } else {
     g.queries = q.rows;
     g.tokens = k.rows;

@@ -68,7 +68,7 @@ int64_t window_positions(int64_t side, int64_t kernel, int64_t stride, int64_t p
 
 // The windows of a map [height, width], `window` a side and no larger than the map, shifted
 // cyclically by `shift` where the map is larger; positions after the map's are padding, index
-// height * width.
-AttentionGeometry window_attention(int height, int width, int window, int shift);
+// height * width. The shift moves them too if `pad_first`.
+AttentionGeometry window_attention(int height, int width, int window, int shift, bool pad_first);
 
 }  // namespace vitrun

@@ -10,15 +10,21 @@ namespace {
 // shifted.
 struct Axis {
   int length, window, shift, padded;
+  bool pad_first;
 
-  Axis(int map, int nominal_window, int nominal_shift)
+  Axis(int map, int nominal_window, int nominal_shift, bool padding_shifts)
       : length(map),
         window(std::min(map, nominal_window)),
         shift(map > window ? nominal_shift : 0),
-        padded((map + window - 1) / window * window) {}
+        padded((map + window - 1) / window * window),
+        pad_first(padding_shifts) {}
 
-  // Position on the map of position i after the cyclic shift; -1: padding, which comes after it.
-  int source(int i) const { return i < length ? (i + shift) % length : -1; }
+  // Position on the map of position i after the cyclic shift; -1: padding.
+  int source(int i) const {
+    if (!pad_first) return i < length ? (i + shift) % length : -1;
+    const int before = (i + shift) % padded;
+    return before < length ? before : -1;
+  }
 
   // Tokens that the roll brought together from opposite ends are in different regions.
   int region(int i) const {
@@ -53,8 +59,8 @@ std::vector<int32_t> bias_rows(int height, int width) {
 
 }  // namespace
 
-AttentionGeometry window_attention(int height, int width, int window, int shift) {
-  const Axis y(height, window, shift), x(width, window, shift);
+AttentionGeometry window_attention(int height, int width, int window, int shift, bool pad_first) {
+  const Axis y(height, window, shift, pad_first), x(width, window, shift, pad_first);
   AttentionGeometry g;
   g.windows = (y.padded / y.window) * (x.padded / x.window);
   g.height = y.window;

@@ -131,6 +131,7 @@ FloatModel load_float_model(const std::string& path, const WeightOptions& option
   model.guesses = config.guesses;
   model.graph = build_graph(config);
   for (const auto& [name, sources] : names) model.weights[name] = load_joined(files, sources);
+  if (config.family == Family::kSwin) derive_swin(config, model.weights, files.path());
   check_weights(model.graph, model.weights, files.path(), model.info.arch);
   return model;
 }

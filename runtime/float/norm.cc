@@ -61,18 +61,28 @@ void scaled_gradient(const float* x, const float* g, const float* gamma, size_t 
         scale * (double{g[i]} * (gamma ? double{gamma[i]} : 1) - double{x[i]} * along));
 }
 
+// Puts rows of `from` [.., n] into columns `first` on of rows [.., cols], the others of which are 0.
+Values widened(Values from, size_t n, size_t cols, size_t first) {
+  if (n == cols) return from;
+  Values to(from.size() / n * cols, 0);
+  for (size_t row = 0; row < from.size() / n; row++)
+    std::copy_n(from.data() + row * n, n, to.data() + row * cols + first);
+  return to;
+}
+
 }  // namespace
 
 void forward_norm(const ForwardCall& c) {
-  const int64_t n = c.shape().cols;
+  const int64_t n = c.shape().cols, x_cols = c.shape_of(0).cols,
+                first = c.node().whole(Attribute::kBegin);
   const float *gamma = c.param(c.node().weight), *beta = c.param(c.node().bias);
   const double eps = c.node().real(Attribute::kEpsilon);
   const NormType type = c.node().norm();
   const int64_t group = c.node().whole(Attribute::kGroup, c.shape().cols);
   parallel(c.pool, rows_of(c.y), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin * n; i < end * n; i += n) {
-      const float* x = c.in[0]->data.data() + i;
-      float* y = c.y.data.data() + i;
+    for (int64_t i = begin; i < end; i++) {
+      const float* x = c.in[0]->data.data() + i * x_cols + first;
+      float* y = c.y.data.data() + i * n;
       if (type == NormType::kLayer) {
         layer_norm_row(x, gamma, beta, n, static_cast<float>(eps), y);
         continue;
@@ -87,17 +97,19 @@ void forward_norm(const ForwardCall& c) {
 }
 
 double backward_norm(const BackwardCall& c, Flows& to) {
-  const size_t n = static_cast<size_t>(c.shape().cols);
+  const size_t n = static_cast<size_t>(c.shape().cols),
+               x_cols = static_cast<size_t>(c.shape_of(0).cols),
+               first = static_cast<size_t>(c.node().whole(Attribute::kBegin));
   const auto group = static_cast<size_t>(c.node().whole(Attribute::kGroup, c.shape().cols));
   const float* gamma =
       c.node().weight.empty() ? nullptr : c.weights.at(c.node().weight).data.data();
   // The forward pass has it in float.
   const double eps = static_cast<double>(static_cast<float>(c.node().real(Attribute::kEpsilon)));
-  to[0].relevance = std::move(c.flow.relevance);
-  Values& gradient = to[0].gradient;
-  gradient.resize(c.flow.gradient.size());
+  to[0].relevance = widened(std::move(c.flow.relevance), n, x_cols, first);
+  Values gradient(c.flow.gradient.size());
   for (size_t row = 0; row < gradient.size(); row += n) {
-    const float *x = c.in[0]->data.data() + row, *g = c.flow.gradient.data() + row;
+    const float *x = c.in[0]->data.data() + row / n * x_cols + first,
+                *g = c.flow.gradient.data() + row;
     if (c.node().norm() == NormType::kLayer) {
       layer_norm_gradient(x, g, gamma, n, eps, gradient.data() + row);
       continue;
@@ -106,6 +118,7 @@ double backward_norm(const BackwardCall& c, Flows& to) {
       scaled_gradient(x + j, g + j, gamma ? gamma + j : nullptr, group, eps, c.node().norm(),
                       gradient.data() + row + j);
   }
+  to[0].gradient = widened(std::move(gradient), n, x_cols, first);
   return 0;
 }
 

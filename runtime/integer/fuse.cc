@@ -130,7 +130,8 @@ class Fuser {
   }
 
   Fusion fuse_norm(int i) const {
-    if (graph_[i].norm() != NormType::kLayer) return {};
+    const bool all_columns = shapes_[i].cols == shapes_[graph_[i].in[0]].cols;
+    if (graph_[i].norm() != NormType::kLayer || !all_columns || shapes_[i].pad_row) return {};
     const int q = sole_quantize(i);
     return q >= 0 ? chain(Fusion::Kind::kNormCodes, q) : Fusion{};
   }

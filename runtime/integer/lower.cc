@@ -149,6 +149,7 @@ class Lowering {
 
   int plan_linear(int i, int quantize);
   Step& gemm(int i, int out, int linear, int rows, int column_begin, int column_end);
+  void linear_floats(int i, int linear);
   void linear_operands(int i, int linear);
   void linear_gelu(int i, int linear);
   void linear_embed(int i, int linear);
@@ -318,9 +319,16 @@ void Lowering::lower_linear(int i) {
     case Fusion::Kind::kAdd:
       return linear_add(i, linear);
     default:
-      if (shapes_[i].pad_row) refuse(i);
-      gemm(i, new_floats(i), linear, need(i), 0, shapes_[i].cols);
+      linear_floats(i, linear);
   }
+}
+
+void Lowering::linear_floats(int i, int linear) {
+  const int out = new_floats(i), tokens = shapes_[i].tokens();
+  gemm(i, out, linear, std::min(need(i), tokens), 0, shapes_[i].cols);
+  if (need(i) > tokens)  // the output for a row of zeros, the bias
+    constant_rows(i, out, tokens,
+                  new_constant(model_.linear(i).bias.data(), 1, shapes_[i].cols));
 }
 
 // q, k and v as codes: q for the rows whose output is needed, k and v for all.

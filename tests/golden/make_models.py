@@ -3,9 +3,10 @@
     pip install torch timm transformers safetensors
     python3 make_models.py        # writes models/ beside this file
 
-Made with torch 2.13, timm 1.0.31 and transformers 5.23 (hf_deit_one, hf_msn: 5.24). For each NAME:
+Made with torch 2.13, timm 1.0.31 and transformers 5.23 (hf_deit_one, hf_msn, SwinV2, base models: 5.24). For each NAME:
     NAME.safetensors    weights            NAME.json         config.json as the library saves it
     NAME.input.npy      [2, 3, H, W] f32   NAME.logits.npy   [2, 10] f32
+                        or of a base model NAME.embedding.npy [2, D] and NAME.features.npy [2, tokens, D]
 Models whose configuration is called config.json lie in a folder NAME/ (model.safetensors).
 dtypes/dtypes.safetensors holds 16-bit numbers and what numpy and torch make of them;
 archs.txt, for each of timm's architectures that we know: parameters, image side, crop, mean, std.
@@ -45,6 +46,8 @@ def randomize(model):
         noise = torch.randn(p.shape, generator=g)
         if "norm" in name and name.endswith("weight") or name.endswith("gamma"):
             p.data = 1 + 0.25 * noise
+        elif name.endswith("logit_scale"):  # some above log 100
+            p.data = 3.5 + noise
         elif p.dim() == 1:
             p.data = 0.2 * noise
         elif "table" in name or "pos" in name or "token" in name:
@@ -64,21 +67,31 @@ def weights_path(name):
     return os.path.join(OUT, name + ".safetensors")
 
 
+def outputs(model, x):
+    """The logits, or of a model without a head the embedding and the features."""
+    if hasattr(model, "forward_features") and model.num_classes == 0:
+        return {"embedding": model(x), "features": model.forward_features(x).flatten(1, 2)}
+    y = model(x)
+    if hasattr(y, "pooler_output"):
+        return {"embedding": y.pooler_output, "features": y.last_hidden_state}
+    logits = getattr(y, "logits", y)
+    assert logits.shape == (2, CLASSES) and logits.std() > 0.1
+    return {"logits": logits}
+
+
 def save(name, state, model, height, width):
-    """Weights under the names of `state`; the input and the logits of `model`."""
+    """Weights under the names of `state`; the input and the outputs of `model`."""
     save_file({k: v.contiguous() for k, v in state.items()}, weights_path(name))
     x = images(height, width)
     os.chmod(weights_path(name), 0o644)
-    with torch.no_grad():
-        y = model(x)
-    y = getattr(y, "logits", y)
-    assert y.shape == (2, CLASSES) and y.std() > 0.1
     np.save(os.path.join(OUT, name + ".input.npy"), x.numpy())
-    np.save(os.path.join(OUT, name + ".logits.npy"), y.float().numpy())
+    with torch.no_grad():
+        for output, value in outputs(model, x).items():
+            np.save(os.path.join(OUT, f"{name}.{output}.npy"), value.float().numpy())
 
 
 def timm_model(arch, **args):
-    return randomize(timm.create_model(arch, num_classes=CLASSES, **args))
+    return randomize(timm.create_model(arch, **{"num_classes": CLASSES, **args}))
 
 
 def save_timm(name, model, state=None):
@@ -149,6 +162,36 @@ def make_timm():
         SWIN, img_size=(28, 20), window_size=3, depths=(2, 2, 1), num_heads=(2, 2, 4))))
 
 
+def make_timm_swin():
+    # Maps 8, 4 and 2 with window 4, of which the first two stages' were 6 and 3 in pretraining.
+    v2 = dict(SWIN, img_size=16, patch_size=2, window_size=4, depths=(2, 2, 1), num_heads=(1, 2, 4))
+    save_timm("swinv2", timm_model("swinv2_tiny_window8_256", **v2, pretrained_window_sizes=(6, 3, 0)))
+    save_timm("swinv2_padded", timm_model("swinv2_tiny_window8_256", qkv_bias=False, **dict(
+        v2, img_size=(28, 20), patch_size=4, window_size=3)))
+    # A window for each stage, as Swin S3 has.
+    swin = "swin_tiny_patch4_window7_224"
+    larger = dict(SWIN, img_size=16, patch_size=2, depths=(2, 2), num_heads=(1, 2))
+    save_timm("swin_s3", timm_model(swin, **larger, window_size=((2, 2), (4, 4))))
+    save_timm("swin_base", timm_model(swin, **larger, window_size=4, num_classes=0))
+
+
+def make_transformers_swin():
+    swin = dict(image_size=20, patch_size=2, embed_dim=8, depths=[2, 2], num_heads=[1, 2], window_size=3,
+                mlp_ratio=2.0)
+    save_transformers("hf_swinv2", randomize(transformers.Swinv2ForImageClassification(
+        transformers.Swinv2Config(**dict(swin, image_size=16, window_size=4),
+                                  pretrained_window_sizes=[6, 3], num_labels=CLASSES))), 16, 16)
+    # Maps 10 and 5 with window 3: transformers pads them before it shifts them.
+    save_transformers("hf_swinv2_base", randomize(transformers.Swinv2Model(
+        transformers.Swinv2Config(**swin, layer_norm_eps=1e-3))), 20, 20)
+    save_transformers("hf_swin_ape", randomize(transformers.SwinModel(
+        transformers.SwinConfig(**swin, layer_norm_eps=1e-3, use_absolute_embeddings=True))), 20, 20)
+    # A map of 4x8 with window 4: no shift along either axis.
+    save_transformers("hf_swin_oblong", randomize(transformers.SwinForImageClassification(
+        transformers.SwinConfig(**dict(swin, image_size=[8, 16], window_size=4, depths=[2],
+                                       num_heads=[2]), num_labels=CLASSES))), 8, 16)
+
+
 def make_transformers():
     vit = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=32,
                image_size=16, patch_size=4)
@@ -208,4 +251,6 @@ if __name__ == "__main__":
     make_dtypes()
     make_archs()
     make_timm()
+    make_timm_swin()
     make_transformers()
+    make_transformers_swin()

@@ -106,7 +106,7 @@ const Change kInvalid[] = {
      [](ModelConfig& c) { c.pool = Pool::kToken, c.class_token = false; }},
     {"pooling is 'avg', expected",
      [](ModelConfig& c) { c.pool = Pool::kAverage, c.distilled = true; }},
-    {"window is 0", [](ModelConfig& c) { c.family = Family::kSwin, c.window = 0; }},
+    {"window is 0", [](ModelConfig& c) { c.family = Family::kSwin, c.windows = c.shifts = {0}; }},
 };
 
 }  // namespace
@@ -170,7 +170,7 @@ TEST_CASE("config: shapes alone give back every architecture") {
     const ModelConfig c = config_from_shapes(shapes_of(expected), "f");
     CHECK(same_sizes(c, expected));
     CHECK(c.norm_eps == expected.norm_eps);
-    if (c.family == Family::kSwin) CHECK(c.window == expected.window);
+    if (c.family == Family::kSwin) CHECK(c.windows == expected.windows);
   }
 }
 
@@ -222,7 +222,7 @@ TEST_CASE("config: timm's config.json") {
   c = config_from_json(R"({"architecture":"swin_custom","model_args":{"img_size":96,)"
                        R"("window_size":[7,7,7,7]}})",
                        shapes_of(swin), "f");
-  CHECK(c.window == 7);
+  CHECK(c.windows == std::vector<int>{7, 7, 7, 7});
   CHECK(c.arch == "swin_custom");
   CHECK(c.heads == std::vector<int>{3, 6, 12, 24});
 }

@@ -21,10 +21,11 @@ float squares16(const float* x, int n) {
 void run_norm(const PlainCall& c) {
   const float eps = static_cast<float>(c.node.real(Attribute::kEpsilon));
   const PlainInput& x = c.in[0];
+  const int column = c.node.whole(Attribute::kBegin);
   if (c.node.norm() == NormType::kLayer) {
     const NormArgs args{.m = c.end - c.begin,
                         .c = c.cols(),
-                        .x = x.row(c.begin),
+                        .x = x.row(c.begin) + column,
                         .x_stride = x.stride,
                         .gamma = c.weight,
                         .beta = c.bias,
@@ -35,7 +36,7 @@ void run_norm(const PlainCall& c) {
   const int group = c.node.whole(Attribute::kGroup, c.cols());
   for (int r = c.begin; r < c.end; r++)
     for (int first = 0; first < c.cols(); first += group) {
-      const float* from = x.row(r) + first;
+      const float* from = x.row(r) + column + first;
       const float squares = squares16(from, group);
       const float scale = rms ? 1 / std::sqrt(squares / static_cast<float>(group) + eps)
                               : 1 / std::max(std::sqrt(squares), eps);

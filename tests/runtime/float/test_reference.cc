@@ -33,7 +33,8 @@ double difference(const Tensor& a, const Tensor& b) {
 TEST_CASE("logits equal timm's and transformers' for every family, naming and dtype") {
   for (const char* name : {"vit", "vit_f16", "vit_bf16", "vit_oblong", "deit_distilled", "deit3",
                            "swin", "swin_old", "swin_small_map", "swin_padded", "hf_vit", "hf_swin",
-                           "hf_deit/model", "hf_deit_one", "hf_msn", "vit_avg", "vit_remainder"}) {
+                           "hf_deit/model", "hf_deit_one", "hf_msn", "vit_avg", "vit_remainder",
+                           "swinv2", "swinv2_padded", "swin_s3", "hf_swinv2", "hf_swin_oblong"}) {
     CAPTURE(name);
     const FloatModel model = load_float_model(kModels + name + ".safetensors");
     for (int threads : {1, 3}) {
@@ -41,6 +42,23 @@ TEST_CASE("logits equal timm's and transformers' for every family, naming and dt
       const Tensor logits = engine.run(read_npy(kModels + name + ".input.npy"));
       CHECK(difference(logits, read_npy(kModels + name + ".logits.npy")) < 1e-4);
     }
+  }
+}
+
+TEST_CASE("the outputs of models without a head equal timm's and transformers'") {
+  for (const std::string name : {"swin_base", "hf_swin_ape", "hf_swinv2_base"}) {
+    CAPTURE(name);
+    const FloatModel model = load_float_model(kModels + name + ".safetensors");
+    CHECK(model.graph.output("logits") < 0);
+    Reference engine(model.graph, model.weights, 2);
+    engine.run(read_npy(kModels + name + ".input.npy"), [&](int node, Tensor& value) {
+      for (const Output& o : model.graph.outputs) {
+        if (o.node != node) continue;
+        Tensor golden = read_npy(kModels + name + "." + o.name + ".npy");
+        golden.dims = value.dims;
+        CHECK(difference(value, golden) < 1e-4);
+      }
+    });
   }
 }
 
