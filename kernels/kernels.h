@@ -116,12 +116,29 @@ struct GemmArgs {
 //   mean = sum16(x) / c
 //   var = sum16((x - mean)^2) / c, where each square is added by fma
 //   y = fma((x - mean) * (1 / sqrt(var + eps)), gamma, beta)
+//
+// and y + residual where there is a residual, which layernorm_codes does not read.
 struct NormArgs {
   int32_t m, c;
   const float* x;  // rows x_stride floats apart
   int64_t x_stride;
   const float* gamma;  // [c]
   const float* beta;   // [c]
+  float eps;
+  const float* residual = nullptr;  // [m, c] in rows residual_stride floats apart; may be y itself
+  int64_t residual_stride = 0;
+};
+
+// Columns of x [m, c] that become codes, each with its own quantizer. With a group, a divisor of c,
+// the columns of each group are scaled to length 1 before:
+//
+//   y = x * (1 / max(sqrt(sum16(x^2)), eps)) * weight, where each square is added by fma
+struct ColumnArgs {
+  int32_t m, c;
+  const float* x;  // rows x_stride floats apart
+  int64_t x_stride;
+  int32_t group;        // 0: none, and the next two are not read
+  const float* weight;  // [c]
   float eps;
 };
 
@@ -194,6 +211,10 @@ struct Kernels {
   // Quantizes x [m, c], in rows x_stride floats apart, to codes and code_sum as above.
   void (*quantize)(const float* x, int64_t x_stride, int32_t m, int32_t c, Quantizer q,
                    uint8_t* codes, int64_t code_stride, int32_t* code_sum);
+
+  // Quantizes columns: codes [m, c] in rows code_stride bytes apart, without padding.
+  void (*quantize_columns)(const ColumnArgs& args, ColumnQuantizers q, uint8_t* codes,
+                           int64_t code_stride);
 
   void (*softmax_codes)(const SoftmaxArgs& args);
 

@@ -264,7 +264,7 @@ int64_t other_bytes(const FloatModel& model, const QuantizeOptions& options,
     if (has_levels(options) && may_be_narrow(options) && !s.unit.empty() &&
         model.graph[s.consumer].kind == NodeKind::kLinear)
       ranges.back().levels = {{0, 0}};
-    if (options.heads && at(shapes.attention_of, s.consumer) >= 0 && !s.softmax)
+    if (has_head_ranges(model.graph, shapes, s, options.heads))
       ranges.back().heads.resize(array_size(shapes.geometry(s.consumer).heads));
   }
   const auto file =

@@ -144,6 +144,7 @@ const char* op_name(Op op) {
     case Op::kGemm:
       return "linear";
     case Op::kNormCodes:
+    case Op::kNormAdd:
       return "layernorm";
     case Op::kQuantize:
     case Op::kFinish:

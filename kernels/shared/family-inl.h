@@ -17,6 +17,7 @@ namespace VITRUN_FAMILY {
 Called<decltype(Kernels::layernorm)> layernorm_rows;
 Called<decltype(Kernels::layernorm_codes)> layernorm_codes_rows;
 Called<decltype(Kernels::quantize)> quantize_rows;
+Called<decltype(Kernels::quantize_columns)> quantize_column_rows;
 Called<decltype(Kernels::softmax_codes)> softmax_codes_rows;
 Called<decltype(Kernels::sum_rows)> sum_code_rows;
 Called<decltype(Kernels::map_rows)> map_code_rows;
@@ -35,6 +36,7 @@ constexpr Kernels make_kernels(const char* name, void (*gemm)(const GemmArgs&)) 
           VITRUN_FAMILY::layernorm_rows,
           VITRUN_FAMILY::layernorm_codes_rows,
           VITRUN_FAMILY::quantize_rows,
+          VITRUN_FAMILY::quantize_column_rows,
           VITRUN_FAMILY::softmax_codes_rows,
           VITRUN_FAMILY::sum_code_rows,
           VITRUN_FAMILY::map_code_rows,

@@ -42,12 +42,12 @@ struct LaneQuantizer {
         low(splat_float(-q.zero)),
         high(splat_float(q.max_code - q.zero)),
         zero(splat(q.zero)) {}
-  // The quantizers of the 16 columns from `column` on.
-  LaneQuantizer(const ColumnQuantizers& q, int column)
-      : inv_scale(load(q.inv_scale + column, kLanes)),
-        low(load(q.low + column, kLanes)),
-        high(load(q.high + column, kLanes)),
-        zero(load(q.zero + column, kLanes)) {}
+  // The quantizers of `count` columns from `column` on.
+  LaneQuantizer(const ColumnQuantizers& q, int column, int count = kLanes)
+      : inv_scale(load(q.inv_scale + column, count)),
+        low(load(q.low + column, count)),
+        high(load(q.high + column, count)),
+        zero(load(q.zero + column, count)) {}
 
   Ints operator()(Floats x) const {
     return round_to_int(min(max(x * inv_scale, low), high)) + zero;

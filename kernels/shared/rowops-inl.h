@@ -98,9 +98,13 @@ void layernorm_rows(const NormArgs& args, float* y, int64_t y_stride) {
     for (int r = 0; r < rows; r++) {
       const float* x = args.x + (first + r) * args.x_stride;
       float* out = y + (first + r) * y_stride;
+      const float* residual =
+          args.residual ? args.residual + (first + r) * args.residual_stride : nullptr;
       for_lanes(
           args.c, VITRUN_LANES(j, count) {
-            store(out + j, normalized(args, x, moments[r], j, count), count);
+            Floats value = normalized(args, x, moments[r], j, count);
+            if (residual) value = value + load(residual + j, count);
+            store(out + j, value, count);
           });
     }
   });
@@ -120,6 +124,38 @@ void layernorm_codes_rows(const NormArgs& args, Quantizer q, uint8_t* codes, int
           VITRUN_LANES(j, count) { return normalized(args, x, moments[r], j, count); });
     }
   });
+}
+
+// 1 / max(|x|, eps), of n columns.
+static inline float inverse_length(const float* x, int n, float eps) {
+  Floats squares = splat(0.0f);
+  for_lanes(
+      n, VITRUN_LANES(j, count) {
+        const Floats v = load(x + j, count);
+        squares = fma(v, v, squares);
+      });
+  const float length = __builtin_sqrtf(sum_lanes(squares));
+  return 1.0f / (length > eps ? length : eps);
+}
+
+void quantize_column_rows(const ColumnArgs& caller, ColumnQuantizers q, uint8_t* codes,
+                          int64_t code_stride) {
+  // A local, because the compiler must assume that a store of codes changes the caller's.
+  const ColumnArgs args = caller;
+  const int group = args.group ? args.group : args.c;
+  for (int32_t i = 0; i < args.m; i++)
+    for (int32_t first = 0; first < args.c; first += group) {
+      const float* x = args.x + i * args.x_stride + first;
+      const float* weight = args.weight + (args.group ? first : 0);
+      uint8_t* out = codes + i * code_stride + first;
+      const Floats scale = splat(args.group ? inverse_length(x, group, args.eps) : 1.0f);
+      for_lanes(
+          group, VITRUN_LANES(j, count) {
+            Floats value = load(x + j, count);
+            if (args.group) value = value * scale * load(weight + j, count);
+            store_bytes(out + j, LaneQuantizer(q, first + j, count)(value), count);
+          });
+    }
 }
 
 // Columns j .. j + count of row i of v = scores + bias + mask.

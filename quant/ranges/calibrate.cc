@@ -232,9 +232,9 @@ class RangeSearch {
   std::vector<LevelHistogram> histograms_;  // by candidate, if levels are searched
 };
 
-// Cuts q, k or v into its heads; other sites stay whole.
-std::vector<Site> heads_of(const Shapes& shapes, const Site& site) {
-  if (at(shapes.attention_of, site.consumer) < 0 || site.softmax) return {site};
+// Cuts a site whose heads have ranges of their own into them; others stay whole.
+std::vector<Site> heads_of(const Graph& graph, const Shapes& shapes, const Site& site, bool all) {
+  if (!has_head_ranges(graph, shapes, site, all)) return {site};
   const int count = shapes.geometry(site.consumer).heads;
   std::vector<Site> heads;
   for (int i = 0; i < count; i++) heads.push_back(head_of(site, i, count));
@@ -262,6 +262,11 @@ int64_t elements_per_image(const Shape& shape, const Site& site) {
 
 }  // namespace
 
+bool has_head_ranges(const Graph& graph, const Shapes& shapes, const Site& site, bool all) {
+  if (at(shapes.attention_of, site.consumer) < 0 || site.softmax) return false;
+  return all || (graph.is(site.node, NodeKind::kNorm) && graph[site.node].norm() == NormType::kL2);
+}
+
 ImageSource tensor_source(Tensor images) {
   const int64_t count = images.dims[0];
   auto all = std::make_shared<Tensor>(std::move(images));
@@ -282,8 +287,7 @@ std::vector<SiteRange> calibrate(Reference& engine, const std::vector<Site>& sit
                                  const CalibrateOptions& options, const Progress& progress) {
   const Shapes& shapes = engine.shapes();
   std::vector<std::vector<Site>> parts;  // by site: its heads, or the site itself
-  for (const Site& s : sites)
-    parts.push_back(options.heads ? heads_of(shapes, s) : std::vector<Site>{s});
+  for (const Site& s : sites) parts.push_back(heads_of(engine.graph(), shapes, s, options.heads));
   std::vector<RangeSearch> searches;
   for (size_t i = 0; i < sites.size(); i++)
     for (const Site& part : parts[i])

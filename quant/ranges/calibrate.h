@@ -41,6 +41,10 @@ struct CalibrateOptions {
   bool heads = false;   // each head of q, k and v gets its own range
 };
 
+// Whether each head of a site's columns has a range of its own: those of q, k and v if `all`, else
+// only cosines (an L2 norm), whose factors may differ by head.
+bool has_head_ranges(const Graph& graph, const Shapes& shapes, const Site& site, bool all);
+
 // `count` preprocessed images for calibration, handed out in batches so that only one batch is in
 // memory.
 struct ImageSource {

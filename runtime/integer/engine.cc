@@ -31,17 +31,6 @@ int gathered_rows(int k) {
   return static_cast<int>(std::clamp<int64_t>(kGatheredBytes / round_up(k, kDepthAlign), 16, 96));
 }
 
-// Codes of a head, whose padding kFinish sets; the arithmetic is that of kernels.h.
-void round_head(const CodeParams& params, const float* x, int cols, uint8_t* to) {
-  const Quantizer q = params.quantizer();
-  const float low = static_cast<float>(-q.zero), high = static_cast<float>(q.max_code - q.zero);
-  for (int c = 0; c < cols; c++) {
-    const float v = x[c] * q.inv_scale;
-    const float rounded = v > low ? std::nearbyint(std::min(v, high)) : low;
-    to[c] = static_cast<uint8_t>(static_cast<int>(rounded) + q.zero);
-  }
-}
-
 }  // namespace
 
 // Rows row .. row + m - 1 of an image; in values of equal rows they may run on into the next
@@ -207,6 +196,8 @@ void Engine::run_step(const Step& step, int thread) {
       return gemm(step, thread);
     case Op::kNormCodes:
       return norm_codes(step, thread);
+    case Op::kNormAdd:
+      return norm_add(step, thread);
     case Op::kQuantize:
       return quantize(step, thread);
     case Op::kAttention:
@@ -315,10 +306,7 @@ void Engine::gemm(const Step& step, int thread) {
   g.bias = w.bias.data() + c;
   g.epilogue = step.epilogue;
   g.quantizer = step.params.quantizer();
-  if (step.epilogue == Epilogue::kCodes) {
-    g.quantizers = {linear.inv_scale.data() + c, linear.low.data() + c, linear.high.data() + c,
-                    linear.code_zero.data() + c};
-  }
+  if (step.epilogue == Epilogue::kCodes) g.quantizers = linear.from(c);
   for_rows(step, rows, [&](const Segment& s) {
     const int64_t to = s.first(out) + step.out_first;
     g.m = s.m;
@@ -378,42 +366,61 @@ void Engine::gemm_gathered(const Step& step, GemmArgs g, const Segment& rows, in
   }
 }
 
-void Engine::norm_codes(const Step& step, int thread) {
-  const Node& n = graph_[step.node];
-  const int from = step.in[0];
-  const Value& in = value(from);
+NormArgs Engine::norm_args(const Step& step) const {
+  const Value& in = at(plan().values, step.in[0]);
   NormArgs args{};
   args.c = in.cols;
   args.x_stride = in.stride;
   args.gamma = step.gamma;
   args.beta = step.beta;
-  args.eps = static_cast<float>(n.real(Attribute::kEpsilon));
+  args.eps = static_cast<float>(graph_[step.node].real(Attribute::kEpsilon));
+  return args;
+}
+
+void Engine::norm_codes(const Step& step, int thread) {
+  const int from = step.in[0];
+  NormArgs args = norm_args(step);
   for_rows(step, rows_of(step, thread), [&](const Segment& s) {
     const int64_t to = s.first(value(step.out));
     args.m = s.m;
-    args.x = floats(from, s.first(in));
+    args.x = floats(from, s.first(value(from)));
     kernels_.layernorm_codes(args, step.params.quantizer(), codes(step.out, to),
                              value(step.out).stride, sums(step.out, to));
+  });
+}
+
+void Engine::norm_add(const Step& step, int thread) {
+  const int from = step.in[0];
+  NormArgs args = norm_args(step);
+  args.residual_stride = value(step.residual).stride;
+  for_rows(step, rows_of(step, thread), [&](const Segment& s) {
+    args.m = s.m;
+    args.x = floats(from, s.first(value(from)));
+    args.residual = floats(step.residual, s.first(value(step.residual)));
+    kernels_.layernorm(args, floats(step.out, s.first(value(step.out))), value(step.out).stride);
   });
 }
 
 void Engine::quantize(const Step& step, int thread) {
   const int from = step.in[0];
   const Value &in = value(from), &out = value(step.out);
-  const CodeParams& params = step.params;
+  const Node& n = graph_[step.node];
+  ColumnArgs args{};
+  args.c = out.cols;
+  args.x_stride = in.stride;
+  args.group = n.kind == NodeKind::kNorm ? n.whole(Attribute::kGroup, out.cols) : 0;
+  args.weight = step.gamma;
+  args.eps = static_cast<float>(n.real(Attribute::kEpsilon));
   for_rows(step, rows_of(step, thread), [&](const Segment& s) {
     const int64_t to = s.first(out);
     const float* const x = floats(from, s.first(in)) + step.column_begin;
-    if (params.heads.empty())
-      return kernels_.quantize(x, in.stride, s.m, out.cols, params.quantizer(), codes(step.out, to),
-                               out.stride, sums(step.out, to));
-    const int heads = count_of(params.heads), cols = out.cols / heads;
-    for (int i = 0; i < s.m; i++)
-      for (int head = 0; head < heads; head++) {
-        const UniformRange r = params.of_head(head);
-        round_head({params.bits, r.scale, r.zero}, x + i * in.stride + head * cols, cols,
-                   codes(step.out, to + i) + head * cols);
-      }
+    if (step.columns < 0)
+      return kernels_.quantize(x, in.stride, s.m, out.cols, step.params.quantizer(),
+                               codes(step.out, to), out.stride, sums(step.out, to));
+    args.m = s.m;
+    args.x = x;
+    kernels_.quantize_columns(args, at(plan().columns, step.columns).from(0), codes(step.out, to),
+                              out.stride);
   });
 }
 
@@ -474,8 +481,11 @@ void Engine::trace_step(const Step& step) {
 
 // The range that the codes of a column written by a step stand for.
 UniformRange Engine::scale_of(const Step& step, int column) const {
-  if (step.linear >= 0)
-    for (const ColumnCodes& part : at(plan().linears, step.linear).parts)
+  const PlannedColumns* columns = step.linear >= 0    ? &at(plan().linears, step.linear)
+                                  : step.columns >= 0 ? &at(plan().columns, step.columns)
+                                                      : nullptr;
+  if (columns)
+    for (const ColumnCodes& part : columns->parts)
       if (column >= part.begin && column < part.end) return part.at_column(column);
   const int heads = std::max(1, count_of(step.params.heads));
   return step.params.of_head(column / (value(step.out).cols / heads));

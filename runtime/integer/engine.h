@@ -102,7 +102,9 @@ class Engine {
   void constant_rows(const Step& step, int thread);
   void gemm(const Step& step, int thread);
   void gemm_gathered(const Step& step, GemmArgs args, const Segment& rows, int thread);
+  NormArgs norm_args(const Step& step) const;
   void norm_codes(const Step& step, int thread);
+  void norm_add(const Step& step, int thread);
   void quantize(const Step& step, int thread);
   void attention(const Step& step, int thread);
   void finish(const Step& step, int thread);

@@ -130,10 +130,14 @@ class Fuser {
   }
 
   Fusion fuse_norm(int i) const {
-    const bool all_columns = shapes_[i].cols == shapes_[graph_[i].in[0]].cols;
-    if (graph_[i].norm() != NormType::kLayer || !all_columns || shapes_[i].pad_row) return {};
-    const int q = sole_quantize(i);
-    return q >= 0 ? chain(Fusion::Kind::kNormCodes, q) : Fusion{};
+    if (graph_[i].norm() == NormType::kL2)
+      return graph_[i].bias.empty() && !graph_[i].weight.empty() && becomes_operands(i)
+                 ? chain(Fusion::Kind::kCodes, i)
+                 : Fusion{};
+    if (graph_[i].norm() != NormType::kLayer || shapes_[i].cols != shapes_[graph_[i].in[0]].cols)
+      return {};
+    if (const int q = sole_quantize(i); q >= 0) return chain(Fusion::Kind::kNormCodes, q);
+    return fuse_add(i);
   }
 
   Fusion fuse_linear(int i) const {
@@ -141,15 +145,19 @@ class Fuser {
         act >= 0 && graph_[act].act() == ActType::kGelu && !graph_[act].has(Attribute::kLimit))
       if (const int q = sole_quantize(act); q >= 0) return chain(Fusion::Kind::kGeluCodes, q);
     if (Fusion f = fuse_embed(i); f.last >= 0) return f;
-    if (const int add = sole(i, NodeKind::kAdd); add >= 0 && can_add(i, add)) {
-      Fusion f = chain(Fusion::Kind::kAdd, add);
-      f.other = graph_[add].in[0] == i ? graph_[add].in[1] : graph_[add].in[0];
-      return f;
-    }
+    if (Fusion f = fuse_add(i); f.last >= 0) return f;
     return becomes_operands(i) ? chain(Fusion::Kind::kCodes, i) : Fusion{};
   }
 
-  // y = Linear + other, of one shape, the other computed before it.
+  Fusion fuse_add(int i) const {
+    const int add = sole(i, NodeKind::kAdd);
+    if (add < 0 || !can_add(i, add)) return {};
+    Fusion f = chain(Fusion::Kind::kAdd, add);
+    f.other = graph_[add].in[0] == i ? graph_[add].in[1] : graph_[add].in[0];
+    return f;
+  }
+
+  // y = node i + other, of one shape, the other computed before it.
   bool can_add(int i, int add) const {
     const Node& a = graph_[add];
     const int other = a.in[0] == i ? a.in[1] : a.in[0];
@@ -198,7 +206,7 @@ class Fuser {
     return f;
   }
 
-  // Whether all that read a Linear round parts of its columns for attention.
+  // Whether all that read a node round parts of its columns for attention.
   bool becomes_operands(int i) const {
     return !at(readers_, i).empty() && std::ranges::all_of(at(readers_, i), [&](int q) {
       return q != kOutput && graph_.is(q, NodeKind::kQuantize) &&

@@ -126,6 +126,8 @@ class Lowering {
   void lower_plain(int i);
   void lower_patches(int i);
   void lower_norm_codes(int i);
+  void lower_norm_add(int i);
+  void lower_norm_operands(int i);
   void lower_quantize(int i);
   void lower_linear(int i);
   void lower_attention(int i);
@@ -155,7 +157,8 @@ class Lowering {
   void linear_embed(int i, int linear);
   void linear_add(int i, int linear);
   bool may_overwrite(int other, int linear, int add) const;
-  void plan_column_quantizers(PlannedLinear& p);
+  int operands_value(int i, PlannedColumns& p);
+  void plan_column_quantizers(PlannedColumns& p, size_t padded);
   void pad_row(int i, int value, int linear);
   void constant_rows(int node, int out, int first, int constant, int linear = -1) {
     Step& s = emit(Op::kConstantRows, node, {constant}, out, at(plan_.values, constant).rows);
@@ -209,6 +212,10 @@ void Lowering::lower(int i) {
         lower_patches(i);
       else if (f.kind == Fusion::Kind::kNormCodes)
         lower_norm_codes(i);
+      else if (f.kind == Fusion::Kind::kAdd)
+        lower_norm_add(i);
+      else if (f.kind == Fusion::Kind::kCodes)
+        lower_norm_operands(i);
       else if (f.kind != Fusion::Kind::kGather)
         lower_plain(i);
   }
@@ -258,12 +265,46 @@ void Lowering::lower_norm_codes(int i) {
   finish_codes(quantize, true);
 }
 
+void Lowering::lower_norm_add(int i) {
+  const int add = fusion(i).last, other = fusion(i).other;
+  const int in = floats(graph_[i].in[0]), residual = floats(other);
+  const int out =
+      may_overwrite(other, i, add) ? residual : add_value(false, need(add), shapes_[i].cols);
+  at(floats_, add) = out;
+  Step& s = emit(Op::kNormAdd, i, {in}, out, need(add));
+  s.gamma = model_.params().at(graph_[i].weight).data.data();
+  s.beta = model_.params().at(graph_[i].bias).data.data();
+  s.residual = residual;
+  s.result = add;
+}
+
+// q and k, scaled to unit length, as codes.
+void Lowering::lower_norm_operands(int i) {
+  const int in = floats(graph_[i].in[0]);
+  PlannedColumns p;
+  const int out = operands_value(i, p);
+  plan_column_quantizers(p, array_size(round_up(shapes_[i].cols, kColumns)));
+  Step& s = emit(Op::kQuantize, i, {in}, out, need(i));
+  s.gamma = model_.params().at(graph_[i].weight).data.data();
+  s.column_begin = graph_[i].whole(Attribute::kBegin);
+  s.columns = count_of(plan_.columns);
+  plan_.columns.push_back(std::move(p));
+}
+
 void Lowering::lower_quantize(int i) {
   const int x = graph_[i].in[0];
   if (graph_.is(x, NodeKind::kSoftmax)) return;  // part of the step of Mix
   if (shapes_[x].planar) refuse(i);
   const int in = floats(x);
-  emit_codes(Op::kQuantize, i, {in}, i).column_begin = graph_[i].whole(Attribute::kBegin);
+  Step& s = emit_codes(Op::kQuantize, i, {in}, i);
+  s.column_begin = graph_[i].whole(Attribute::kBegin);
+  if (!quantizer(i).heads.empty()) {
+    PlannedColumns p;
+    p.parts.push_back({0, shapes_[i].cols, quantizer(i)});
+    plan_column_quantizers(p, array_size(round_up(shapes_[i].cols, kColumns)));
+    s.columns = count_of(plan_.columns);
+    plan_.columns.push_back(std::move(p));
+  }
   finish_codes(i, quantizer(i).heads.empty());
 }
 
@@ -331,6 +372,20 @@ void Lowering::linear_floats(int i, int linear) {
                   new_constant(model_.linear(i).bias.data(), 1, shapes_[i].cols));
 }
 
+// The value of the codes of all Quantize nodes that read node i, whose quantizers `p` gets.
+int Lowering::operands_value(int i, PlannedColumns& p) {
+  const int value = add_value(true, need(i), shapes_[i].cols);
+  for (int q : at(readers_, i)) {
+    if (need(q) == 0) continue;
+    const int begin = graph_[q].whole(Attribute::kBegin);
+    p.parts.push_back({begin, begin + shapes_[q].cols, quantizer(q)});
+    at(codes_, q) = {value, begin};
+    at(done_, q) = true;
+  }
+  std::ranges::sort(p.parts, {}, [](const ColumnCodes& part) { return part.begin; });
+  return value;
+}
+
 // q, k and v as codes: q for the rows whose output is needed, k and v for all.
 void Lowering::linear_operands(int i, int linear) {
   PlannedLinear& p = at(plan_.linears, linear);
@@ -338,22 +393,17 @@ void Lowering::linear_operands(int i, int linear) {
     int begin, end, rows;
   };
   std::vector<Part> parts;
-  const int value = add_value(true, need(i), shapes_[i].cols);
+  const int value = operands_value(i, p);
   const int tokens = shapes_[i].tokens();
   for (int q : at(readers_, i)) {
     if (need(q) == 0) continue;
     const int begin = graph_[q].whole(Attribute::kBegin), end = begin + shapes_[q].cols;
-    p.parts.push_back({begin, end, quantizer(q)});
-    at(codes_, q) = {value, begin};
-    at(done_, q) = true;
     // Only from a multiple of kColumns on may a product start.
     const bool own = begin % kColumns == 0 && (end % kColumns == 0 || end == shapes_[i].cols);
     parts.push_back({begin, end, own ? std::min(need(q), tokens) : -1});
   }
-  const auto begin = [](const auto& part) { return part.begin; };
-  std::ranges::sort(p.parts, {}, begin);
-  std::ranges::sort(parts, {}, begin);
-  plan_column_quantizers(p);
+  std::ranges::sort(parts, {}, [](const Part& part) { return part.begin; });
+  plan_column_quantizers(p, p.scale.size());
   const int most = std::min(need(i), tokens);
   if (std::ranges::any_of(parts, [](const Part& part) { return part.rows < 0; }))
     parts = {{0, shapes_[i].cols, most}};
@@ -372,8 +422,7 @@ void Lowering::linear_operands(int i, int linear) {
   if (shapes_[i].pad_row) pad_row(i, value, linear);
 }
 
-void Lowering::plan_column_quantizers(PlannedLinear& p) {
-  const size_t padded = p.scale.size();
+void Lowering::plan_column_quantizers(PlannedColumns& p, size_t padded) {
   p.inv_scale.assign(padded, 0);
   p.low.assign(padded, 0);
   p.high.assign(padded, 0);

@@ -27,7 +27,8 @@ enum class Op {
   kConstantRows,  // rows that are the same for every image: class tokens with their position
   kGemm,          // codes -> float | float + residual | codes | codes through GELU
   kNormCodes,     // float -> codes
-  kQuantize,      // float -> codes
+  kNormAdd,       // float -> float + residual
+  kQuantize,      // float -> codes, of unit lengths where the node is a norm
   kAttention,     // codes of q, k, v -> codes, some queries of a head
   kFinish,        // codes to their levels, where they have any; their sums; padding cleared
   kPlain,         // float -> float by a node's own function (plain.h)
@@ -50,7 +51,7 @@ struct Step {
   int node = -1;        // whose attributes it has
   int result = -1;      // the node whose value `out` then is
   std::vector<int> in;  // values; kAttention: q, k, v
-  int residual = -1;    // kGemm: the value that is added
+  int residual = -1;    // kGemm, kNormAdd: the value that is added
   int out = -1;
   int rows = 0;       // per image that it computes; with the batch, how threads share it
   int out_first = 0;  // row of `out` that row 0 goes to
@@ -64,6 +65,7 @@ struct Step {
   std::vector<uint8_t> levels;                    // kFinish: level_table(), or empty
   const float *gamma = nullptr, *beta = nullptr;  // a norm's, an Unwindow's bias
   int linear = -1;     // kGemm, and constant rows of q, k and v: index into Plan::linears
+  int columns = -1;    // kQuantize: index into Plan::columns; -1: `params` are those of all columns
   int attention = -1;  // kAttention: index into Plan::attentions
   int window = -1;     // kGemm: the Window whose neighbourhoods of codes are its rows; -1: none
 };
@@ -79,17 +81,25 @@ struct ColumnCodes {
   }
 };
 
+// The quantizers of columns that become codes at once (q, k and v), and those of each column.
+struct PlannedColumns {
+  std::vector<ColumnCodes> parts;
+  std::vector<float> inv_scale, low, high;
+  std::vector<int32_t> code_zero;
+
+  ColumnQuantizers from(int column) const {
+    return {inv_scale.data() + column, low.data() + column, high.data() + column,
+            code_zero.data() + column};
+  }
+};
+
 // Per-column arrays of a GEMM with the input's quantizer merged in (kernels.h).
-struct PlannedLinear {
+struct PlannedLinear : PlannedColumns {
   const QuantLinear* weight = nullptr;
   std::vector<float> scale;     // s_a s_w
   std::vector<int32_t> offset;  // K z_a z_w' - z_a sum q_w'
   int a_bits = 8;
   uint8_t outside = 0;  // the code of 0, which elements outside of a map have
-  // The quantizers of columns that become codes at once (q, k and v), and those of each column.
-  std::vector<ColumnCodes> parts;
-  std::vector<float> inv_scale, low, high;
-  std::vector<int32_t> code_zero;
 };
 
 struct PlannedAttention {
@@ -116,6 +126,7 @@ struct Plan {
   std::vector<Value> values;
   std::vector<Step> steps;
   std::vector<PlannedLinear> linears;
+  std::vector<PlannedColumns> columns;
   std::vector<PlannedAttention> attentions;
   std::vector<std::byte> constants;
   std::vector<PlannedOutput> outputs;
@@ -150,9 +161,9 @@ std::vector<int> rows_needed(const Graph& graph, const Shapes& shapes,
 struct Fusion {
   enum class Kind {
     kNone,
-    kCodes,      // Linear -> Quantize, several for parts of its columns: q, k and v
+    kCodes,      // Linear or Norm -> Quantize, several for parts of its columns: q, k and v
     kGeluCodes,  // Linear -> Act -> Quantize
-    kAdd,        // Linear -> Add of a value computed before
+    kAdd,        // Linear or Norm -> Add of a value computed before
     kEmbed,      // Linear -> Add of constant positions, with a Concat of constants before or after
     kNormCodes,  // Norm -> Quantize
     kPatches,    // Window of an image -> Quantize, one or several

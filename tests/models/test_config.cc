@@ -87,7 +87,7 @@ const Change kInvalid[] = {
        c.depths = {2, 2}, c.heads = {3, 3};
      }},
     {"depth is 65", [](ModelConfig& c) { c.depths = {65}; }},
-    {"number of classes is 0", [](ModelConfig& c) { c.num_classes = 0; }},
+    {"number of classes is -1", [](ModelConfig& c) { c.num_classes = -1; }},
     {"number of classes is 100001", [](ModelConfig& c) { c.num_classes = 100001; }},
     {"norm_eps is 0", [](ModelConfig& c) { c.norm_eps = 0; }},
     {"norm_eps is nan", [](ModelConfig& c) { c.norm_eps = NAN; }},
