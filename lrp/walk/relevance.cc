@@ -130,13 +130,15 @@ double RelevanceEngine::pass_on(int i, const std::vector<Tensor>& values,
   Flows to(node.in.size());
   const double lost =
       backward({graph_, shapes_, i, in, at(values, i), weights_, magnitudes_, flow}, to);
-  // These readers take disjoint parts of a value: q, k and v; the class and the distillation token.
-  const bool parts = node.kind == NodeKind::kScores || node.kind == NodeKind::kMix ||
-                     node.kind == NodeKind::kSlice;
   for (int k = 0; k < count_of(node.in); k++)
     if (at(node.in, k) >= end_)
-      join(*at(in, k), parts, std::move(at(to, k)), at(flows, at(node.in, k)));
+      join(*at(in, k), takes_part(node), std::move(at(to, k)), at(flows, at(node.in, k)));
   return lost;
+}
+
+// Whether a node's value has a row for padding which is of none of its input's rows.
+bool RelevanceEngine::gives_padding(int node) const {
+  return shapes_[node].pad_row && graph_.is(node, NodeKind::kLinear);
 }
 
 void RelevanceEngine::gradients(const std::vector<Tensor>& values, std::span<const float> direction,
@@ -147,7 +149,7 @@ void RelevanceEngine::gradients(const std::vector<Tensor>& values, std::span<con
     Flow& flow = at(flows, i);
     if (flow.empty()) continue;
     observe(i, flow);
-    if (shapes_[i].pad_row)
+    if (gives_padding(i))
       flow.gradient.resize(flow.gradient.size() - static_cast<size_t>(shapes_[i].cols));
     if (i > end_) pass_on(i, values, flows);
   }
@@ -185,7 +187,7 @@ ImageRelevance RelevanceEngine::explain(Reference& forward, const Tensor& image,
     if (flow.empty()) continue;
     if (observe) observe(i, flow);
     score(i, at(values, i), flow, out);
-    if (shapes_[i].pad_row) {
+    if (gives_padding(i)) {
       const Values pad(flow.relevance.end() - shapes_[i].cols, flow.relevance.end());
       absorbed += sum(pad);
       flow.relevance.resize(flow.relevance.size() - pad.size());

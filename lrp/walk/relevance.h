@@ -62,6 +62,7 @@ class RelevanceEngine {
                  const FlowObserver& observe) const;
 
  private:
+  bool gives_padding(int node) const;
   double pass_on(int i, const std::vector<Tensor>& values, std::vector<Flow>& flows) const;
   void score(int node, const Tensor& value, const Flow& flow, ImageRelevance& out) const;
   std::vector<float> heatmap_of(const Flow& embedding, const std::vector<float>& row) const;

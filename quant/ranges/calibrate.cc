@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "quant/ranges/code_levels.h"
+#include "runtime/float/fake_quant.h"
 
 namespace vitrun {
 namespace {
@@ -69,6 +70,11 @@ std::vector<float> column_energy(const Tensor& weight, size_t k) {
   return energy;
 }
 
+// Whether a node is a norm of unit length, whose products are cosines.
+bool gives_cosines(const Graph& graph, int node) {
+  return graph.is(node, NodeKind::kNorm) && graph[node].norm() == NormType::kL2;
+}
+
 // Returns the residual add that a Linear ends in, -1 if it ends in none.
 int residual_add(const Graph& graph, int linear) {
   int found = -1;
@@ -101,11 +107,13 @@ class RangeSearch {
   }
 
   void set_candidates() {
-    if (site_->softmax)
-      set_log_candidates();
-    else
+    if (!site_->softmax)
       set_uniform_candidates();
-    error_.resize(candidates_.size() + log_candidates_.size());
+    else if (takes_steps())
+      set_step_candidates();
+    else
+      set_log_candidates();
+    error_.resize(candidates_.size() + log_candidates_.size() + steps_.size());
     if (!energy_.empty())
       for (UniformRange range : candidates_) histograms_.emplace_back(range);
   }
@@ -127,6 +135,7 @@ class RangeSearch {
     if (!energy_.empty()) return best_levels();
     const size_t least = index_of_least(error_);
     if (!site_->softmax) return {bits_, candidates_[least]};
+    if (!steps_.empty()) return {bits_, {steps_[least].scale, 0}, 2, steps_[least].twin};
     return {bits_, {log_candidates_[least].scale, 0}, log_candidates_[least].rate};
   }
 
@@ -171,6 +180,23 @@ class RangeSearch {
         if (rate <= finest) log_candidates_.push_back(log_candidate(tails_.high(p), rate, bits_));
   }
 
+  // The softmax of cosines times large factors is sharp, and few probabilities are most of a row.
+  bool takes_steps() const {
+    const Graph& graph = engine_->graph();
+    const int scores = graph[site_->node].in[0];
+    return bits_ == 8 && rates_.size() > 1 && gives_cosines(graph, graph[scores].in[0]);
+  }
+
+  void set_step_candidates() {
+    const int steps = (1 << (bits_ - 1)) - 1;  // coarse ones, up to the largest value
+    for (double p : kPercentiles)
+      for (int twin : {2, 3, 4}) {
+        CodeParams params{.bits = bits_, .twin = twin};
+        params.scale = static_cast<float>(std::max(double{tails_.high(p)}, 1e-6) / steps);
+        steps_.push_back(params);
+      }
+  }
+
   void set_uniform_candidates() {
     std::vector<double> percentiles(std::begin(kPercentiles), std::end(kPercentiles));
     if (add_ >= 0) percentiles.push_back(1);
@@ -192,10 +218,20 @@ class RangeSearch {
   void add_own_error(const Tensor& value) {
     if (!energy_.empty()) return add_to_histograms(value, nullptr);
     for_each_row(*site_, value, [&](std::span<const float> row) {
+      if (!steps_.empty()) return add_step_error(row);
       if (site_->softmax) return add_log_error(row, log_candidates_, error_);
       for (size_t c = 0; c < candidates_.size(); c++)
         error_[c] += squared_error(row, candidates_[c], bits_);
     });
+  }
+
+  void add_step_error(std::span<const float> row) {
+    const auto n = static_cast<int64_t>(row.size());
+    for (size_t c = 0; c < steps_.size(); c++) {
+      std::vector<float> rounded(row.begin(), row.end());
+      fake_quantize(steps_[c], true, rounded.data(), 1, n, 0, n);
+      for (size_t i = 0; i < row.size(); i++) error_[c] += std::pow(double{rounded[i] - row[i]}, 2);
+    }
   }
 
   // Adds |n(sum + (x^ - x) W^T) - n(sum)|^2 of each candidate (method.md section 8). `sum` is the
@@ -226,6 +262,7 @@ class RangeSearch {
   TailObserver tails_;
   std::vector<UniformRange> candidates_;      // empty for a softmax output
   std::vector<LogCandidate> log_candidates_;  // empty for all others
+  std::vector<CodeParams> steps_;             // in their place; empty but for cosines at 8 bits
   std::vector<double> error_;                 // by candidate
   bool split_ = false;                        // the site has copies of outlier channels
   std::vector<float> energy_;  // column_energy() of the consumer, if levels are searched
@@ -264,7 +301,7 @@ int64_t elements_per_image(const Shape& shape, const Site& site) {
 
 bool has_head_ranges(const Graph& graph, const Shapes& shapes, const Site& site, bool all) {
   if (at(shapes.attention_of, site.consumer) < 0 || site.softmax) return false;
-  return all || (graph.is(site.node, NodeKind::kNorm) && graph[site.node].norm() == NormType::kL2);
+  return all || gives_cosines(graph, site.node);
 }
 
 ImageSource tensor_source(Tensor images) {

@@ -47,15 +47,19 @@ void layer_norm_gradient(const float* x, const float* g, const float* gamma, siz
 }
 
 // y = x scale gamma: dx = scale (g gamma - x scale^2 sum(g gamma x) / m), where m is n for the RMS
-// norm and 1 for the L2 norm, whose scale is constant where |x| is below eps.
+// norm and 1 for the L2 norm. Where |x| is below eps, as padding's, that would be up to g / eps; it
+// is taken to be 0.
 void scaled_gradient(const float* x, const float* g, const float* gamma, size_t n, double eps,
                      NormType type, float* to) {
   const double scale = inverse_length(x, static_cast<int64_t>(n), eps, type);
+  if (type == NormType::kL2 && scale >= 1 / eps) {
+    std::fill_n(to, n, 0.f);
+    return;
+  }
   double along = 0;
   for (size_t i = 0; i < n; i++)
     along += double{g[i]} * (gamma ? double{gamma[i]} : 1) * double{x[i]};
   along *= scale * scale / (type == NormType::kRms ? static_cast<double>(n) : 1);
-  if (type == NormType::kL2 && scale >= 1 / eps) along = 0;
   for (size_t i = 0; i < n; i++)
     to[i] = static_cast<float>(
         scale * (double{g[i]} * (gamma ? double{gamma[i]} : 1) - double{x[i]} * along));

@@ -30,6 +30,12 @@ double backward(const BackwardCall& call, Flows& to) {
   return 0;
 }
 
+bool takes_part(const Node& n) {
+  const bool columns = n.has(Attribute::kBegin) || n.has(Attribute::kEnd);
+  return n.kind == NodeKind::kScores || n.kind == NodeKind::kMix || n.kind == NodeKind::kSlice ||
+         (n.kind == NodeKind::kNorm && columns);
+}
+
 void join(const Tensor& value, bool parts, Flow&& from, Flow& into) {
   if (from.empty()) return;
   if (into.empty()) {

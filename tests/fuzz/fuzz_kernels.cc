@@ -157,6 +157,11 @@ void fuzz_norm(Choices& choices) {
   const NormArgs args = {m, c, x.data(), c + gap, gamma.data(), beta.data(), 1e-6f};
   const Quantizer q = quantizer(choices, values);
   const int stride = round_up(c, kDepthAlign);
+  const int parts = choices.between(1, 4), group = c % parts ? c : c / parts;
+  const auto padded = static_cast<size_t>(round_up(c, kColumns));
+  const std::vector<float> inverse(padded, q.inv_scale), low(padded, static_cast<float>(-q.zero)),
+      high(padded, static_cast<float>(q.max_code - q.zero));
+  const std::vector<int32_t> zero(padded, q.zero);
   compare([&](const Kernels& kernels, Output& out) {
     std::vector<float> y(static_cast<size_t>(m * c));
     std::vector<uint8_t> codes(static_cast<size_t>(m * stride), 77);
@@ -167,6 +172,12 @@ void fuzz_norm(Choices& choices) {
     keep(out, codes), keep(out, sums);
     kernels.quantize(x.data(), c + gap, m, c, q, codes.data(), stride, sums.data());
     keep(out, codes), keep(out, sums);
+    for (int of : {0, group}) {
+      kernels.quantize_columns({m, c, x.data(), c + gap, of, gamma.data(), 1e-12f},
+                               {inverse.data(), low.data(), high.data(), zero.data()}, codes.data(),
+                               stride);
+      keep(out, codes);
+    }
     std::vector<float> e(x.size()), g(x.size());
     kernels.exp(x.data(), static_cast<int64_t>(x.size()), e.data());
     kernels.gelu(x.data(), static_cast<int64_t>(x.size()), g.data());

@@ -36,11 +36,14 @@ def rotary_table(net, rows, dim):
     return Value(net.param(lambda: (lambda a: torch.cat([a.cos(), a.sin()], 1))(angles())))
 
 
-def windows_of(height, width, side, shift):
+def windows_of(height, width, side, shift, pad_first=False):
     """Index and region of Swin's shifted windows on a padded map, by rolling a map of row numbers."""
     tall, wide = -(-height // side) * side, -(-width // side) * side
     rows = torch.full((tall, wide), height * width)
-    rows[:height, :width] = torch.arange(height * width).reshape(height, width).roll((-shift, -shift), (0, 1))
+    roll = lambda m: m.roll((-shift, -shift), (0, 1))
+    numbers = torch.arange(height * width).reshape(height, width)
+    rows[:height, :width] = numbers if pad_first else roll(numbers)
+    rows = roll(rows) if pad_first else rows
     region = torch.zeros(tall, wide)
     cuts = lambda n: [slice(0, n - side), slice(n - side, n - shift), slice(n - shift, n)] if shift else [slice(0, n)]
     for i, a in enumerate(cuts(tall)):
@@ -137,6 +140,10 @@ def norm(kind, eps, group=None):
         net.output(net.linear(net.norm(net.input, kind, eps, group), 4))
     return case
 
+def norm_columns(net):
+    x = net.slice(net.linear(net.input, 12), 2, 10, True)
+    net.output(net.linear(net.norm(x, "l2", 1e-12, 4), 4))
+
 def rope(interleaved):
     def case(net):
         table = rotary_table(net, net.input.t.shape[0] - 1, 6)
@@ -173,6 +180,16 @@ def attention_windows(shift):
                           pads=[bias[i:i + 12] for i in (0, 12, 24)])
         net.output(net.linear(y, 5))
     return case
+
+def attention_cosines(net):  # of a map that is padded before it is shifted
+    qkv = net.linear(net.input, 36)
+    bias = net.params[net.next - 1]
+    qk = net.norm(net.slice(qkv, 0, 24, True), "l2", 1e-12, 6)
+    pad = F.normalize(bias[:24].reshape(4, 6), dim=-1).reshape(24) * net.params[net.next - 1]
+    index, region = windows_of(*net.input.map, 3, 1, pad_first=True)
+    q, k, v = net.slice(qk, 0, 12, True), net.slice(qk, 12, 24, True), net.slice(qkv, 24, 36, True)
+    y = net.attention(q, k, v, 2, index=index, region=region, pads=[pad[:12], pad[12:], bias[24:]])
+    net.output(net.linear(y, 5))
 
 def add_linear_first(net):
     net.output(net.linear(net.add(net.linear(net.input, net.input.t.shape[1]), net.input), 4))
@@ -228,7 +245,8 @@ CASES = {
     "attention_shifted": (attention_windows(1), (4, 5, 5)),
     "add_linear_first": (add_linear_first, (1, 6, 5)), "add_earlier_first": (add_earlier_first, (1, 6, 5)),
     "add_linears": (add_linears, (1, 6, 5)), "two_readers": (two_readers, (1, 6, 5)), "outputs3": (outputs3, (2, 4, 5)),
-    "sizes": (sizes, (8, 10, 5)), "sizes_other": (sizes, (12, 7, 5)),
+    "sizes": (sizes, (8, 10, 5)), "sizes_other": (sizes, (12, 7, 5)), "attention_cosines": (attention_cosines, (4, 5, 5)),
+    "norm_columns": (norm_columns, (1, 6, 5)),
 }
 
 

@@ -46,8 +46,9 @@ def randomize(model):
         noise = torch.randn(p.shape, generator=g)
         if "norm" in name and name.endswith("weight") or name.endswith("gamma"):
             p.data = 1 + 0.25 * noise
-        elif name.endswith("logit_scale"):  # some above log 100
-            p.data = 3.5 + noise
+        elif name.endswith("logit_scale"):  # the second head's is above log 100
+            p.data = 2 + 0.5 * noise
+            p.data[1:2] = 5
         elif p.dim() == 1:
             p.data = 0.2 * noise
         elif "table" in name or "pos" in name or "token" in name:
@@ -232,14 +233,26 @@ def make_dtypes():
 
 def make_archs():
     lines = []
+    # Of SwinV2 the graph has other parameters: a table for the MLP of positions, a bias of k, and a factor for
+    # each column of q and k in place of one for each head.
+    def computed(attn):
+        if not hasattr(attn, "cpb_mlp"):
+            return 0
+        height, width = attn.window_size
+        replaced = attn.logit_scale.numel() + sum(p.numel() for p in attn.cpb_mlp.parameters())
+        return (2 * height - 1) * (2 * width - 1) * attn.num_heads + 3 * attn.dim - replaced
+
     sizes = ("tiny", "small", "base", "large")
     names = [f"{family}_{size}{variant}_{tail}" for family in ("vit", "deit", "deit3", "swin")
              for size in sizes for variant in ("", "_distilled")
              for tail in ("patch32_224", "patch32_384", "patch16_224", "patch16_384", "patch8_224",
                           "patch4_window7_224", "patch4_window12_384")]
+    names += [f"swin_s3_{size}_224" for size in sizes]
+    names += [f"swinv2_{size}_window{tail}" for size in sizes
+              for tail in ("8_256", "16_256", "12_192", "12to16_192to256", "12to24_192to384")]
     for name in filter(timm.is_model, names):
         model = timm.create_model(name, num_classes=1000, device="meta")
-        count = sum(p.numel() for p in model.parameters())
+        count = sum(p.numel() for p in model.parameters()) + sum(map(computed, model.modules()))
         cfg = model.pretrained_cfg
         lines.append(f"{name} {count} {cfg['input_size'][1]} {cfg['crop_pct']} {cfg['mean'][0]} "
                      f"{cfg['std'][0]}\n")

@@ -135,6 +135,33 @@ std::vector<int> codes_of(int m, int n, Run run) {
   return all;
 }
 
+TEST_CASE("quantize_columns at every tail, alone and in groups") {
+  std::mt19937 random(9);
+  for (int group = 1; group <= 37; group++) {
+    const int m = 3, c = 3 * group;
+    const auto padded = static_cast<size_t>(round_up(c, kColumns));
+    const Guarded<float> x(wild_floats(random, area(m, c)));
+    const Guarded<float> weight(random_floats(random, static_cast<size_t>(c), 9));
+    std::vector<float> inverse = random_floats(random, padded, 5);
+    for (float& f : inverse) f = std::fabs(f) + 0.1f;
+    const Guarded<float> inv_scale(std::move(inverse)), low(std::vector<float>(padded, -90.0f)),
+        high(std::vector<float>(padded, 165.0f));
+    const Guarded<int32_t> zero(std::vector<int32_t>(padded, 90));
+    const auto codes = [&](const Kernels& k, int of) {
+      Guarded<uint8_t> to(area(m, c), 77);
+      k.quantize_columns({m, c, x.data(), c, of, weight.data(), 1e-12f},
+                         {inv_scale.data(), low.data(), high.data(), zero.data()}, to.data(), c);
+      CHECK(to.canary_intact());
+      return to.values();
+    };
+    for (const Kernels* isa : isas_under_test()) {
+      CAPTURE(std::string(isa->name));
+      CAPTURE(group);
+      for (int of : {0, group}) CHECK(codes(*isa, of) == codes(scalar(), of));
+    }
+  }
+}
+
 TEST_CASE("quantize, layernorm and layernorm_codes at every tail") {
   std::mt19937 random(7);
   for (int c = 1; c <= 70; c++) {
@@ -161,9 +188,16 @@ TEST_CASE("quantize, layernorm and layernorm_codes at every tail") {
       CHECK(y.canary_intact());
       return y.values();
     };
+    const auto norm_add = [&](const Kernels& k) {
+      Guarded<float> y(x.values());
+      k.layernorm({m, c, x.data(), c, gamma.data(), beta.data(), 1e-6f, y.data(), c}, y.data(), c);
+      CHECK(y.canary_intact());
+      return y.values();
+    };
     for (const Kernels* isa : isas_under_test()) {
       CAPTURE(std::string(isa->name));
       CAPTURE(c);
+      CHECK(same_bits(norm_add(*isa), norm_add(scalar())));
       CHECK(quantize(*isa) == quantize(scalar()));
       CHECK(norm_codes(*isa, x.data()) == norm_codes(scalar(), x.data()));
       CHECK(norm_codes(*isa, wild.data()) == norm_codes(scalar(), wild.data()));

@@ -227,6 +227,60 @@ TEST_CASE("quantize: zero points outside the codes") {
   }
 }
 
+TEST_CASE("quantize_columns against double") {
+  std::mt19937 random(6);
+  for (int group : {0, 1, 5, 16, 20, 32}) {
+    const int c = group ? 3 * group : 14, m = 3, stride = c + 3, code_stride = c + 1;
+    std::vector<float> x = random_floats(random, index(m, stride, 0), 3);
+    for (int j = 0; j < std::max(group, 1); j++) x[index(1, stride, j)] = 0;  // of no length
+    const std::vector<float> weight = random_floats(random, static_cast<size_t>(c), 9);
+    const auto padded = static_cast<size_t>(round_up(c, kColumns));
+    std::vector<float> inverse(padded), low(padded), high(padded);
+    std::vector<int32_t> zero(padded);
+    for (int j = 0; j < c; j++) {
+      const auto at = static_cast<size_t>(j);
+      inverse[at] = 3.0f + static_cast<float>(j);
+      zero[at] = 100 + j;
+      low[at] = static_cast<float>(-zero[at]);
+      high[at] = static_cast<float>(255 - zero[at]);
+    }
+    std::vector<uint8_t> codes(index(m, code_stride, 0), 99);
+    scalar().quantize_columns({m, c, x.data(), stride, group, weight.data(), 1e-12f},
+                              {inverse.data(), low.data(), high.data(), zero.data()}, codes.data(),
+                              code_stride);
+    for (int i = 0; i < m; i++) {
+      for (int j = 0; j < c; j++) {
+        const auto column = static_cast<size_t>(j);
+        double length = 0;
+        for (int k = 0; k < group; k++)
+          length += std::pow(double{x[index(i, stride, j / group * group + k)]}, 2);
+        double value = x[index(i, stride, j)];
+        if (group) value *= double{weight[column]} / std::max(std::sqrt(length), 1e-12);
+        const double scaled = std::clamp(value * double{inverse[column]}, double{low[column]},
+                                         double{high[column]});
+        const double off = codes[index(i, code_stride, j)] - zero[column] - scaled;
+        REQUIRE(std::fabs(off) <= 0.5 + 1e-4);
+      }
+      REQUIRE(codes[index(i, code_stride, c)] == 99);
+    }
+  }
+}
+
+TEST_CASE("layernorm and a residual, which may be the result itself") {
+  std::mt19937 random(8);
+  const int m = 3, c = 37;
+  const std::vector<float> x = random_floats(random, index(m, c, 0), 3);
+  const std::vector<float> gamma = random_floats(random, c, 1), beta = random_floats(random, c, 1);
+  NormArgs args = {m, c, x.data(), c, gamma.data(), beta.data(), 1e-6f};
+  std::vector<float> y(index(m, c, 0)), sum = random_floats(random, index(m, c, 0), 2);
+  const std::vector<float> residual = sum;
+  scalar().layernorm(args, y.data(), c);
+  args.residual = sum.data();
+  args.residual_stride = c;
+  scalar().layernorm(args, sum.data(), c);
+  for (size_t i = 0; i < y.size(); i++) CHECK(sum[i] == y[i] + residual[i]);
+}
+
 TEST_CASE("layernorm and its codes against double") {
   std::mt19937 random(4);
   for (int c : {1, 15, 16, 48, 77, 384}) {

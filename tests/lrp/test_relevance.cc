@@ -164,7 +164,9 @@ TEST_CASE("tokens that reach no logit have no gradient, all others have one") {
 }
 
 TEST_CASE("relevance is conserved at every cut, for any class") {
-  for (const std::string name : kModels) {
+  std::vector<std::string> names(std::begin(kModels), std::end(kModels));
+  names.insert(names.end(), {"swinv2", "swinv2_padded", "swin_s3", "hf_swinv2", "hf_swin_oblong"});
+  for (const std::string& name : names) {
     CAPTURE(name);
     const Loaded l(name);
     RelevanceEngine engine(l.model.graph, l.model.weights, 1);
@@ -256,7 +258,7 @@ Graph other_kinds() {
 
 TEST_CASE("the gradient of every node kind equals finite differences") {
   std::set<NodeKind> kinds;
-  for (const std::string name : {"deit_distilled", "deit3", "swin_padded"}) {
+  for (const std::string name : {"deit_distilled", "deit3", "swin_padded", "swinv2"}) {
     const Loaded l(name);
     kinds.merge(check_gradients(l.model.graph, l.model.weights, slice(l.images, 0, 1)));
   }

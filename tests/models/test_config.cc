@@ -140,7 +140,7 @@ TEST_CASE("config: architectures have timm's parameters and preprocessing") {
     CHECK(c.preprocess.std[0] == std);
     count++;
   }
-  CHECK(count == 36);
+  CHECK(count == 51);
 }
 
 TEST_CASE("config: --arch") {
@@ -167,6 +167,7 @@ TEST_CASE("config: shapes alone give back every architecture") {
   for (const std::string& arch : known_archs()) {
     CAPTURE(arch);
     const ModelConfig expected = config_from_arch(arch);
+    if (expected.swin_v2 || arch.starts_with("swin_s3")) continue;  // tell no window, no image size
     const ModelConfig c = config_from_shapes(shapes_of(expected), "f");
     CHECK(same_sizes(c, expected));
     CHECK(c.norm_eps == expected.norm_eps);
@@ -225,6 +226,91 @@ TEST_CASE("config: timm's config.json") {
   CHECK(c.windows == std::vector<int>{7, 7, 7, 7});
   CHECK(c.arch == "swin_custom");
   CHECK(c.heads == std::vector<int>{3, 6, 12, 24});
+
+  // A window for each stage, and one that is not told.
+  const ModelConfig s3 = config_from_arch("swin_s3_tiny_224");
+  for (const char* text : {R"("window_size":[7,7,14,7],)", R"("window_size":[7,[7,7],[14,14],7],)", ""})
+    CHECK(config_from_json(R"({"architecture":"swin_custom","model_args":{)" + std::string(text) +
+                               R"("img_size":224}})",
+                           shapes_of(s3), "f")
+              .windows == s3.windows);
+}
+
+// The shapes of a SwinV2's tensors as its file has them.
+ShapeMap shapes_of_v2(const ModelConfig& config) {
+  ShapeMap shapes = shapes_of(config);
+  for (size_t s = 0; s < config.depths.size(); s++)
+    for (int i = 0; i < config.depths[s]; i++) {
+      const std::string attn = cat("layers.", s, ".blocks.", i, ".attn.");
+      const int64_t dim = config.embed_dim << s, heads = config.heads[s];
+      for (const char* derived : {"relative_position_bias_table", "qk_norm.weight", "qkv.bias"})
+        shapes.erase(attn + derived);
+      shapes[attn + "logit_scale"] = {heads, 1, 1};
+      shapes[attn + "q_bias"] = shapes[attn + "v_bias"] = {dim};
+      shapes[attn + "cpb_mlp.0.weight"] = {512, 2};
+      shapes[attn + "cpb_mlp.0.bias"] = {512};
+      shapes[attn + "cpb_mlp.2.weight"] = {heads, 512};
+    }
+  return shapes;
+}
+
+TEST_CASE("config: SwinV2") {
+  const ModelConfig base = config_from_arch("swinv2_base_window12to16_192to256");
+  const ShapeMap shapes = shapes_of_v2(base);
+  ModelConfig c = config_from_json(
+      R"({"architecture":"swinv2_base_window12to16_192to256.ms_in22k_ft_in1k"})", shapes, "f");
+  CHECK(same_sizes(c, base));
+  CHECK(c.swin_v2);
+  CHECK(c.qkv_bias);
+  CHECK(c.windows == std::vector<int>{16, 16, 16, 16});
+  CHECK(c.shifts == std::vector<int>{8, 8, 8, 8});
+  CHECK(c.pretrained_windows == std::vector<int>{12, 12, 12, 6});
+
+  const std::string hf = R"({"model_type":"swinv2","window_size":16,"image_size":)";
+  c = config_from_json(hf + R"(256,"pretrained_window_sizes":[12,12,12,6]})", shapes, "f");
+  CHECK(same_sizes(c, base));
+  CHECK(c.windows == std::vector<int>{16, 16, 16, 8});  // the last map's side
+  CHECK(c.shifts == std::vector<int>{8, 8, 0, 0});
+  CHECK(c.pretrained_windows == std::vector<int>{12, 12, 12, 6});
+  CHECK(c.pad_first);
+
+  const std::pair<std::string, const char*> bad[] = {
+      {hf + R"([256,192]})", "a map that is no wider than its windows of 16"},
+      {hf + R"(258})", "no multiple of the patch size 4"},
+      {hf + R"(256,"use_absolute_embeddings":true})", "transformers' own SwinV2 fails with it"},
+      {hf + R"(256,"pretrained_window_sizes":[1,1,1,1]})", "no 1"},
+      {hf + R"(256,"pretrained_window_sizes":[12,12]})", "pretraining of 2 stages but depths of 4"},
+      {R"({"model_type":"swin","image_size":256})", "says Swin, the tensor names say SwinV2"},
+      {R"({"architecture":"swinv2_custom"})", "do not tell the window"},
+      {R"({"architecture":"swinv2_custom","model_args":{"window_size":[8,16]}})",
+       "the side of square windows, or a list"},
+      {R"({"architecture":"swinv2_custom","model_args":{"window_size":8}})",
+       "do not tell the image size"},
+  };
+  for (const auto& [text, message] : bad) CHECK_ERROR(config_from_json(text, shapes, "f"), message);
+  CHECK_ERROR(config_from_json(R"({"architecture":"swinv2_tiny_window8_256"})",
+                               shapes_of("swin_tiny_patch4_window7_224"), "f"),
+              "says SwinV2, the tensor names say Swin");
+}
+
+TEST_CASE("config: transformers' Swin shifts along no axis where a map is one window high") {
+  ModelConfig swin = config_from_arch("swin_tiny_patch4_window7_224");
+  swin.image_height = 448;
+  const ModelConfig c = config_from_json(
+      R"({"model_type":"swin","image_size":[448,224],"window_size":7})", shapes_of(swin), "f");
+  CHECK(c.shifts == std::vector<int>{3, 3, 3, 0});
+}
+
+TEST_CASE("config: absolute positions in Swin") {
+  ShapeMap shapes = shapes_of("swin_tiny_patch4_window7_224");
+  shapes["absolute_pos_embed"] = {1, 3136, 96};
+  const std::string text = R"({"model_type":"swin","image_size":224,"window_size":7)";
+  CHECK(config_from_json(text + "}", shapes, "f").absolute_positions);
+  CHECK_ERROR(config_from_json(text + R"(,"use_absolute_embeddings":false})", shapes, "f"),
+              "'use_absolute_embeddings' is false, but the weights say otherwise");
+  shapes["absolute_pos_embed"] = {1, 3137, 96};
+  CHECK_ERROR(config_from_json(text + "}", shapes, "f"),
+              "which is 3136 patches; absolute_pos_embed in the weights has 3137 rows");
 }
 
 TEST_CASE("config: bad timm config.json") {
@@ -245,7 +331,7 @@ TEST_CASE("config: bad timm config.json") {
       {R"({"architecture":"vit_small_patch16_rope_ape_224"})", "a ViT with rotary positions"},
       {R"({"architecture":"vit_large_patch16_siglip_gap_512"})", "the tanh form of GELU"},
       {R"({"architecture":"coat_tiny"})", "convolutional transformer"},
-      {R"({"architecture":"my_vit"})", "expected a vit_, deit_, deit3_ or swin_ model"},
+      {R"({"architecture":"my_vit"})", "expected a vit_, deit_, deit3_, swin_ or swinv2_ model"},
       {timm_vit(R"("model_args":{"patch_size":32})"), "says patch size 32, the weights 16"},
       {timm_vit(R"("model_args":{"depth":6})"), "says depth [6], the weights [12]"},
       {timm_vit(R"("model_args":{"num_heads":5})"), "no multiple of the number of heads, 5"},
@@ -423,6 +509,24 @@ TEST_CASE("names: where Swin downsamples") {
   CHECK(map.contains(norm));
 }
 
+TEST_CASE("names: SwinV2's, where k has no bias") {
+  const std::string block = "swinv2.encoder.layers.0.blocks.1.", self = block + "attention.self.";
+  const NameMap map = timm_names(
+      {"swinv2.encoder.layers.0.blocks.0.layernorm_before.weight", self + "query.weight",
+       self + "key.weight", self + "value.weight", self + "query.bias", self + "value.bias",
+       self + "logit_scale", self + "continuous_position_bias_mlp.0.weight",
+       self + "continuous_position_bias_mlp.2.weight", self + "relative_coords_table"},
+      "f");
+  const std::string attn = "layers.0.blocks.1.attn.";
+  CHECK(map.at(attn + "qkv.weight").size() == 3);
+  CHECK(map.at(attn + "q_bias").front() == self + "query.bias");
+  CHECK(map.at(attn + "v_bias").front() == self + "value.bias");
+  CHECK(map.contains(attn + "logit_scale"));
+  CHECK(map.contains(attn + "cpb_mlp.0.weight"));
+  CHECK(map.contains(attn + "cpb_mlp.2.weight"));
+  CHECK(map.size() == 7);
+}
+
 TEST_CASE("names: what is not supported says why") {
   const std::pair<std::vector<std::string>, const char*> bad[] = {
       {{"head.weight", "reg_token"},
@@ -430,7 +534,6 @@ TEST_CASE("names: what is not supported says why") {
       {{"head.weight", "norm_pre.weight"}, "a norm before the blocks (CLIP)"},
       {{"head.weight", "fc_norm.bias"}, "mean pooling"},
       {{"head.weight", "blocks.0.attn.q_norm.weight"}, "normalised queries"},
-      {{"layers.0.blocks.0.attn.logit_scale", "head.weight"}, "SwinV2"},
       {{"conv1.weight", "layer1.0.bn1.weight"},
        "this is a ResNet, which vitrun does not run (tensors 'conv1.weight', 'layer1"},
       {{"a", "b", "c", "d", "e", "f"}, "'a', 'b', 'c', 'd' and 2 more"},
@@ -440,7 +543,6 @@ TEST_CASE("names: what is not supported says why") {
       {{"head.weight", "model.head.weight"}, "are both head.weight"},
       {{"cls_token", "pos_embed"}, "this is a base model without a head (no 'head.weight')"},
       {{"embeddings.cls_token"}, "this is a base model"},
-      {{"layers.0.blocks.0.norm1.weight"}, "no 'head.fc.weight'"},
       {{}, "no classifier"},
       {{"deit.embeddings.distillation_token", "cls_classifier.weight"},
        "a distillation token without a head of its own"},

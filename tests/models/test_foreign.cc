@@ -90,8 +90,7 @@ TEST_CASE("models that vitrun does not run are known by their tensors") {
       {"dinov2.encoder.layer.0.layer_scale1.lambda1", "is DINOv2 of transformers"},
       {"dinov2.encoder.layer.0.mlp.weights_in.weight", "is DINOv2 with SwiGLU"},
       {"layer.0.attention.q_proj.weight", "is DINOv3"},
-      {"swinv2.encoder.layers.0.blocks.0.attention.self.logit_scale", "is SwinV2"},
-      {"layers.0.blocks.0.attn.cpb_mlp.0.weight", "is SwinV2"},
+      {"stages.0.blocks.0.attn.meta_mlp.fc1.weight", "is SwinV2-CR"},
       {"beit.encoder.layer.0.lambda_1", "is BEiT"},
       {"blocks.0.attn.q_bias", "is BEiT or EVA"},
       {"blocks.0.mlp.fc1_g.weight", "is EVA or EVA-02"},
@@ -125,7 +124,8 @@ TEST_CASE("models that vitrun does not run are known by their tensors") {
 TEST_CASE("no type of a model that vitrun runs is called foreign") {
   for (const char* type :
        {"vit", "deit", "swin", "vit_msn", "vit_tiny_patch16_224", "deit3_base_patch16_384",
-        "swin_tiny_patch4_window7_224", "vit_base_patch16_siglip_gap_224",
+        "swin_tiny_patch4_window7_224", "swinv2", "swinv2_tiny_window8_256", "swin_s3_tiny_224",
+        "vit_base_patch16_siglip_gap_224",
         "vit_base_patch16_gap_224", "vit_base_patch14_dinov2", "vit_small_patch16_36x1_224",
         "vit_so400m_patch14_siglip_gap_384", "vit_base_patch16_224_miil",
         "deit_tiny_distilled_patch16_224"})
@@ -133,6 +133,7 @@ TEST_CASE("no type of a model that vitrun runs is called foreign") {
   CHECK(foreign_type("vit_base_patch16_dinov3") == "is DINOv3");
   CHECK(foreign_type("vit_giant_patch14_dinov2") == "is DINOv2 with SwiGLU");
   CHECK(foreign_type("resnet50") == "is a ResNet");
+  CHECK(foreign_type("swinv2_cr_tiny_ns_224") == "is SwinV2-CR");
 }
 
 TEST_CASE("files of other formats are named") {

@@ -90,6 +90,17 @@ inline void windows(B& b, int x, int shift) {
   end_linear(b, b.attention(qkv, qkv, qkv, "attn", a), 5);
 }
 
+inline void cosines(B& b, int x) {
+  const int qkv = b.linear(x, "qkv", 36);
+  b.set(qkv, kWindowPad, 3);
+  const int qk = b.norm_columns(qkv, "qk", NormType::kL2, 1e-12f, 6, 0, 24);
+  B::Attention a = side_by_side(2, 6);
+  a.window = 3;
+  a.shift = 1;
+  a.pad_first = true;
+  end_linear(b, b.attention(qk, qk, qkv, "attn", a), 5);
+}
+
 inline void attention(B& b, int x, int rows, bool with_bias, bool causal) {
   const int q = b.linear(x, "q", 12), k = b.linear(x, "k", 12), v = b.linear(x, "v", 12);
   B::Attention a = heads_of(2, 6);
@@ -196,6 +207,11 @@ inline const std::map<std::string, Body>& bodies() {
       {"norm_layer", [](B& b, int x) { end_linear(b, b.layernorm(x, "norm", 1e-6f)); }},
       {"norm_rms", [](B& b, int x) { end_linear(b, b.norm(x, "norm", NormType::kRms, 1e-6f)); }},
       {"norm_l2", [](B& b, int x) { end_linear(b, b.norm(x, "norm", NormType::kL2, 1e-12f, 4)); }},
+      {"norm_columns",
+       [](B& b, int x) {
+         const int y = b.linear(x, "fc", 12);
+         end_linear(b, b.norm_columns(y, "norm", NormType::kL2, 1e-12f, 4, 2, 10));
+       }},
       {"rope_half", [](B& b, int x) { rope(b, x, false); }},
       {"rope_neighbours", [](B& b, int x) { rope(b, x, true); }},
       {"attention_cross", cross},
@@ -203,6 +219,7 @@ inline const std::map<std::string, Body>& bodies() {
       {"attention_causal", [](B& b, int x) { attention(b, x, 7, false, true); }},
       {"attention_windows", [](B& b, int x) { windows(b, x, 0); }},
       {"attention_shifted", [](B& b, int x) { windows(b, x, 1); }},
+      {"attention_cosines", cosines},
       {"add_linear_first",
        [](B& b, int x) { end_linear(b, b.add(b.linear(x, "fc", 5), x, "add")); }},
       {"add_earlier_first",

@@ -78,7 +78,7 @@ struct Walk {
   void pass_on(const Shapes& shapes, int i) {
     const Node& n = h.graph[i];
     Flow flow = std::move(at(flows, i));
-    if (shapes[i].pad_row) {  // no token: what reaches it is lost
+    if (shapes[i].pad_row && n.kind == NodeKind::kLinear) {  // no token: what reaches it is lost
       const auto kept = flow.gradient.size() - static_cast<size_t>(shapes[i].cols);
       flow.gradient.resize(kept);
       for (size_t k = kept; k < flow.relevance.size(); k++) lost += double{flow.relevance[k]};
@@ -88,10 +88,8 @@ struct Walk {
     for (int k : n.in) in.push_back(&at(values, k));
     Flows to(n.in.size());
     lost += backward({h.graph, shapes, i, in, at(values, i), h.weights, magnitudes, flow}, to);
-    const bool parts =
-        n.kind == NodeKind::kScores || n.kind == NodeKind::kMix || n.kind == NodeKind::kSlice;
     for (size_t k = 0; k < to.size(); k++)
-      join(*in[k], parts, std::move(to[k]), at(flows, n.in[k]));
+      join(*in[k], takes_part(n), std::move(to[k]), at(flows, n.in[k]));
   }
 };
 

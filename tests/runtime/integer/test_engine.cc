@@ -21,7 +21,8 @@ namespace {
 const std::string kModels = VITRUN_TEST_DIR "/golden/models/";
 const char* const kNames[] = {
     "vit",         "vit_oblong", "deit_distilled", "deit3",       "vit_avg", "vit_remainder",
-    "hf_deit_one", "swin",       "swin_small_map", "swin_padded", "hf_swin"};
+    "hf_deit_one", "swin",       "swin_small_map", "swin_padded", "hf_swin", "swinv2",
+    "swinv2_padded", "swin_s3", "hf_swin_oblong"};
 
 // A quantized golden model; the .qbin's bytes must outlive it.
 struct Fixture {
