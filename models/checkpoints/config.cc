@@ -282,6 +282,7 @@ ModelConfig config_from_shapes(const ShapeMap& shapes, const std::string& where,
                                const Given& given) {
   ModelConfig c = open_config(family_of(shapes));
   const bool vit = c.family == Family::kVit;
+  c.swin_v2 = is_swin_v2(shapes);
   if (vit && given.transformers) c.norm_eps = 1e-12f;
   complete(c, shapes, where, given);
   const bool augreg = vit && !c.distilled && !c.layer_scale;

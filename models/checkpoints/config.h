@@ -43,9 +43,9 @@ struct ModelConfig : ModelInfo {
   // The nominal sides of each stage's windows. A stage whose map is smaller along an axis uses the
   // map's side there; the bias table of the resulting h x w window has (2h - 1) * (2w - 1) rows.
   std::vector<int> windows;
-  std::vector<int> shifts;              // of the windows of every other block, where the map is larger
+  std::vector<int> shifts;  // of the windows of every other block, where the map is larger
   std::vector<int> pretrained_windows;  // SwinV2's; empty or 0: as `windows`
-  bool pad_first = false;  // transformers pads a map before it is shifted, timm after
+  bool pad_first = false;               // transformers pads a map before it is shifted, timm after
 
   // Guesses are what neither the configuration nor the shapes state, as "heads 3 (embed_dim / 64)".
   std::vector<std::string> guesses;

@@ -17,7 +17,8 @@ void read_mlp_ratio(const Object& o, ModelConfig& c);
 
 // Reads the sides of Swin's windows from timm's arguments.
 void read_timm_windows(const Object& args, ModelConfig& c);
-// Reads transformers' configuration of Swin or SwinV2, and what it says once the image size is known.
+// Reads transformers' configuration of Swin or SwinV2, and what it says once the image size is
+// known.
 void read_transformers_swin(const Object& root, ModelConfig& c);
 void finish_transformers_swin(const Object& root, ModelConfig& c);
 

@@ -132,6 +132,10 @@ void set_windows(ModelConfig& c, const std::vector<int>& windows) {
   for (int& shift : c.shifts) shift /= 2;
 }
 
+bool is_swin_v2(const ShapeMap& shapes) {
+  return shapes.contains(block_of(0) + ".attn.logit_scale");
+}
+
 void add_swin_archs(std::vector<ModelConfig>& all, int side) {
   const int window = side / 32;
   for (const SwinSize& size : kSwinSizes)
@@ -141,8 +145,7 @@ void add_swin_archs(std::vector<ModelConfig>& all, int side) {
   add_s3(all);
   for (const SwinSize& size : kSwinSizes) {
     if (size.embed <= 128)
-      for (const int v2_window : {8, 16})
-        add_v2(all, size, cat(v2_window, "_256"), v2_window, 256);
+      for (const int v2_window : {8, 16}) add_v2(all, size, cat(v2_window, "_256"), v2_window, 256);
     if (size.embed < 128) continue;
     add_v2(all, size, "12_192", 12, 192);
     add_v2(all, size, "12to16_192to256", 16, 256, {12, 12, 12, 6});
@@ -153,11 +156,10 @@ void add_swin_archs(std::vector<ModelConfig>& all, int side) {
 void complete_swin(ModelConfig& c, const ShapeReader& in, const Given& given) {
   if (given.heads) fail(in.where, ": --heads is for ViT; Swin's weights tell its heads");
   settle_common(c, in, block_of(0), "head.fc");
-  const bool v2 = in.has(block_of(0) + ".attn.logit_scale");
-  if (c.swin_v2 != v2 && !c.depths.empty())
+  const bool v2 = is_swin_v2(in.shapes);
+  if (c.swin_v2 != v2)
     fail(in.where, ": the configuration says ", c.swin_v2 ? "SwinV2" : "Swin",
          ", the tensor names say ", v2 ? "SwinV2" : "Swin");
-  c.swin_v2 = v2;
   if (v2) c.qkv_bias = in.has(block_of(0) + ".attn.q_bias");
   c.absolute_positions = in.has("absolute_pos_embed");
   std::vector<int> depths, heads;

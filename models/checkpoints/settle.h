@@ -1,4 +1,4 @@
-// What the completions of the families' configurations share (config.cc, config_swin.cc): sizes
+// The completions of the families' configurations share this (config.cc, config_swin.cc): sizes
 // read from the shapes of the weights, which must be those that a configuration states.
 #pragma once
 
@@ -52,6 +52,8 @@ void settle_pool(ModelConfig& c, const Given& given, const std::string& where);
 
 // The built-in architectures that want images of this side.
 void add_swin_archs(std::vector<ModelConfig>& all, int side);
+// Whether a Swin's tensors are those of SwinV2.
+bool is_swin_v2(const ShapeMap& shapes);
 void complete_swin(ModelConfig& c, const ShapeReader& in, const Given& given);
 void validate_swin(const ModelConfig& c);
 

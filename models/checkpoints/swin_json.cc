@@ -1,4 +1,5 @@
-// What config.json says of Swin and SwinV2 alone, in timm's and in transformers' form.
+// The parser of what config.json says of Swin and SwinV2 alone, in timm's and in transformers'
+// form.
 #include <algorithm>
 
 #include "models/base/error.h"

@@ -12,9 +12,9 @@ Graph build_graph(const ModelConfig& config);
 Graph build_vit(const ModelConfig& config);
 Graph build_swin(const ModelConfig& config);
 
-// Replaces the weights of SwinV2 that the graph's parameters are computed from: its position bias by
-// a table, logit scales by a norm's weight, q's and v's bias by one of q, k and v. Leaves those of
-// Swin as they are. A failure names `where`.
+// Replaces the weights of SwinV2 that the graph's parameters are computed from: its position bias
+// by a table, logit scales by a norm's weight, q's and v's bias by one of q, k and v. Leaves those
+// of Swin as they are. A failure names `where`.
 void derive_swin(const ModelConfig& config, Weights& weights, const std::string& where);
 
 // Whether a block's branches end in LayerScale, and what its norms add to the variance.

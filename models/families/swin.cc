@@ -146,9 +146,9 @@ Tensor position_bias(const Stage& s, const Tensor& w1, const Tensor& b1, const T
       const double dy = log_spaced(i, s.pretrained ? s.pretrained : h),
                    dx = log_spaced(j, s.pretrained ? s.pretrained : w);
       for (size_t k = 0; k < hidden; k++)
-        y[k] = std::max(double{w1.data[2 * k]} * dy + double{w1.data[2 * k + 1]} * dx +
-                            double{b1.data[k]},
-                        0.0);
+        y[k] = std::max(
+            double{w1.data[2 * k]} * dy + double{w1.data[2 * k + 1]} * dx + double{b1.data[k]},
+            0.0);
       for (size_t head = 0; head < heads; head++) {
         double sum = 0;
         for (size_t k = 0; k < hidden; k++) sum += double{w2.data[head * hidden + k]} * y[k];

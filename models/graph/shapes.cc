@@ -132,9 +132,8 @@ void Inference::check_inputs() const {
     const bool scores = n.kind == NodeKind::kSoftmax || n.kind == NodeKind::kQuantize ||
                         (n.kind == NodeKind::kMix && i == 0);
     require(x.groups == 1 || scores, "reads scores of ", x.groups, " groups");
-    const bool pads =
-        n.kind == NodeKind::kScores || n.kind == NodeKind::kMix || n.kind == NodeKind::kQuantize ||
-        n.kind == NodeKind::kNorm;
+    const bool pads = n.kind == NodeKind::kScores || n.kind == NodeKind::kMix ||
+                      n.kind == NodeKind::kQuantize || n.kind == NodeKind::kNorm;
     require(!x.pad_row || pads,
             "reads a value with a row of padding, which only attention and norms do");
   }

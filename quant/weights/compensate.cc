@@ -318,8 +318,8 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
     rounded = round_in(metric_of(n.name, input, token_weights, gradient, weight, width, pool),
                        weight, width);
     const Tensor product = engine.multiply(input, dequantize_weight(rounded));
-    // Where padding has a row it is the bias itself, which then has to stay: cosines of a row of
-    // zeros are 0, those of a small correction are not.
+    // The row for padding is the bias itself, which then has to stay: cosines of a row of zeros are
+    // 0, those of a small correction are not.
     if (!engine.shapes()[node].pad_row)
       correct_bias(engine.multiply(input, weight), product, token_weights, bias);
     set_output(product, bias, value);

@@ -65,7 +65,8 @@ void scaled_gradient(const float* x, const float* g, const float* gamma, size_t 
         scale * (double{g[i]} * (gamma ? double{gamma[i]} : 1) - double{x[i]} * along));
 }
 
-// Puts rows of `from` [.., n] into columns `first` on of rows [.., cols], the others of which are 0.
+// Puts rows of `from` [.., n] into columns `first` on of rows [.., cols], the others of which are
+// 0.
 Values widened(Values from, size_t n, size_t cols, size_t first) {
   if (n == cols) return from;
   Values to(from.size() / n * cols, 0);

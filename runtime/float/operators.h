@@ -158,8 +158,8 @@ void multiply(bool transpose_a, bool transpose_b, int m, int n, int k, float alp
 void forward(const ForwardCall& call);
 double backward(const BackwardCall& call, Flows& to);
 
-// Whether a reader takes a part of a value that no other of its readers takes: q, k and v; the class
-// and the distillation token.
+// Whether a reader takes a part of a value that no other of its readers takes: q, k and v; the
+// class and the distillation token.
 bool takes_part(const Node& reader);
 
 // Joins what a value receives from several readers: gradients are added; relevances by the rule for

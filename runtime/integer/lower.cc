@@ -368,8 +368,7 @@ void Lowering::linear_floats(int i, int linear) {
   const int out = new_floats(i), tokens = shapes_[i].tokens();
   gemm(i, out, linear, std::min(need(i), tokens), 0, shapes_[i].cols);
   if (need(i) > tokens)  // the output for a row of zeros, the bias
-    constant_rows(i, out, tokens,
-                  new_constant(model_.linear(i).bias.data(), 1, shapes_[i].cols));
+    constant_rows(i, out, tokens, new_constant(model_.linear(i).bias.data(), 1, shapes_[i].cols));
 }
 
 // The value of the codes of all Quantize nodes that read node i, whose quantizers `p` gets.

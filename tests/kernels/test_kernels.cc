@@ -256,8 +256,8 @@ TEST_CASE("quantize_columns against double") {
           length += std::pow(double{x[index(i, stride, j / group * group + k)]}, 2);
         double value = x[index(i, stride, j)];
         if (group) value *= double{weight[column]} / std::max(std::sqrt(length), 1e-12);
-        const double scaled = std::clamp(value * double{inverse[column]}, double{low[column]},
-                                         double{high[column]});
+        const double scaled =
+            std::clamp(value * double{inverse[column]}, double{low[column]}, double{high[column]});
         const double off = codes[index(i, code_stride, j)] - zero[column] - scaled;
         REQUIRE(std::fabs(off) <= 0.5 + 1e-4);
       }

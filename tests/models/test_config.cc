@@ -229,7 +229,8 @@ TEST_CASE("config: timm's config.json") {
 
   // A window for each stage, and one that is not told.
   const ModelConfig s3 = config_from_arch("swin_s3_tiny_224");
-  for (const char* text : {R"("window_size":[7,7,14,7],)", R"("window_size":[7,[7,7],[14,14],7],)", ""})
+  for (const char* text :
+       {R"("window_size":[7,7,14,7],)", R"("window_size":[7,[7,7],[14,14],7],)", ""})
     CHECK(config_from_json(R"({"architecture":"swin_custom","model_args":{)" + std::string(text) +
                                R"("img_size":224}})",
                            shapes_of(s3), "f")
@@ -392,7 +393,8 @@ TEST_CASE("config: bad transformers config.json") {
       {R"({"model_type":"beit"})",
        R"('model_type' is "beit": this is BEiT, which vitrun does not run)"},
       {R"({"model_type":"dinov2"})", "this is DINOv2 of transformers, which"},
-      {R"({"model_type":"new"})", R"('model_type' is "new", expected "vit", "deit", "vit_msn" or)"},
+      {R"({"model_type":"new"})",
+       R"('model_type' is "new", expected "vit", "deit", "vit_msn", "swin" or "swinv2")"},
       {hf_vit(R"("pruned_heads":{"0":[1]})"), "'pruned_heads' is"},
       {hf_vit(R"("quantization_config":{})"), "quantized weights are not supported"},
       {R"({"model_type":"swin"})", "says Swin, the tensor names say ViT"},

@@ -125,10 +125,9 @@ TEST_CASE("no type of a model that vitrun runs is called foreign") {
   for (const char* type :
        {"vit", "deit", "swin", "vit_msn", "vit_tiny_patch16_224", "deit3_base_patch16_384",
         "swin_tiny_patch4_window7_224", "swinv2", "swinv2_tiny_window8_256", "swin_s3_tiny_224",
-        "vit_base_patch16_siglip_gap_224",
-        "vit_base_patch16_gap_224", "vit_base_patch14_dinov2", "vit_small_patch16_36x1_224",
-        "vit_so400m_patch14_siglip_gap_384", "vit_base_patch16_224_miil",
-        "deit_tiny_distilled_patch16_224"})
+        "vit_base_patch16_siglip_gap_224", "vit_base_patch16_gap_224", "vit_base_patch14_dinov2",
+        "vit_small_patch16_36x1_224", "vit_so400m_patch14_siglip_gap_384",
+        "vit_base_patch16_224_miil", "deit_tiny_distilled_patch16_224"})
     CHECK_MESSAGE(foreign_type(type) == "", type);
   CHECK(foreign_type("vit_base_patch16_dinov3") == "is DINOv3");
   CHECK(foreign_type("vit_giant_patch14_dinov2") == "is DINOv2 with SwiGLU");

@@ -330,7 +330,7 @@ TEST_CASE("attention: heads, windows and their row for padding") {
               b.set(y, A::kPadToWindow, 4);
               return b.act(y, "act", ActType::kRelu);
             }),
-            "reads a value with a row of padding, which only attention does");
+            "reads a value with a row of padding, which only attention and norms do");
   const auto maps = [](bool of_v, int rows) {
     return [=](B& b, int x) {
       const int other = rows ? b.slice(x, "rows", 0, rows) : b.resize(x, "map", false, 4, 6);

@@ -31,10 +31,12 @@ double difference(const Tensor& a, const Tensor& b) {
 }
 
 TEST_CASE("logits equal timm's and transformers' for every family, naming and dtype") {
-  for (const char* name : {"vit", "vit_f16", "vit_bf16", "vit_oblong", "deit_distilled", "deit3",
-                           "swin", "swin_old", "swin_small_map", "swin_padded", "hf_vit", "hf_swin",
-                           "hf_deit/model", "hf_deit_one", "hf_msn", "vit_avg", "vit_remainder",
-                           "swinv2", "swinv2_padded", "swin_s3", "hf_swinv2", "hf_swin_oblong"}) {
+  for (const char* name :
+       {"vit",       "vit_f16",       "vit_bf16",      "vit_oblong",     "deit_distilled",
+        "deit3",     "swin",          "swin_old",      "swin_small_map", "swin_padded",
+        "hf_vit",    "hf_swin",       "hf_deit/model", "hf_deit_one",    "hf_msn",
+        "vit_avg",   "vit_remainder", "swinv2",        "swinv2_padded",  "swin_s3",
+        "hf_swinv2", "hf_swin_oblong"}) {
     CAPTURE(name);
     const FloatModel model = load_float_model(kModels + name + ".safetensors");
     for (int threads : {1, 3}) {

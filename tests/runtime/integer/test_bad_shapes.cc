@@ -148,13 +148,13 @@ TEST_CASE("bad graphs: shapes that do not fit") {
          m.attribute("image", A::kHeight) = m.attribute("image", A::kWidth) = 8;
        },
        "scores 'scores': q or k has a row for padding and there are no windows"},
-      {"a row for padding in a norm",
+      {"a row for padding in an act",
        [](Model& m) {
          m.attribute("embed", A::kPadToWindow) = 3;
          m.attribute("image", A::kHeight) = m.attribute("image", A::kWidth) = 8;
          m.add(K::kAct, "a", {"embed"});
        },
-       "reads a value with a row of padding, which only attention does"},
+       "reads a value with a row of padding, which only attention and norms do"},
       {"rope's angles",
        [](Model& m) {
          m.constant("angles", {5, 4});
