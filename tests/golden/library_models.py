@@ -3,10 +3,12 @@
 Parameters are rounded to float16, so that files are small, and the library computes with the rounded
 numbers in float64. Outputs have the meaning of docs/qbin.md.
 """
+import inspect
 import json
 import logging
 import pathlib
 import re
+import tempfile
 import zlib
 
 import torch
@@ -24,7 +26,7 @@ import open_clip  # noqa: E402
 import timm  # noqa: E402
 import transformers  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
-from timm.models._hub import save_config_for_hf  # noqa: E402
+from timm.models._hub import get_model_args, save_config_for_hf  # noqa: E402
 
 torch.set_num_threads(1)
 transformers.utils.logging.disable_progress_bar()
@@ -105,15 +107,22 @@ def record_inputs(modules):
 def vision_tower(model, classifies):
     if hasattr(model, "vision_model"):
         return model.vision_model
-    return model.base_model if classifies else model
+    return model.base_model if classifies or type(model).__name__.endswith("ForPreTraining") else model
 
 
 def run_transformers(model, x):
+    size = getattr(getattr(model.config, "vision_config", model.config), "image_size", None)
+    if x.shape[-1] != (size[-1] if isinstance(size, (list, tuple)) else size) and may_interpolate(model):
+        return model(x, interpolate_pos_encoding=True)
     if model.config.model_type == "vit_mae":  # no patch is left out, none changes its place
         count = (model.config.image_size // model.config.patch_size) ** 2
         model.config.mask_ratio = 0.0
         return model(x, noise=torch.arange(count, dtype=x.dtype).expand(len(x), -1))
     return model(x)
+
+
+def may_interpolate(model):
+    return "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
 
 
 def transformers_outputs(model, x):
@@ -181,7 +190,9 @@ def save_model(model, folder, config=None):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     library = library_of(model)
-    if library == "timm":
+    if isinstance(model, Names):
+        model.save(folder)
+    elif library == "timm":
         save_file(halves(model.state_dict()), folder / "model.safetensors")
         save_config_for_hf(model, folder / "config.json")
     elif library == "transformers":
@@ -189,7 +200,7 @@ def save_model(model, folder, config=None):
     else:
         save_file(halves(model.state_dict()), folder / "open_clip_model.safetensors")
         write_json(folder / "open_clip_config.json", {"model_cfg": config, "preprocess_cfg": {
-            "mean": model.visual.image_mean, "std": model.visual.image_std}})
+            "mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}})
     compact(folder)
     for path in folder.iterdir():
         path.chmod(0o644)
@@ -201,12 +212,75 @@ def make_timm(arch, **args):
     return randomize(timm.create_model(arch, **{"num_classes": CLASSES, **args}))
 
 
-def make_transformers(name, config=None, **args):
-    """The class `name` with a configuration of `args`, which `config` is the class of."""
+def make_transformers(name, **args):
+    """The class `name` with a configuration of `args`."""
     cls = getattr(transformers, name)
-    config = getattr(transformers, config) if config else cls.config_class
-    return randomize(cls(config(**args, attn_implementation="eager")))
+    own = {key: args.pop(key) for key in ("add_pooling_layer",) if key in args}
+    return randomize(cls(cls.config_class(**args, attn_implementation="eager"), **own))
 
 
 def make_open_clip(config):
     return randomize(open_clip.model.CLIP(**json.loads(json.dumps(config))))
+
+
+def make_open_clip_trunk(config, **args):
+    """open_clip makes timm's models in their own size only, so a smaller one takes the place of theirs."""
+    config = json.loads(json.dumps(config))
+    kind = open_clip.model.CustomTextCLIP if config.pop("custom_text") else open_clip.model.CLIP
+    vision = config["vision_cfg"]
+    with torch.device("meta"):
+        whole = open_clip.model._build_vision_tower(config["embed_dim"], open_clip.model.CLIPVisionCfg(**vision))
+    classes = config["embed_dim"] if vision["timm_proj"] == "" else 0
+    whole.trunk = timm.create_model(vision["timm_model_name"], num_classes=classes, global_pool=vision["timm_pool"], **args)
+    if len(whole.head):
+        whole.head.proj = torch.nn.Linear(args["embed_dim"], config["embed_dim"], bias=False)
+    small = dict(layers=1, width=16, head_width=8, patch_size=4, image_size=16)
+    model = kind(**dict(config, vision_cfg=small))
+    model.visual = whole
+    return randomize(model)
+
+
+def timm_for(model, arch, **args):
+    """The model that timm makes of this model's weights for other arguments, that is for another image size."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/model.safetensors"
+        save_file({k: v.float().contiguous() for k, v in model.state_dict().items()}, path)
+        other = timm.create_model(arch, pretrained=True, pretrained_cfg_overlay=dict(
+            file=path, num_classes=model.num_classes, custom_load=False), **dict(get_model_args(model), **args))
+    return other.double().eval()
+
+
+NAMES = 12  # tensors that a file of names has
+
+
+def names_of(model):
+    """Halves of one element with the names of the model's tensors, at most NAMES of them, those at the ends first."""
+    keys = list(model.state_dict())
+    keys = keys if len(keys) <= NAMES else keys[:NAMES // 2] + keys[-NAMES // 2:]
+    return {key: torch.zeros(1, dtype=torch.float16) for key in keys}
+
+
+class Names:
+    """The configuration and the names of a model of full size, without its weights."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def save(self, folder):
+        save_file(names_of(self.model), folder / "model.safetensors")
+        if library_of(self.model) == "timm":
+            save_config_for_hf(self.model, folder / "config.json")
+        else:
+            self.model.config.architectures = [type(self.model).__name__]
+            self.model.config.save_pretrained(folder)
+
+
+def bare_timm(arch):
+    with torch.device("meta"):
+        return Names(timm.create_model(arch))
+
+
+def bare_transformers(name, **args):
+    cls = getattr(transformers, name)
+    with torch.device("meta"):
+        return Names(cls(cls.config_class(**args)))

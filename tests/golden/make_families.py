@@ -50,13 +50,16 @@ def write_text(folder, model):
 
 def fresh(folder):
     shutil.rmtree(OUT / folder, ignore_errors=True)
+    (OUT / folder).mkdir()
 
 
 def make_model(case):
     model = case.make()
     fresh(case.name)
-    lib.save_model(model, OUT / case.name, case.config)
-    case.after(OUT / case.name)
+    if not case.weights:
+        lib.save_model(model, OUT / case.name, case.config)
+    if case.after:
+        case.after(OUT / case.name)
     write_images(case.size)
     outputs = lib.outputs_of(case.resize(model), lib.images(*case.size))
     write_outputs(case.name, outputs)
@@ -78,24 +81,35 @@ def wanted(name, patterns):
     return not patterns or any(fnmatch.fnmatch(name, p) for p in patterns)
 
 
-def main(patterns):
-    OUT.mkdir(exist_ok=True)
-    lines = ["# folder, size of the images, outputs, and right, resized (--image-size is that of the images)",
-             "# or refused and a word that the message has"]
-    for cases, state in ((MODELS, "right"), (RESIZED, "resized")):
+def lines_of(patterns):
+    for state, cases in (("right", MODELS), ("resized", RESIZED)):
         for case in cases:
             outputs = make_model(case) if wanted(case.name, patterns) else outputs_there(case)
-            lines.append(f"{case.name} {case.size[0]}x{case.size[1]} {','.join(outputs)} {state}")
+            size = "x".join(map(str, case.size))
+            yield f"{case.name} {state} {case.weights or case.name} {size} {','.join(outputs)}"
     for case in REFUSED:
         if wanted(case.name, patterns):
             make_refused(case)
-        lines.append(f"{case.name} - - refused {case.word}")
-    (OUT / "list.txt").write_text("\n".join(lines) + "\n")
+        yield f"{case.name} refused {case.word}"
+
+
+HEAD = """\
+# Written by make_families.py. A line is one of
+#   FOLDER right FOLDER HxW OUTPUTS        the model runs, and FOLDER/OUTPUT.npy is what it gives
+#   FOLDER resized WEIGHTS HxW OUTPUTS     so does the model of the folder WEIGHTS with --image-size of these images
+#   FOLDER refused WORDS                   the model is refused with a message that has the words
+"""
+
+
+def main(patterns):
+    OUT.mkdir(exist_ok=True)
+    lines = list(lines_of(patterns))
+    (OUT / "list.txt").write_text(HEAD + "\n".join(lines) + "\n")
     known = {line.split()[0] for line in lines}
     for folder in OUT.iterdir():
         if folder.is_dir() and folder.name not in known:
             shutil.rmtree(folder)
-    print(len(lines) - 2, "models,", sum(f.stat().st_size for f in OUT.rglob("*") if f.is_file()), "bytes")
+    print(len(lines), "models,", sum(f.stat().st_size for f in OUT.rglob("*") if f.is_file()), "bytes")
 
 
 if __name__ == "__main__":
