@@ -6,6 +6,7 @@
 
 #include "models/base/error.h"
 #include "models/base/index.h"
+#include "models/checkpoints/shape_reader.h"
 
 namespace vitrun {
 namespace {
@@ -111,7 +112,7 @@ void add_deit(std::vector<ModelConfig>& all, int side) {
     }
     if (size.embed == 192) continue;
     ModelConfig c = vit_arch("deit3", size, "", 16, side);
-    c.pos_embed_has_prefix = false;
+    c.positions = Positions::kPatches;
     c.layer_scale = true;
     all.push_back(std::move(c));
   }
@@ -144,55 +145,6 @@ std::vector<ModelConfig> all_archs() {
   return all;
 }
 
-// --- sizes from the shapes --------------------------------------------------------------------
-
-// Reads sizes from the shapes of a weight file; `where` names the file in messages.
-struct ShapeReader {
-  const ShapeMap& shapes;
-  const std::string& where;
-
-  bool has(const std::string& name) const { return shapes.contains(name); }
-
-  // Returns side `axis` of a tensor, which must exist and have that rank.
-  int side(const std::string& name, size_t rank, size_t axis) const {
-    const auto it = shapes.find(name);
-    if (it == shapes.end()) fail(where, ": no tensor '", name, "'");
-    const Dims& dims = it->second;
-    if (dims.size() != rank || dims[axis] < 1 || dims[axis] > (1 << 24))
-      fail(where, ": tensor '", name, "' has shape ", to_string(dims), ", expected ", rank,
-           " sides of a sensible size");
-    return static_cast<int>(dims[axis]);
-  }
-
-  // Returns how many names prefix0suffix, prefix1suffix, ... there are.
-  int count(const std::string& prefix, const std::string& suffix) const {
-    int n = 0;
-    while (n <= kMaxBlocks && has(cat(prefix, n, suffix))) n++;
-    return n;
-  }
-};
-
-// Returns the root of a perfect square, 0 for any other number.
-int exact_root(int square) {
-  const int root = static_cast<int>(std::lround(std::sqrt(static_cast<double>(square))));
-  return square > 0 && root * root == square ? root : 0;
-}
-
-// Fills a size that the configuration leaves open; one that it states must be the size found.
-void settle(int& stated, int found, const char* what, const std::string& where) {
-  if (stated == 0) stated = found;
-  if (stated != found)
-    fail(where, ": the configuration says ", what, " ", stated, ", the weights ", found);
-}
-
-void settle(std::vector<int>& stated, const std::vector<int>& found, const char* what,
-            const std::string& where) {
-  if (stated.empty()) stated = found;
-  if (stated == found) return;
-  const auto text = [](const std::vector<int>& v) { return to_string(Dims(v.begin(), v.end())); };
-  fail(where, ": the configuration says ", what, " ", text(stated), ", the weights ", text(found));
-}
-
 void settle_common(ModelConfig& c, const ShapeReader& in, const std::string& first_block,
                    const std::string& head) {
   if (in.side("patch_embed.proj.weight", 4, 1) != 3)
@@ -204,72 +156,6 @@ void settle_common(ModelConfig& c, const ShapeReader& in, const std::string& fir
   settle(c.mlp_hidden, in.side(first_block + ".mlp.fc1.weight", 2, 0), "MLP width", in.where);
   settle(c.num_classes, in.side(head + ".weight", 2, 0), "number of classes", in.where);
   c.qkv_bias = in.has(first_block + ".attn.qkv.bias");
-}
-
-// Checks the rows of pos_embed against the size of the image. An open size follows from the rows
-// where the patches form a square.
-void settle_positions(ModelConfig& c, const ShapeReader& in) {
-  const int rows = in.side("pos_embed", 3, 1);
-  const int prefix = int{c.class_token} + int{c.distilled};
-  if (c.image_height == 0) {
-    // Only DeiT-III (LayerScale) may have rows for the patches alone. Elsewhere 15 x 15 rows may be
-    // 14 x 16 patches and a class token.
-    const int with = exact_root(rows - prefix), without = c.layer_scale ? exact_root(rows) : 0;
-    if (!with && !without)
-      fail(in.where, ": pos_embed has ", rows, " rows, which is no square grid of patches and ",
-           prefix, " tokens: the image size must come from config.json");
-    c.image_height = c.image_width = (with ? with : without) * c.patch;
-  }
-  const int64_t patches = int64_t{c.image_height / c.patch} * (c.image_width / c.patch);
-  c.pos_embed_has_prefix = rows == patches + prefix;
-  if (!c.pos_embed_has_prefix && rows != patches)
-    fail(in.where, ": the configuration says an image of ", c.image_height, "x", c.image_width,
-         ", which is ", patches, " patches and ", prefix, " tokens; pos_embed in the weights has ",
-         rows, " rows");
-}
-
-// Fails where a block has fewer query, key and value rows than its width: heads were pruned.
-void check_unpruned(const ModelConfig& c, const ShapeReader& in) {
-  for (int i = 0; i < c.depths[0]; i++) {
-    const std::string name = cat("blocks.", i, ".attn.qkv.weight");
-    if (const int rows = in.side(name, 2, 0); rows != 3 * c.embed_dim)
-      fail(in.where, ": '", name, "' has ", rows, " rows, expected ", 3 * c.embed_dim,
-           "; pruned heads are not supported");
-  }
-}
-
-void settle_heads(ModelConfig& c, const ShapeReader& in, const Given& given) {
-  if (given.heads && c.heads.empty()) c.heads = {given.heads};
-  if (given.heads && c.heads.front() != given.heads)
-    fail(in.where, ": the configuration says heads ", c.heads.front(), ", --heads ", given.heads);
-  if (!c.heads.empty()) return;
-  if (c.embed_dim % 64)
-    fail(in.where, ": the weights do not tell the number of heads (embed_dim ", c.embed_dim,
-         " is no multiple of 64): it must come from config.json, --arch or --heads");
-  c.heads = {c.embed_dim / 64};
-  c.guesses.push_back(cat("heads ", c.heads[0], " (embed_dim / 64)"));
-}
-
-void settle_pool(ModelConfig& c, const Given& given, const std::string& where) {
-  if (c.pool == Pool::kOpen) c.pool = given.pool;
-  if (given.pool != Pool::kOpen && given.pool != c.pool)
-    fail(where, ": the configuration says another pooling than --pool");
-  if (c.pool == Pool::kOpen)
-    c.pool = c.family == Family::kVit && c.class_token ? Pool::kToken : Pool::kAverage;
-}
-
-void complete_vit(ModelConfig& c, const ShapeReader& in, const Given& given) {
-  settle_common(c, in, "blocks.0", "head");
-  settle(c.depths, {in.count("blocks.", ".norm1.weight")}, "depth", in.where);
-  c.class_token = in.has("cls_token");
-  c.distilled = in.has("dist_token");
-  c.head_dist = in.has("head_dist.weight");
-  c.layer_scale = in.has("blocks.0.ls1.gamma");
-  settle_positions(c, in);
-  settle_heads(c, in, given);
-  settle_pool(c, given, in.where);
-  validate(c);  // bounds the depth, over which the next loops
-  check_unpruned(c, in);
 }
 
 std::string bias_table(int stage) {
@@ -312,6 +198,16 @@ void check_windows(const ModelConfig& c, const ShapeReader& in) {
   }
 }
 
+}  // namespace
+
+void settle_pool(ModelConfig& c, const Given& given, const std::string& where) {
+  if (c.pool == Pool::kOpen) c.pool = given.pool;
+  if (given.pool != Pool::kOpen && given.pool != c.pool)
+    fail(where, ": the configuration says another pooling than --pool");
+  if (c.pool == Pool::kOpen)
+    c.pool = c.family == Family::kVit && c.class_token ? Pool::kToken : Pool::kAverage;
+}
+
 void complete_swin(ModelConfig& c, const ShapeReader& in, const Given& given) {
   if (given.heads) fail(in.where, ": --heads is for ViT; Swin's weights tell its heads");
   settle_common(c, in, "layers.0.blocks.0", "head.fc");
@@ -332,17 +228,16 @@ void complete_swin(ModelConfig& c, const ShapeReader& in, const Given& given) {
   check_windows(c, in);
 }
 
-}  // namespace
-
 void validate(const ModelConfig& c) {
   check_image(c);
   check_stages(c);
-  check_range("number of classes", c.num_classes, 1, kMaxClasses);
+  check_range("number of classes", c.num_classes, 0, kMaxClasses);
   if (!(c.norm_eps > 0 && c.norm_eps <= 1e-2f))
     fail("configuration: norm_eps is ", double{c.norm_eps}, ", expected a number in (0, 0.01]");
   if (c.distilled && !c.class_token)
     fail("configuration: a distillation token without a class token is not supported");
-  if (c.pool == Pool::kToken && (c.family == Family::kSwin || !c.class_token))
+  if ((c.pool == Pool::kToken || c.pool == Pool::kTokenAndAverage) &&
+      (c.family == Family::kSwin || !c.class_token))
     fail("configuration: pooling is 'token', but the model has no class token");
   if (c.pool == Pool::kAverage && c.distilled)
     fail("configuration: pooling is 'avg', expected 'token' for a model with a distillation token");

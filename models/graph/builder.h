@@ -44,7 +44,10 @@ class GraphBuilder {
     int query_begin = 0, key_begin = 0, value_begin = 0;
     int window = 0, shift = 0;
     bool causal = false;
-    int bias_entries = 0;  // rows of a table of relative positions; 0: none
+    int bias_entries = 0;  // rows of a table of relative positions in windows; 0: none
+    // The map behind a token whose relative positions have a table; 0: none.
+    int grid_height = 0, grid_width = 0;
+    std::string bias_table = "";  // its name where attentions share it; empty: the attention's own
     int bias = -1;         // a node whose value is added to the scores; -1: none
   };
   // Q K^T, softmax and attn V of the attention module `name`.

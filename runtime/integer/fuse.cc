@@ -130,7 +130,9 @@ class Fuser {
   }
 
   Fusion fuse_norm(int i) const {
-    if (graph_[i].norm() != NormType::kLayer) return {};
+    if (graph_[i].norm() != NormType::kLayer ||
+        graph_[i].whole(Attribute::kGroup, shapes_[i].cols) != shapes_[i].cols)
+      return {};
     const int q = sole_quantize(i);
     return q >= 0 ? chain(Fusion::Kind::kNormCodes, q) : Fusion{};
   }

@@ -47,7 +47,7 @@ bool same_sizes(const ModelConfig& a, const ModelConfig& b) {
          a.num_classes == b.num_classes && a.embed_dim == b.embed_dim &&
          a.mlp_hidden == b.mlp_hidden && a.depths == b.depths && a.heads == b.heads &&
          a.class_token == b.class_token && a.distilled == b.distilled &&
-         a.pos_embed_has_prefix == b.pos_embed_has_prefix && a.layer_scale == b.layer_scale;
+         a.positions == b.positions && a.layer_scale == b.layer_scale;
 }
 
 // "{...}" of a transformers ViT with the shapes of vit_tiny_patch16_224, and more keys.
