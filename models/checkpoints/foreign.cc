@@ -42,6 +42,13 @@ bool is_onnx(std::string_view bytes) {
          fields.find(bytes[2]) != fields.npos && bytes[8] != '{';
 }
 
+// Whether the file begins with a protocol that pickle has. So does a .safetensors whose header has
+// as many bytes, but for the '{' where that begins.
+bool is_pickle(std::string_view bytes) {
+  return bytes.size() > 1 && bytes[0] == '\x80' && bytes[1] >= 2 && bytes[1] <= 5 &&
+         (bytes.size() < 9 || bytes[8] != '{' || bytes[7] != 0);
+}
+
 bool is_html(std::string_view bytes) {
   const size_t begin = bytes.substr(0, 64).find_first_not_of(" \t\r\n\xef\xbb\xbf");
   if (begin == bytes.npos) return false;
@@ -92,6 +99,11 @@ constexpr Foreign kForeign[] = {
     {"MobileViT", "mobilevit", "conv_kxk conv_projection"},
     {"MaxViT or CoAtNet", "maxvit maxxvit coatnet coatnext", "attn_block. attn_grid."},
     {"LeViT", "levit", "attention_biases"},
+    {"EfficientViT", "efficientvit", ""},
+    {"ConViT", "convit", ""},
+    {"PiT", "pit_", "transformers.0.blocks."},
+    {"Mixer", "mixer gmixer", "mlp_tokens."},
+    {"DINOv3 on ConvNeXt", "dinov3_convnext", ""},
     {"TinyViT", "tiny_vit", "local_conv."},
     {"CaiT", "cait", "blocks_token_only"},
     {"XCiT", "xcit", "local_mp."},
@@ -160,8 +172,7 @@ std::string foreign_format(std::string_view bytes) {
   if (is_html(bytes)) return "a web page, so the download failed";
   if (is_onnx(bytes)) return "an ONNX model; vitrun reads the weights it was exported from";
   if (bytes.starts_with("PK\x03\x04")) return zip_text(bytes);
-  if (bytes.size() > 1 && bytes[0] == '\x80' && bytes[1] >= 2 && bytes[1] <= 5)
-    return cat("a Python pickle, mostly an old PyTorch .pth", kConvert);
+  if (is_pickle(bytes)) return cat("a Python pickle, mostly an old PyTorch .pth", kConvert);
   return "";
 }
 

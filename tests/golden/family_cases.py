@@ -1,6 +1,5 @@
 """The models of make_families.py: a line each."""
 import dataclasses
-import json
 from collections.abc import Callable
 
 from safetensors.torch import load_file, save_file
@@ -23,7 +22,6 @@ class Case:
 
 VIT = dict(img_size=16, patch_size=4, embed_dim=16, depth=2, num_heads=2)
 THIN = dict(VIT, mlp_ratio=1.25)
-EVEN = dict(VIT, embed_dim=12)  # 12 times the giants' mlp_ratio is even
 BARE = dict(num_classes=0)
 OBLONG = dict(img_size=(24, 16))
 SWIN = dict(img_size=16, patch_size=2, embed_dim=8, depths=(2, 1), num_heads=(1, 2), mlp_ratio=2.0)
@@ -69,14 +67,6 @@ def towers(vision=None, **args):
 
 
 # --- changes of files ---
-
-def without_model_args(folder):
-    """The configuration as timm wrote it before it stated arguments: the architecture's name says them."""
-    path = folder / "config.json"
-    config = json.loads(path.read_text())
-    del config["model_args"]
-    lib.write_json(path, config)
-
 
 def hub_names(prefix, positions=0):
     """Names as the hub's files of earlier versions have them; `positions` numbers as a buffer."""
@@ -126,15 +116,12 @@ MODELS = [
             mlp_bias=False, proj_bias=False),
     timm_case("dinov2", "vit_small_patch14_dinov2", **THIN, **BARE),
     timm_case("dinov2_reg4", "vit_small_patch14_reg4_dinov2", **THIN),
-    timm_case("dinov2_giant", "vit_giant_patch14_dinov2", **EVEN, **BARE),
-    timm_case("dinov2_giant_reg4", "vit_giant_patch14_reg4_dinov2", **EVEN),
+    timm_case("dinov2_giant_reg4", "vit_giant_patch14_reg4_dinov2", **dict(VIT, embed_dim=24)),
     timm_case("dinov3", "vit_small_patch16_dinov3", **THIN, **BARE),
     timm_case("dinov3_token", "vit_base_patch16_dinov3", **THIN, global_pool="token"),
     timm_case("dinov3_qkvb", "vit_small_patch16_dinov3_qkvb", **THIN, **BARE),
     timm_case("dinov3_plus", "vit_small_plus_patch16_dinov3", **THIN, **BARE),
     timm_case("dinov3_oblong", "vit_small_patch16_dinov3", **dict(THIN, **OBLONG), **BARE),
-    timm_case("dinov3_no_args", "vit_small_patch16_dinov3", after=without_model_args,
-              **dict(THIN, embed_dim=24, num_heads=6), **BARE),
     # BEiT, EVA
     timm_case("beit", "beit_base_patch16_224", **THIN),
     timm_case("beit_headless", "beit_base_patch16_224", **THIN, **BARE),
@@ -151,8 +138,6 @@ MODELS = [
     timm_case("eva02", "eva02_tiny_patch14_224", **VIT),
     timm_case("eva02_base", "eva02_base_patch14_448", **VIT, **BARE),
     timm_case("eva02_oblong", "eva02_tiny_patch14_336", **dict(VIT, **OBLONG), **BARE),
-    timm_case("eva02_no_args", "eva02_tiny_patch14_336", after=without_model_args,
-              **dict(VIT, embed_dim=12, num_heads=3)),
     timm_case("eva02_clip", "eva02_base_patch16_clip_224", **VIT),
     timm_case("eva02_enormous", "eva02_enormous_patch14_clip_224", **THIN),
     timm_case("eva_clip", "eva_giant_patch14_clip_224", **THIN),
@@ -161,7 +146,6 @@ MODELS = [
     # plain ViT of timm
     timm_case("vit", "vit_tiny_patch16_224", **THIN),
     timm_case("vit_headless", "vit_tiny_patch16_224", **THIN, **BARE),
-    timm_case("vit_no_args", "vit_tiny_patch16_224", after=without_model_args, **dict(THIN, embed_dim=12, num_heads=3)),
     timm_case("vit_avg_fc_norm", "vit_tiny_patch16_224", **THIN, global_pool="avg"),
     timm_case("vit_avg_fc_norm_headless", "vit_tiny_patch16_224", **THIN, **BARE, global_pool="avg", fc_norm=True),
     timm_case("vit_avg", "vit_tiny_patch16_224", **THIN, global_pool="avg", fc_norm=False),

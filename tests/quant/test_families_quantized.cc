@@ -19,7 +19,7 @@ Tensor random_images(Dims dims) {
   return images;
 }
 
-Buffer quantized(const Family& f, const std::string& bits) {
+Buffer quantized(const GoldenModel& f, const std::string& bits) {
   const std::string raw = kFamilies + "images_" + f.size + ".npy";
   const std::string folder = f.folder();
   const char* const args[] = {"vitquant",    "--weights", folder.c_str(),
@@ -36,7 +36,7 @@ Buffer quantized(const Family& f, const std::string& bits) {
 
 Tensor embedding_of(const Buffer& bytes, const Tensor& images) {
   const Aligned aligned(bytes);
-  const QbinFile file = QbinFile::from_memory(aligned.bytes(), "quantized");
+  QbinFile file = QbinFile::from_memory(aligned.bytes(), "quantized");
   const QuantGraph graph(file, "main");
   Engine engine(graph, {.max_batch = 2, .outputs = {"embedding"}});
   const PlannedOutput& output = engine.outputs().front();
@@ -45,7 +45,7 @@ Tensor embedding_of(const Buffer& bytes, const Tensor& images) {
   return embedding;
 }
 
-std::string wrong_embedding(const Family& f, const std::string& bits, double bound) {
+std::string wrong_embedding(const GoldenModel& f, const std::string& bits, double bound) {
   const Tensor want = f.expected("embedding");
   const Tensor got = embedding_of(quantized(f, bits), f.images());
   if (got.data.size() != want.data.size()) return "an embedding of another size";
@@ -58,12 +58,12 @@ std::string wrong_embedding(const Family& f, const std::string& bits, double bou
 }
 
 TEST_CASE("embeddings of 8 bits stay within 0.06") {
-  for (const Family& f : families("right"))
+  for (const GoldenModel& f : golden_models("right"))
     check_family(f, "w8", [&] { return wrong_embedding(f, "8/8", 0.06); });
 }
 
 TEST_CASE("embeddings of weights of 4 bits stay within 0.25") {
-  for (const Family& f : families("right"))
+  for (const GoldenModel& f : golden_models("right"))
     check_family(f, "w4", [&] { return wrong_embedding(f, "4/8", 0.25); });
 }
 

@@ -27,7 +27,7 @@ namespace vitrun {
 inline const std::string kFamilies = VITRUN_TEST_DIR "/golden/families/";
 
 // A line of list.txt.
-struct Family {
+struct GoldenModel {
   std::string name, state;           // "right", "resized" or "refused"
   std::string weights, size;         // a folder; HxW of the images
   std::vector<std::string> outputs;  // names
@@ -46,8 +46,8 @@ inline std::ifstream family_file(const std::string& name) {
   return in;
 }
 
-inline Family family_of(const std::string& line) {
-  Family f;
+inline GoldenModel golden_model(const std::string& line) {
+  GoldenModel f;
   std::istringstream in(line);
   in >> f.name >> f.state;
   if (f.state == "refused") {
@@ -67,12 +67,12 @@ inline const char* chosen_family() {
 }
 
 // The models in `state` that VITRUN_FAMILY does not leave out.
-inline std::vector<Family> families(const std::string& state) {
-  std::vector<Family> found;
+inline std::vector<GoldenModel> golden_models(const std::string& state) {
+  std::vector<GoldenModel> found;
   std::ifstream in = family_file("list.txt");
   for (std::string line; std::getline(in, line);) {
     if (line.empty() || line[0] == '#') continue;
-    const Family f = family_of(line);
+    const GoldenModel f = golden_model(line);
     if (f.state != state) continue;
     if (!chosen_family() || fnmatch(chosen_family(), f.name.c_str(), 0) == 0) found.push_back(f);
   }
@@ -91,8 +91,8 @@ inline const std::set<std::string>& pending_checks() {
   return pending;
 }
 
-// What is wrong; empty where nothing is. Only a pending check may, and must, find something.
-inline void check_family(const Family& family, const std::string& check,
+// `work` returns what is wrong, empty where nothing is. A pending check must find something.
+inline void check_family(const GoldenModel& model, const std::string& check,
                          const std::function<std::string()>& work) {
   std::string wrong;
   try {
@@ -100,7 +100,7 @@ inline void check_family(const Family& family, const std::string& check,
   } catch (const std::exception& e) {
     wrong = e.what();
   }
-  const std::string line = family.name + " " + check;
+  const std::string line = model.name + " " + check;
   if (const char* path = std::getenv("VITRUN_FAMILIES_FAILING"); path && !wrong.empty())
     std::ofstream(path, std::ios::app) << line << '\n';
   if (chosen_family()) MESSAGE(line, ": ", wrong.empty() ? "right" : wrong);
@@ -110,7 +110,7 @@ inline void check_family(const Family& family, const std::string& check,
     CHECK_MESSAGE(!wrong.empty(), line, " is right now: take it out of pending.txt");
 }
 
-// What is wrong where `measured` is above `bound` or not a number.
+// Returns what is wrong where `measured` is above `bound` or not a number.
 inline std::string above(const std::string& what, double measured, double bound) {
   return measured <= bound ? "" : cat(what, " ", measured, ", at most ", bound, " expected");
 }
@@ -121,7 +121,8 @@ inline std::string dims_text(const Dims& dims) {
   return text;
 }
 
-// What is wrong with a value: its shape, or the largest difference beside the largest value wanted.
+// Returns what is wrong with a value: its shape, or the largest difference beside the largest
+// value.
 inline std::string compared(const std::string& output, const Tensor& got, const Tensor& want,
                             double bound) {
   if (got.dims != want.dims)
