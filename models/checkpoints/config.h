@@ -79,7 +79,7 @@ struct ModelConfig : ModelInfo {
   Pool pool = Pool::kOpen;
   int pool_heads = 0;     // of kMap
   int pool_hidden = 0;    // hidden width of kMap's MLP
-  ActType pool_act = ActType::kGelu;
+  bool pool_prefix = true;  // kMap reads prefix tokens too (timm's EVA, not its ViT)
   bool pooler = false;    // a Linear and tanh of the class token (transformers' ViTModel)
   int projection = 0;     // columns of the embedding's projection (CLIP); 0: there is none
   bool projection_bias = false;

@@ -68,6 +68,7 @@ void read_timm_tower(const Object& vision, ModelConfig& c) {
   c.rope = arch->rope;
   c.pool = arch->pool;
   c.pool_heads = arch->pool_heads;
+  c.pool_prefix = arch->rope.grid != RopeConfig::Grid::kNone;
   if (!vision.has("timm_pool")) return;
   const std::string pool = vision.text("timm_pool");
   if (pool == "token") c.pool = Pool::kToken;

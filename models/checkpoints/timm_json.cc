@@ -249,6 +249,7 @@ ModelConfig timm_base(const Object& root, Family family) {
   c.act = known->act;
   c.rope = known->rope;
   c.pool_heads = known->pool_heads;
+  c.pool_prefix = known->rope.grid != RopeConfig::Grid::kNone;
   if (name.starts_with("flexivit")) c.position_filter = PositionFilter::kBilinear;
   return c;
 }
