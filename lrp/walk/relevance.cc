@@ -29,6 +29,14 @@ int logits_of(const Graph& graph) {
   return logits >= 0 ? logits : graph.outputs[0].node;
 }
 
+// Whether a class token alone is what the model reads at its end: the first row of the tokens.
+bool reads_first_token(const Graph& graph) {
+  return std::ranges::any_of(graph.nodes, [](const Node& n) {
+    return n.kind == NodeKind::kSlice && n.whole(Attribute::kAxis) == 0 &&
+           n.whole(Attribute::kBegin) == 0 && n.whole(Attribute::kEnd) == 1;
+  });
+}
+
 // row <- row (E_h[(gradient * R)+] + I), one block's factor of the heat map (method.md section 4).
 // `row` is the class token's row of the product over blocks, the only one that is needed.
 void roll_out(const AttentionGeometry& g, const Flow& flow, std::vector<float>& row) {
@@ -74,7 +82,7 @@ RelevanceEngine::RelevanceEngine(const Graph& graph, const Weights& weights, int
     for (float& x : magnitude.data) x = std::fabs(x);
     magnitudes_[n.weight] = std::move(magnitude);
   }
-  if (const int patches = graph.find(Role::kPatchEmbed); patches >= 0)
+  if (const int patches = graph.find(Role::kPatchEmbed); patches >= 0 && reads_first_token(graph))
     prefix_tokens_ = shapes_[end_].rows - shapes_[patches].rows;
   for (int i = 0; i < threads; i++)
     forward_.push_back(std::make_unique<Reference>(graph, weights, 1));
@@ -161,6 +169,26 @@ std::vector<float> RelevanceEngine::heatmap_of(const Flow& embedding,
   return patch_sums(embedding, static_cast<size_t>(shapes_[end_].cols));
 }
 
+// What the walk begins with: the chosen class, or without classes the squared norm of the embedding,
+// whose elements have their shares of it.
+Flow RelevanceEngine::start_of(const std::vector<float>& y, int target) const {
+  Flow start;
+  start.relevance.assign(y.size(), 0);
+  if (graph_.output("logits") >= 0) {
+    at(start.relevance, target) = 1;
+    start.gradient = start.relevance;
+    return start;
+  }
+  double energy = 0;
+  for (float v : y) energy += double{v} * double{v};
+  start.gradient.assign(y.begin(), y.end());
+  for (size_t i = 0; i < y.size(); i++) {
+    start.relevance[i] = static_cast<float>(double{y[i]} * double{y[i]} / energy);
+    start.gradient[i] *= 2;
+  }
+  return start;
+}
+
 ImageRelevance RelevanceEngine::explain(Reference& forward, const Tensor& image, int target,
                                         bool heatmap, const FlowObserver& observe) const {
   std::vector<Tensor> values = forward.run_keeping(image, end_, logits_);
@@ -171,10 +199,7 @@ ImageRelevance RelevanceEngine::explain(Reference& forward, const Tensor& image,
   out.target =
       target >= 0 ? target : static_cast<int>(std::ranges::max_element(logits) - logits.begin());
   std::vector<Flow> flows(values.size());
-  Flow& start = at(flows, logits_);
-  start.relevance.assign(logits.size(), 0);
-  at(start.relevance, out.target) = 1;
-  start.gradient = start.relevance;
+  at(flows, logits_) = start_of(logits, out.target);
   std::vector<float> row;  // the class token's row of the heat map's product
   double absorbed = 0;     // relevance that no input received
   const auto check_cut = [&](const Flow& flow) {

@@ -53,6 +53,7 @@ class RelevanceEngine {
 
   // Explains one image [1, 3, H, W] and shows every flow to `observe`. Gradients are those of the
   // target's logit.
+  Flow start_of(const std::vector<float>& output, int target) const;
   ImageRelevance explain(Reference& forward, const Tensor& image, int target, bool heatmap,
                          const FlowObserver& observe = {}) const;
 

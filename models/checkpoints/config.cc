@@ -6,7 +6,7 @@
 
 #include "models/base/error.h"
 #include "models/base/index.h"
-#include "models/checkpoints/settle.h"
+#include "models/checkpoints/shape_reader.h"
 
 namespace vitrun {
 namespace {
@@ -14,16 +14,7 @@ namespace {
 constexpr int kMaxSide = 2048, kMaxTokens = 16384, kMaxEmbed = 4096, kMaxHidden = 16384;
 constexpr int kMaxClasses = 100000;
 
-}  // namespace
-
 // --- validation -------------------------------------------------------------------------------
-
-void check_range(const char* what, int value, int low, int high) {
-  if (value < low || value > high)
-    fail("configuration: ", what, " is ", value, ", expected ", low, "..", high);
-}
-
-namespace {
 
 void check_image(const ModelConfig& c) {
   check_range("patch size", c.patch, 1, kMaxSide);
@@ -105,7 +96,7 @@ void add_deit(std::vector<ModelConfig>& all, int side) {
     }
     if (size.embed == 192) continue;
     ModelConfig c = vit_arch("deit3", size, "", 16, side);
-    c.pos_embed_has_prefix = false;
+    c.positions = Positions::kPatches;
     c.layer_scale = true;
     all.push_back(std::move(c));
   }
@@ -123,93 +114,6 @@ std::vector<ModelConfig> all_archs() {
 
 }  // namespace
 
-// --- sizes from the shapes --------------------------------------------------------------------
-
-int exact_root(int square) {
-  const int root = static_cast<int>(std::lround(std::sqrt(static_cast<double>(square))));
-  return square > 0 && root * root == square ? root : 0;
-}
-
-void settle(int& stated, int found, const char* what, const std::string& where) {
-  if (stated == 0) stated = found;
-  if (stated != found)
-    fail(where, ": the configuration says ", what, " ", stated, ", the weights ", found);
-}
-
-void settle(std::vector<int>& stated, const std::vector<int>& found, const char* what,
-            const std::string& where) {
-  if (stated.empty()) stated = found;
-  if (stated == found) return;
-  const auto text = [](const std::vector<int>& v) { return to_string(Dims(v.begin(), v.end())); };
-  fail(where, ": the configuration says ", what, " ", text(stated), ", the weights ", text(found));
-}
-
-void settle_common(ModelConfig& c, const ShapeReader& in, const std::string& first_block,
-                   const std::string& head) {
-  if (in.side("patch_embed.proj.weight", 4, 1) != 3)
-    fail(in.where, ": tensor 'patch_embed.proj.weight' has ",
-         in.side("patch_embed.proj.weight", 4, 1), " input channels, expected 3");
-  settle(c.patch, in.side("patch_embed.proj.weight", 4, 2), "patch size", in.where);
-  check_range("patch size", c.patch, 1, kMaxSide);
-  settle(c.embed_dim, in.side("patch_embed.proj.weight", 4, 0), "embed_dim", in.where);
-  settle(c.mlp_hidden, in.side(first_block + ".mlp.fc1.weight", 2, 0), "MLP width", in.where);
-  if (in.has(head + ".weight")) {
-    settle(c.num_classes, in.side(head + ".weight", 2, 0), "number of classes", in.where);
-  } else {  // a base model, whose configuration may still have the classes of another
-    c.num_classes = 0;
-    c.labels.clear();
-  }
-  c.qkv_bias = in.has(first_block + ".attn.qkv.bias");
-}
-
-namespace {
-
-// Checks the rows of pos_embed against the size of the image. An open size follows from the rows
-// where the patches form a square.
-void settle_positions(ModelConfig& c, const ShapeReader& in) {
-  const int rows = in.side("pos_embed", 3, 1);
-  const int prefix = int{c.class_token} + int{c.distilled};
-  if (c.image_height == 0) {
-    // Only DeiT-III (LayerScale) may have rows for the patches alone. Elsewhere 15 x 15 rows may be
-    // 14 x 16 patches and a class token.
-    const int with = exact_root(rows - prefix), without = c.layer_scale ? exact_root(rows) : 0;
-    if (!with && !without)
-      fail(in.where, ": pos_embed has ", rows, " rows, which is no square grid of patches and ",
-           prefix, " tokens: the image size must come from config.json");
-    c.image_height = c.image_width = (with ? with : without) * c.patch;
-  }
-  const int64_t patches = int64_t{c.image_height / c.patch} * (c.image_width / c.patch);
-  c.pos_embed_has_prefix = rows == patches + prefix;
-  if (!c.pos_embed_has_prefix && rows != patches)
-    fail(in.where, ": the configuration says an image of ", c.image_height, "x", c.image_width,
-         ", which is ", patches, " patches and ", prefix, " tokens; pos_embed in the weights has ",
-         rows, " rows");
-}
-
-// Fails where a block has fewer query, key and value rows than its width: heads were pruned.
-void check_unpruned(const ModelConfig& c, const ShapeReader& in) {
-  for (int i = 0; i < c.depths[0]; i++) {
-    const std::string name = cat("blocks.", i, ".attn.qkv.weight");
-    if (const int rows = in.side(name, 2, 0); rows != 3 * c.embed_dim)
-      fail(in.where, ": '", name, "' has ", rows, " rows, expected ", 3 * c.embed_dim,
-           "; pruned heads are not supported");
-  }
-}
-
-void settle_heads(ModelConfig& c, const ShapeReader& in, const Given& given) {
-  if (given.heads && c.heads.empty()) c.heads = {given.heads};
-  if (given.heads && c.heads.front() != given.heads)
-    fail(in.where, ": the configuration says heads ", c.heads.front(), ", --heads ", given.heads);
-  if (!c.heads.empty()) return;
-  if (c.embed_dim % 64)
-    fail(in.where, ": the weights do not tell the number of heads (embed_dim ", c.embed_dim,
-         " is no multiple of 64): it must come from config.json, --arch or --heads");
-  c.heads = {c.embed_dim / 64};
-  c.guesses.push_back(cat("heads ", c.heads[0], " (embed_dim / 64)"));
-}
-
-}  // namespace
-
 void settle_pool(ModelConfig& c, const Given& given, const std::string& where) {
   if (c.pool == Pool::kOpen) c.pool = given.pool;
   if (given.pool != Pool::kOpen && given.pool != c.pool)
@@ -217,24 +121,6 @@ void settle_pool(ModelConfig& c, const Given& given, const std::string& where) {
   if (c.pool == Pool::kOpen)
     c.pool = c.family == Family::kVit && c.class_token ? Pool::kToken : Pool::kAverage;
 }
-
-namespace {
-
-void complete_vit(ModelConfig& c, const ShapeReader& in, const Given& given) {
-  settle_common(c, in, "blocks.0", "head");
-  settle(c.depths, {in.count("blocks.", ".norm1.weight")}, "depth", in.where);
-  c.class_token = in.has("cls_token");
-  c.distilled = in.has("dist_token");
-  c.head_dist = in.has("head_dist.weight");
-  c.layer_scale = in.has("blocks.0.ls1.gamma");
-  settle_positions(c, in);
-  settle_heads(c, in, given);
-  settle_pool(c, given, in.where);
-  validate(c);  // bounds the depth, over which the next loops
-  check_unpruned(c, in);
-}
-
-}  // namespace
 
 void validate(const ModelConfig& c) {
   check_image(c);
@@ -244,7 +130,8 @@ void validate(const ModelConfig& c) {
     fail("configuration: norm_eps is ", double{c.norm_eps}, ", expected a number in (0, 0.01]");
   if (c.distilled && !c.class_token)
     fail("configuration: a distillation token without a class token is not supported");
-  if (c.pool == Pool::kToken && (c.family == Family::kSwin || !c.class_token))
+  if ((c.pool == Pool::kToken || c.pool == Pool::kTokenAndAverage) &&
+      (c.family == Family::kSwin || !c.class_token))
     fail("configuration: pooling is 'token', but the model has no class token");
   if (c.pool == Pool::kAverage && c.distilled)
     fail("configuration: pooling is 'avg', expected 'token' for a model with a distillation token");
@@ -281,8 +168,8 @@ ModelConfig config_from_arch(const std::string& arch, const ShapeMap& shapes,
 ModelConfig config_from_shapes(const ShapeMap& shapes, const std::string& where,
                                const Given& given) {
   ModelConfig c = open_config(family_of(shapes));
-  const bool vit = c.family == Family::kVit;
   c.swin_v2 = is_swin_v2(shapes);
+  const bool vit = c.family == Family::kVit;
   if (vit && given.transformers) c.norm_eps = 1e-12f;
   complete(c, shapes, where, given);
   const bool augreg = vit && !c.distilled && !c.layer_scale;

@@ -9,14 +9,37 @@
 #include <vector>
 
 #include "models/base/tensor.h"
+#include "models/graph/graph.h"
 #include "models/graph/model_info.h"
 
 namespace vitrun {
 
-enum class Family { kVit, kSwin };  // kVit stands for ViT, DeiT (also distilled) and DeiT-III
+// kVit stands for all whose blocks are ViT's: DeiT, DINO, CLIP, SigLIP, BEiT, EVA and others.
+enum class Family { kVit, kSwin };
 
-// timm's global_pool: the class token, or the mean of the patches. Open: nobody has said.
-enum class Pool { kOpen, kToken, kAverage };
+// timm's global_pool: the class token, the mean of the patches, or attention with a learned query
+// (kMap). kTokenAndAverage is both side by side. Open: nobody has said.
+enum class Pool { kOpen, kToken, kAverage, kMap, kTokenAndAverage };
+
+// Which tokens have a learned position.
+enum class Positions { kNone, kPatches, kAll };
+
+// How positions are resized to another grid: as timm does, as transformers does, as FlexiViT.
+enum class PositionFilter { kBicubicAntialias, kBicubic, kBilinear };
+
+// Rotary positions of the patches; prefix tokens have none. A pair of columns is turned by
+// position / temperature^(pair / pairs) along one axis, for half of the pairs along each axis.
+struct RopeConfig {
+  // kIndex: position i + offset, scaled by reference / side where there is a reference. kCentred:
+  // 2 pi (2 (i + 1/2) / side - 1), DINOv3's. kMixed: both axes with learned frequencies.
+  enum class Grid { kNone, kIndex, kCentred, kMixed };
+  Grid grid = Grid::kNone;
+  bool neighbours = true;  // pairs are columns 2i and 2i + 1, else i and i + half a head
+  bool width_first = false;  // the first half of the pairs turns along the width
+  double temperature = 10000;
+  double offset = 0;
+  int reference = 0;  // side of the grid the model was trained on; 0: positions are not scaled
+};
 
 struct ModelConfig : ModelInfo {
   Family family = Family::kVit;
@@ -28,13 +51,43 @@ struct ModelConfig : ModelInfo {
   std::vector<int> depths;  // blocks of each stage; ViT has one stage
   std::vector<int> heads;   // heads of each stage
 
-  // The next six are for the ViT family.
+  // The next are for the ViT family. Prefix tokens are the class token, the distillation token and
+  // the registers, in this order.
   bool class_token = true;
-  bool distilled = false;            // a second prefix token
-  bool head_dist = false;            // which has a head of its own
-  bool pos_embed_has_prefix = true;  // false for DeiT-III, whose pos_embed covers only the patches
+  bool distilled = false;
+  bool head_dist = false;  // the distillation token has a head of its own
+  int registers = 0;
+  Positions positions = Positions::kAll;
+  // The table of positions in the weights: rows of prefix tokens, then a grid of patches, which is
+  // resized where the image has another one.
+  int position_prefix = 0, position_height = 0, position_width = 0;
+  PositionFilter position_filter = PositionFilter::kBicubicAntialias;
+  RopeConfig rope;
+  bool patch_bias = true;
+  bool norm_pre = false;   // a norm before the blocks (CLIP)
+  bool last_norm = true;   // all tokens are normalised after the blocks
+  bool fc_norm = false;    // what has been pooled is normalised
   bool layer_scale = false;
+  bool qk_norm = false;    // q and k are normalised by head
+  bool attn_norm = false;  // a norm before proj
+  bool proj_bias = true;
+  bool mlp_norm = false;   // a norm before fc2
+  bool gated = false;      // SwiGLU: fc1 has the gate's rows, then the values'
+  bool mlp_bias = true;
+  bool relative_bias = false, shared_bias = false;  // BEiT's tables, one for all blocks
+  ActType act = ActType::kGelu;
   Pool pool = Pool::kOpen;
+  int pool_heads = 0;     // of kMap
+  int pool_hidden = 0;    // hidden width of kMap's MLP
+  bool pool_prefix = true;  // kMap reads prefix tokens too (timm's EVA, not its ViT)
+  bool pooler = false;    // a Linear and tanh of the class token (transformers' ViTModel)
+  int projection = 0;     // columns of the embedding's projection (CLIP); 0: there is none
+  bool projection_bias = false;
+  bool raw_features = false;  // "features" are the tokens before the last norm (CLIP, transformers)
+  bool head_bias = true;
+
+  int prefix() const { return int{class_token} + int{distilled} + registers; }
+  int patches() const { return (image_height / patch) * (image_width / patch); }
 
   // The next six are for Swin. A parser may give one entry of a list for all stages, and leaves the
   // shifts to complete().
@@ -55,6 +108,7 @@ struct ModelConfig : ModelInfo {
 struct Given {
   int heads = 0;              // 0: not said
   Pool pool = Pool::kOpen;    // what a user says where the configuration does not
+  int image_height = 0, image_width = 0;  // the size a user wants; 0: the configuration's
   bool transformers = false;  // the tensors have transformers' names
 };
 

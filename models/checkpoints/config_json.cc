@@ -71,10 +71,12 @@ ModelConfig config_from_json(const std::string& text, const ShapeMap& shapes,
   const nlohmann::json value = parse_json(text, where, kMaxNesting);
   const Object root(value, where);
   refuse_foreign(root);
-  if (!is_timm(root) && !root.has("model_type"))
+  const bool open_clip = root.has("model_cfg");
+  if (!is_timm(root) && !open_clip && !root.has("model_type"))
     fail(where, ": neither 'architecture' (timm) nor 'model_type' (transformers)");
-  ModelConfig c =
-      is_timm(root) ? timm_config(root, shapes, given) : transformers_config(root, shapes, given);
+  ModelConfig c = open_clip       ? open_clip_config(root, shapes, given)
+                  : is_timm(root) ? timm_config(root, shapes, given)
+                                  : transformers_config(root, shapes, given);
   validate_again(c, where);
   return c;
 }

@@ -8,6 +8,7 @@ namespace vitrun {
 
 ModelConfig timm_config(const Object& root, const ShapeMap& shapes, const Given& given);
 ModelConfig transformers_config(const Object& root, const ShapeMap& shapes, const Given& given);
+ModelConfig open_clip_config(const Object& root, const ShapeMap& shapes, const Given& given);
 
 // Sets crop_pct, which must be above 0.1 so that no image is enlarged beyond reason.
 void set_crop_pct(const Object& o, const char* key, float pct, ModelConfig& c);
@@ -29,8 +30,8 @@ std::vector<std::string> indexed_labels(const Object& o, const char* key);
 // classes.
 bool is_placeholder(const std::vector<std::string>& labels);
 
-// Sets what an image processor of transformers does unless it is told otherwise. `type` is "vit",
-// "deit", "swin" or "vit_msn".
+// Sets what an image processor of transformers does unless it is told otherwise; `type` is a
+// model_type.
 void set_transformers_preprocess(const std::string& type, PreprocessConfig& p);
 
 // Validates a configuration to which preprocessing and labels have been added since complete().

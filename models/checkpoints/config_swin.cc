@@ -2,10 +2,12 @@
 #include <algorithm>
 
 #include "models/base/index.h"
-#include "models/checkpoints/settle.h"
+#include "models/checkpoints/shape_reader.h"
 
 namespace vitrun {
 namespace {
+
+constexpr int kMaxWindow = 64;
 
 struct SwinSize {
   const char* name;
@@ -120,6 +122,54 @@ void check_positions(const ModelConfig& c, const ShapeReader& in) {
          ", which is ", patches, " patches; absolute_pos_embed in the weights has ", rows, " rows");
 }
 
+void settle_common(ModelConfig& c, const ShapeReader& in) {
+  const std::string head = "head.fc", first_block = block_of(0);
+  if (in.side("patch_embed.proj.weight", 4, 1) != 3)
+    fail(in.where, ": tensor 'patch_embed.proj.weight' has ",
+         in.side("patch_embed.proj.weight", 4, 1), " input channels, expected 3");
+  settle(c.patch, in.side("patch_embed.proj.weight", 4, 2), "patch size", in.where);
+  settle(c.embed_dim, in.side("patch_embed.proj.weight", 4, 0), "embed_dim", in.where);
+  settle(c.mlp_hidden, in.side(first_block + ".mlp.fc1.weight", 2, 0), "MLP width", in.where);
+  if (in.has(head + ".weight")) {
+    settle(c.num_classes, in.side(head + ".weight", 2, 0), "number of classes", in.where);
+  } else {  // a base model, whose configuration may still have the classes of another
+    c.num_classes = 0;
+    c.labels.clear();
+  }
+  c.qkv_bias = in.has(first_block + ".attn.qkv.bias");
+}
+
+// Checks the tensors of which SwinV2's parameters are made (derive_swin()).
+void check_v2_tensors(const ModelConfig& c, const ShapeReader& in) {
+  for (int s = 0; s < count_of(c.depths); s++)
+    for (int i = 0; i < at(c.depths, s); i++) {
+      const std::string attn = cat("layers.", s, ".blocks.", i, ".attn."), mlp = attn + "cpb_mlp.";
+      const int hidden = in.side(mlp + "0.weight", 2, 0);
+      const auto expect = [&](const std::string& name, size_t rank, size_t axis, int size) {
+        if (const int found = in.side(name, rank, axis); found != size)
+          fail(in.where, ": side ", axis, " of tensor '", name, "' is ", found, ", expected ",
+               size);
+      };
+      expect(attn + "logit_scale", 3, 0, at(c.heads, s));
+      expect(attn + "logit_scale", 3, 1, 1);
+      expect(attn + "logit_scale", 3, 2, 1);
+      expect(mlp + "0.weight", 2, 1, 2);
+      expect(mlp + "0.bias", 1, 0, hidden);
+      expect(mlp + "2.weight", 2, 0, at(c.heads, s));
+      expect(mlp + "2.weight", 2, 1, hidden);
+    }
+}
+
+// Another image would need other windows, and other tables of their positions.
+void refuse_resize(const ModelConfig& c, const Given& given, const std::string& where) {
+  if (given.image_height == 0 ||
+      (given.image_height == c.image_height && given.image_width == c.image_width))
+    return;
+  fail(where, ": --image-size ", given.image_height, "x", given.image_width,
+       ": Swin's windows are those of images of ", c.image_height, "x", c.image_width,
+       " and are not resized");
+}
+
 // Brings lists that stand for all stages to one entry for each.
 void expand(std::vector<int>& list, int stages) {
   if (list.size() == 1) list.assign(static_cast<size_t>(stages), list[0]);
@@ -155,12 +205,11 @@ void add_swin_archs(std::vector<ModelConfig>& all, int side) {
 
 void complete_swin(ModelConfig& c, const ShapeReader& in, const Given& given) {
   if (given.heads) fail(in.where, ": --heads is for ViT; Swin's weights tell its heads");
-  settle_common(c, in, block_of(0), "head.fc");
+  settle_common(c, in);
   const bool v2 = is_swin_v2(in.shapes);
   if (c.swin_v2 != v2)
     fail(in.where, ": the configuration says ", c.swin_v2 ? "SwinV2" : "Swin",
          ", the tensor names say ", v2 ? "SwinV2" : "Swin");
-  if (v2) c.qkv_bias = in.has(block_of(0) + ".attn.q_bias");
   c.absolute_positions = in.has("absolute_pos_embed");
   std::vector<int> depths, heads;
   for (int s = 0; s < in.count("layers.", ".blocks.0.norm1.weight"); s++) {
@@ -174,9 +223,10 @@ void complete_swin(ModelConfig& c, const ShapeReader& in, const Given& given) {
   expand(c.pretrained_windows, count_of(depths));
   set_windows(c, c.windows.empty() ? windows_of_tables(c, in) : c.windows);
   if (c.image_height == 0) guess_image(c, in);
+  refuse_resize(c, given, in.where);
   settle_pool(c, given, in.where);
   validate(c);  // bounds the sizes, which check_windows() multiplies
-  if (!v2) check_windows(c, in);
+  v2 ? check_v2_tensors(c, in) : check_windows(c, in);
   check_positions(c, in);
 }
 

@@ -42,6 +42,13 @@ bool is_onnx(std::string_view bytes) {
          fields.find(bytes[2]) != fields.npos && bytes[8] != '{';
 }
 
+// Whether the file begins with a protocol that pickle has. So does a .safetensors whose header has
+// as many bytes, but for the '{' where that begins.
+bool is_pickle(std::string_view bytes) {
+  return bytes.size() > 1 && bytes[0] == '\x80' && bytes[1] >= 2 && bytes[1] <= 5 &&
+         (bytes.size() < 9 || bytes[8] != '{' || bytes[7] != 0);
+}
+
 bool is_html(std::string_view bytes) {
   const size_t begin = bytes.substr(0, 64).find_first_not_of(" \t\r\n\xef\xbb\xbf");
   if (begin == bytes.npos) return false;
@@ -76,40 +83,30 @@ constexpr Foreign kForeign[] = {
     {"weights quantized by GPTQ or AWQ", "", ".qweight .qzeros .g_idx"},
     {"weights quantized to 8 bits", "", ".weight_scale .input_scale .weight_packed"},
     {"SwinV2-CR", "swinv2_cr", "meta_mlp."},
-    {"a masked autoencoder (MAE)", "vit_mae", "decoder_embed decoder_blocks decoder_layers"},
-    {"SigLIP", "siglip", "logit_bias vision_model.head.probe"},
-    {"OpenCLIP", "", "transformer.resblocks visual.conv1 visual.trunk."},
     {"BLIP", "blip instructblip", "qformer text_decoder"},
-    {"CLIP", "clip chinese_clip altclip", "vision_model. text_model. visual_projection"},
-    {"DINOv3", "dinov3 *_dinov3", "rope_embeddings layer.0.attention.q_proj"},
-    {"DINOv2 with SwiGLU", "*giant_patch14_dinov2 *giant_patch14_reg4_dinov2", "weights_in"},
-    {"DINOv2 with registers", "dinov2_with_registers", "embeddings.register_tokens"},
-    {"DINOv2 of transformers", "dinov2", "layer_scale1.lambda"},
-    {"a ViT with rotary positions (RoPE-ViT)", "*_rope_", "rope.freqs"},
-    {"Perception Encoder", "*vit_pe_", ""},
-    {"EVA or EVA-02", "eva", "mlp.fc1_g attn.inner_attn_ln ffn_ln mlp.w1."},
-    {"BEiT", "beit data2vec-vision", "lambda_1 rel_pos_bias relative_position_bias.relative"},
-    {"BEiT or EVA", "", "attn.q_bias attn.v_bias"},
+    {"a CLIP with another text tower", "chinese_clip altclip clipseg", ""},
+    {"SigLIP 2 for images of any shape (NaFlex)", "siglip2 siglip2_vision_model", ""},
+    {"data2vec", "data2vec-vision", ""},
+    {"EVA-02 of its own repository (timm has the same models)", "", "attn.inner_attn_ln ffn_ln mlp.w1."},
     {"a ViT with relative positions", "vit_relpos vit_srelpos", "rel_pos."},
     {"a ViT that normalises after each branch", "*_rpn_", ""},
     {"a ViT on convolutions (hybrid)", "vit_hybrid *_r50_ *_r26_ *_r_s16 *_resnet",
      "embed.backbone bit.enc"},
     {"a ViT without a norm after the blocks (InternViT)", "vit_intern intern_vit", ""},
-    {"a ViT with QuickGELU", "*quickgelu", ""},
-    {"a ViT with the tanh form of GELU",
-     "*patch32_siglip_gap *giantopt_patch16_siglip *large_patch16_siglip_gap_512 "
-     "*so400m_patch16_siglip",
-     ""},
     {"torchvision's ViT (timm has the same models)", "", "encoder_layer_ conv_proj."},
     {"torchvision's Swin (timm has the same models)", "", "features.1.0.attn."},
     {"Hiera", "hiera sam2_hiera", "pos_embed_win"},
     {"MobileViT", "mobilevit", "conv_kxk conv_projection"},
     {"MaxViT or CoAtNet", "maxvit maxxvit coatnet coatnext", "attn_block. attn_grid."},
     {"LeViT", "levit", "attention_biases"},
+    {"EfficientViT", "efficientvit", ""},
+    {"ConViT", "convit", ""},
+    {"PiT", "pit_", "transformers.0.blocks."},
+    {"Mixer", "mixer gmixer", "mlp_tokens."},
+    {"DINOv3 on ConvNeXt", "dinov3_convnext", ""},
     {"TinyViT", "tiny_vit", "local_conv."},
     {"CaiT", "cait", "blocks_token_only"},
     {"XCiT", "xcit", "local_mp."},
-    {"FlexiViT", "flexivit", ""},
     {"MViT", "mvit", "pool_q. norm_q."},
     {"CvT", "cvt", "convolution_projection"},
     {"SegFormer or PVT", "segformer pvt", "patch_embeddings.0. sequence_reduction"},
@@ -129,7 +126,6 @@ constexpr Foreign kForeign[] = {
     {"a depth model", "dpt depth_anything zoedepth", "neck.reassemble"},
     {"Segment Anything (SAM)", "sam samvit", "mask_decoder image_encoder"},
     {"a video model", "videomae timesformer vivit vjepa", "time_embeddings temporal_"},
-    {"I-JEPA", "ijepa *_ijepa", ""},
     {"a model of images and text",
      "vilt vision-encoder-decoder vision-text-dual-encoder llava paligemma florence2 owlvit "
      "owlv2 grounding-dino git kosmos idefics qwen2_vl pix2struct donut trocr",
@@ -142,11 +138,7 @@ constexpr Foreign kForeign[] = {
      "word_embeddings embed_tokens wte. self_attn.q_proj"},
     {"a diffusion model", "", "down_blocks. diffusion_model."},
     // Parts of a ViT or Swin, where nothing above names the model.
-    {"has register tokens", "", "reg_token register_tokens"},
-    {"has a norm before the blocks (CLIP)", "", "norm_pre."},
-    {"has mean pooling with a norm of its own", "", "fc_norm."},
     {"has attention pooling", "", "attn_pool."},
-    {"has normalised queries and keys", "", "q_norm. k_norm."},
     {"has parallel blocks", "", "attns."},
     {"has SwiGLU", "", "mlp.w12"},
     {"has a representation layer before the head", "", "pre_logits"},
@@ -178,8 +170,7 @@ std::string foreign_format(std::string_view bytes) {
   if (is_html(bytes)) return "a web page, so the download failed";
   if (is_onnx(bytes)) return "an ONNX model; vitrun reads the weights it was exported from";
   if (bytes.starts_with("PK\x03\x04")) return zip_text(bytes);
-  if (bytes.size() > 1 && bytes[0] == '\x80' && bytes[1] >= 2 && bytes[1] <= 5)
-    return cat("a Python pickle, mostly an old PyTorch .pth", kConvert);
+  if (is_pickle(bytes)) return cat("a Python pickle, mostly an old PyTorch .pth", kConvert);
   return "";
 }
 

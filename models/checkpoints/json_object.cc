@@ -77,6 +77,9 @@ int Object::as_integer(const char* key, const json& value) const {
   return static_cast<int>(d);
 }
 
+void read_count(const Object& o, const char* key, int& out) {
+  if (o.has(key)) out = o.at(key) == 0 ? 0 : o.integer(key);
+}
 void read(const Object& o, const char* key, int& out) {
   if (o.has(key)) out = o.integer(key);
 }

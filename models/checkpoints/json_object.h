@@ -47,6 +47,7 @@ class Object {
 
 // Read a key that may be absent.
 void read(const Object& o, const char* key, int& out);
+void read_count(const Object& o, const char* key, int& out);  // which may be 0
 void read(const Object& o, const char* key, std::vector<int>& out);
 
 // Fails unless the key is absent or has the given value. Another value would be another model.

@@ -13,54 +13,157 @@
 namespace vitrun {
 namespace {
 
-constexpr int kWhole = -1, kJoined = 3;
+constexpr int kWhole = -1;
 
 // One line for each kind of tensor. '#' stands for a block's or stage's number, '*' for "weight" or
 // "bias", and '^', in `to`, for the number plus one. `part` is the place of a tensor among the
-// three that are joined.
+// `parts` that are joined: query, key and value, or gate and value.
 struct Rule {
   const char* from;
   const char* to;
   int part = kWhole;
+  int parts = 3;
 };
 
 constexpr Rule kVitRules[] = {
-    // timm
+    // timm's ViT
     {"cls_token", "cls_token"},
     {"dist_token", "dist_token"},
+    {"reg_token", "reg_token"},
     {"pos_embed", "pos_embed"},
     {"patch_embed.proj.*", "patch_embed.proj.*"},
+    {"norm_pre.*", "norm_pre.*"},
     {"blocks.#.norm1.*", "blocks.#.norm1.*"},
     {"blocks.#.attn.qkv.*", "blocks.#.attn.qkv.*"},
+    {"blocks.#.attn.q_norm.*", "blocks.#.attn.q_norm.*"},
+    {"blocks.#.attn.k_norm.*", "blocks.#.attn.k_norm.*"},
+    {"blocks.#.attn.norm.*", "blocks.#.attn.norm.*"},
     {"blocks.#.attn.proj.*", "blocks.#.attn.proj.*"},
     {"blocks.#.ls1.gamma", "blocks.#.ls1.gamma"},
     {"blocks.#.norm2.*", "blocks.#.norm2.*"},
     {"blocks.#.mlp.fc1.*", "blocks.#.mlp.fc1.*"},
+    {"blocks.#.mlp.norm.*", "blocks.#.mlp.norm.*"},
     {"blocks.#.mlp.fc2.*", "blocks.#.mlp.fc2.*"},
     {"blocks.#.ls2.gamma", "blocks.#.ls2.gamma"},
     {"norm.*", "norm.*"},
+    {"fc_norm.*", "fc_norm.*"},
     {"head.*", "head.*"},
     {"head_dist.*", "head_dist.*"},
-    // Facebook's DeiT-III
+    {"attn_pool.latent", "attn_pool.latent"},
+    {"attn_pool.q.*", "attn_pool.q.*"},
+    {"attn_pool.kv.*", "attn_pool.kv.*"},
+    {"attn_pool.proj.*", "attn_pool.proj.*"},
+    {"attn_pool.norm.*", "attn_pool.norm.*"},
+    {"attn_pool.mlp.fc1.*", "attn_pool.mlp.fc1.*"},
+    {"attn_pool.mlp.fc2.*", "attn_pool.mlp.fc2.*"},
+    // timm's BEiT and EVA; Facebook's DeiT-III has gamma_1 and gamma_2 too
     {"blocks.#.gamma_1", "blocks.#.ls1.gamma"},
     {"blocks.#.gamma_2", "blocks.#.ls2.gamma"},
-    // transformers
+    {"blocks.#.attn.q_bias", "blocks.#.attn.qkv.bias", 0},
+    {"blocks.#.attn.k_bias", "blocks.#.attn.qkv.bias", 1},
+    {"blocks.#.attn.v_bias", "blocks.#.attn.qkv.bias", 2},
+    {"blocks.#.attn.q_proj.*", "blocks.#.attn.qkv.*", 0},
+    {"blocks.#.attn.k_proj.*", "blocks.#.attn.qkv.*", 1},
+    {"blocks.#.attn.v_proj.*", "blocks.#.attn.qkv.*", 2},
+    {"blocks.#.attn.relative_position_bias_table", "blocks.#.attn.relative_position_bias_table"},
+    {"rel_pos_bias.relative_position_bias_table", "rel_pos_bias.relative_position_bias_table"},
+    {"blocks.#.mlp.fc1_g.*", "blocks.#.mlp.fc1.*", 0, 2},
+    {"blocks.#.mlp.fc1_x.*", "blocks.#.mlp.fc1.*", 1, 2},
+    {"rope.freqs", "rope.freqs"},
+    // transformers' ViT, DeiT, MAE, MSN; version 5 has names of its own while a model is in memory
     {"embeddings.cls_token", "cls_token"},
     {"embeddings.distillation_token", "dist_token"},
     {"embeddings.position_embeddings", "pos_embed"},
     {"embeddings.patch_embeddings.projection.*", "patch_embed.proj.*"},
-    {"encoder.layer.#.layernorm_before.*", "blocks.#.norm1.*"},
-    {"encoder.layer.#.attention.attention.query.*", "blocks.#.attn.qkv.*", 0},
-    {"encoder.layer.#.attention.attention.key.*", "blocks.#.attn.qkv.*", 1},
-    {"encoder.layer.#.attention.attention.value.*", "blocks.#.attn.qkv.*", 2},
-    {"encoder.layer.#.attention.output.dense.*", "blocks.#.attn.proj.*"},
-    {"encoder.layer.#.layernorm_after.*", "blocks.#.norm2.*"},
-    {"encoder.layer.#.intermediate.dense.*", "blocks.#.mlp.fc1.*"},
-    {"encoder.layer.#.output.dense.*", "blocks.#.mlp.fc2.*"},
+    {"layer.#.layernorm_before.*", "blocks.#.norm1.*"},
+    {"layers.#.layernorm_before.*", "blocks.#.norm1.*"},
+    {"layer.#.attention.attention.query.*", "blocks.#.attn.qkv.*", 0},
+    {"layer.#.attention.attention.key.*", "blocks.#.attn.qkv.*", 1},
+    {"layer.#.attention.attention.value.*", "blocks.#.attn.qkv.*", 2},
+    {"layer.#.attention.output.dense.*", "blocks.#.attn.proj.*"},
+    {"layers.#.attention.q_proj.*", "blocks.#.attn.qkv.*", 0},
+    {"layers.#.attention.k_proj.*", "blocks.#.attn.qkv.*", 1},
+    {"layers.#.attention.v_proj.*", "blocks.#.attn.qkv.*", 2},
+    {"layers.#.attention.o_proj.*", "blocks.#.attn.proj.*"},
+    {"layer.#.layernorm_after.*", "blocks.#.norm2.*"},
+    {"layers.#.layernorm_after.*", "blocks.#.norm2.*"},
+    {"layer.#.intermediate.dense.*", "blocks.#.mlp.fc1.*"},
+    {"layer.#.output.dense.*", "blocks.#.mlp.fc2.*"},
     {"layernorm.*", "norm.*"},
+    {"pooler.dense.*", "pooler.dense.*"},
     {"classifier.*", "head.*"},
     {"cls_classifier.*", "head.*"},
     {"distillation_classifier.*", "head_dist.*"},
+    // transformers' BEiT
+    {"layer.#.lambda_1", "blocks.#.ls1.gamma"},
+    {"layer.#.lambda_2", "blocks.#.ls2.gamma"},
+    {"layers.#.lambda_1", "blocks.#.ls1.gamma"},
+    {"layers.#.lambda_2", "blocks.#.ls2.gamma"},
+    {"layer.#.attention.attention.relative_position_bias.relative_position_bias_table",
+     "blocks.#.attn.relative_position_bias_table"},
+    {"layers.#.attention.relative_position_bias.relative_position_bias_table",
+     "blocks.#.attn.relative_position_bias_table"},
+    {"relative_position_bias.relative_position_bias_table",
+     "rel_pos_bias.relative_position_bias_table"},
+    {"pooler.layernorm.*", "fc_norm.*"},
+    // transformers' DINOv2 and DINOv3
+    {"embeddings.register_tokens", "reg_token"},
+    {"embeddings.patch_embeddings.*", "patch_embed.proj.*"},
+    {"layer.#.norm1.*", "blocks.#.norm1.*"},
+    {"layer.#.norm2.*", "blocks.#.norm2.*"},
+    {"layer.#.attention.q_proj.*", "blocks.#.attn.qkv.*", 0},
+    {"layer.#.attention.k_proj.*", "blocks.#.attn.qkv.*", 1},
+    {"layer.#.attention.v_proj.*", "blocks.#.attn.qkv.*", 2},
+    {"layer.#.attention.o_proj.*", "blocks.#.attn.proj.*"},
+    {"layer.#.layer_scale1.lambda1", "blocks.#.ls1.gamma"},
+    {"layer.#.layer_scale2.lambda1", "blocks.#.ls2.gamma"},
+    {"layer.#.mlp.fc1.*", "blocks.#.mlp.fc1.*"},
+    {"layer.#.mlp.fc2.*", "blocks.#.mlp.fc2.*"},
+    {"layer.#.mlp.weights_in.*", "blocks.#.mlp.fc1.*"},
+    {"layer.#.mlp.weights_out.*", "blocks.#.mlp.fc2.*"},
+    {"layer.#.mlp.gate_proj.*", "blocks.#.mlp.fc1.*", 0, 2},
+    {"layer.#.mlp.up_proj.*", "blocks.#.mlp.fc1.*", 1, 2},
+    {"layer.#.mlp.down_proj.*", "blocks.#.mlp.fc2.*"},
+    // transformers' CLIP and SigLIP
+    {"embeddings.class_embedding", "cls_token"},
+    {"embeddings.position_embedding.weight", "pos_embed"},
+    {"embeddings.patch_embedding.*", "patch_embed.proj.*"},
+    {"pre_layrnorm.*", "norm_pre.*"},
+    {"layers.#.layer_norm1.*", "blocks.#.norm1.*"},
+    {"layers.#.self_attn.q_proj.*", "blocks.#.attn.qkv.*", 0},
+    {"layers.#.self_attn.k_proj.*", "blocks.#.attn.qkv.*", 1},
+    {"layers.#.self_attn.v_proj.*", "blocks.#.attn.qkv.*", 2},
+    {"layers.#.self_attn.out_proj.*", "blocks.#.attn.proj.*"},
+    {"layers.#.layer_norm2.*", "blocks.#.norm2.*"},
+    {"layers.#.mlp.fc1.*", "blocks.#.mlp.fc1.*"},
+    {"layers.#.mlp.fc2.*", "blocks.#.mlp.fc2.*"},
+    {"post_layernorm.*", "norm.*"},
+    {"head.probe", "attn_pool.latent"},
+    {"head.attention.in_proj_weight", "attn_pool.qkv.weight"},
+    {"head.attention.in_proj_bias", "attn_pool.qkv.bias"},
+    {"head.attention.out_proj.*", "attn_pool.proj.*"},
+    {"head.layernorm.*", "attn_pool.norm.*"},
+    {"head.mlp.fc1.*", "attn_pool.mlp.fc1.*"},
+    {"head.mlp.fc2.*", "attn_pool.mlp.fc2.*"},
+    {"visual_projection.weight", "visual_projection.weight"},
+    // OpenCLIP
+    {"visual.class_embedding", "cls_token"},
+    {"visual.positional_embedding", "pos_embed"},
+    {"visual.conv1.*", "patch_embed.proj.*"},
+    {"visual.ln_pre.*", "norm_pre.*"},
+    {"visual.transformer.resblocks.#.ln_1.*", "blocks.#.norm1.*"},
+    {"visual.transformer.resblocks.#.attn.in_proj_weight", "blocks.#.attn.qkv.weight"},
+    {"visual.transformer.resblocks.#.attn.in_proj_bias", "blocks.#.attn.qkv.bias"},
+    {"visual.transformer.resblocks.#.attn.out_proj.*", "blocks.#.attn.proj.*"},
+    {"visual.transformer.resblocks.#.ls_1.gamma", "blocks.#.ls1.gamma"},
+    {"visual.transformer.resblocks.#.ln_2.*", "blocks.#.norm2.*"},
+    {"visual.transformer.resblocks.#.mlp.c_fc.*", "blocks.#.mlp.fc1.*"},
+    {"visual.transformer.resblocks.#.mlp.c_proj.*", "blocks.#.mlp.fc2.*"},
+    {"visual.transformer.resblocks.#.ls_2.gamma", "blocks.#.ls2.gamma"},
+    {"visual.ln_post.*", "norm.*"},
+    {"visual.proj", "visual_projection.transposed"},
+    {"visual.head.proj.*", "visual_projection.*"},
+    {"visual.trunk.head.*", "visual_projection.*"},
 };
 
 constexpr Rule kSwinRules[] = {
@@ -100,16 +203,14 @@ constexpr Rule kSwinRules[] = {
     {"classifier.*", "head.fc.*"},
 };
 
-// SwinV2 has these beside Swin's. k has no bias, so that q's and v's stay apart.
+// SwinV2 has these beside Swin's.
 constexpr Rule kSwinV2Rules[] = {
-    {"layers.#.blocks.#.attn.q_bias", "layers.#.blocks.#.attn.q_bias"},
-    {"layers.#.blocks.#.attn.v_bias", "layers.#.blocks.#.attn.v_bias"},
+    {"layers.#.blocks.#.attn.q_bias", "layers.#.blocks.#.attn.qkv.bias", 0},
+    {"layers.#.blocks.#.attn.v_bias", "layers.#.blocks.#.attn.qkv.bias", 2},
     {"layers.#.blocks.#.attn.logit_scale", "layers.#.blocks.#.attn.logit_scale"},
     {"layers.#.blocks.#.attn.cpb_mlp.0.*", "layers.#.blocks.#.attn.cpb_mlp.0.*"},
     {"layers.#.blocks.#.attn.cpb_mlp.2.*", "layers.#.blocks.#.attn.cpb_mlp.2.*"},
     // transformers
-    {"encoder.layers.#.blocks.#.attention.self.query.bias", "layers.#.blocks.#.attn.q_bias"},
-    {"encoder.layers.#.blocks.#.attention.self.value.bias", "layers.#.blocks.#.attn.v_bias"},
     {"encoder.layers.#.blocks.#.attention.self.logit_scale", "layers.#.blocks.#.attn.logit_scale"},
     {"encoder.layers.#.blocks.#.attention.self.continuous_position_bias_mlp.0.*",
      "layers.#.blocks.#.attn.cpb_mlp.0.*"},
@@ -130,14 +231,39 @@ constexpr Rule kDownsampleLast[] = {
 
 // Prefixes that wrappers around a whole model add. "encoder." and the families' names are parts of
 // transformers' own names too; so a name is known by as much of it as a rule fits.
-constexpr const char* kPrefixes[] = {"module.",   "model.", "_orig_mod.", "timm_model.",
-                                     "backbone.", "net.",   "encoder.",   "base_model.model.",
-                                     "vit.",      "deit.",  "swin.",      "swinv2."};
+constexpr const char* kPrefixes[] = {"module.",
+                                     "model.",
+                                     "_orig_mod.",
+                                     "timm_model.",
+                                     "backbone.",
+                                     "net.",
+                                     "encoder.",
+                                     "base_model.model.",
+                                     "vision_model.",
+                                     "visual.trunk.",
+                                     "vit.",
+                                     "deit.",
+                                     "dinov2.",
+                                     "ijepa.",
+                                     "dinov2_with_registers.",
+                                     "beit.",
+                                     "swin.",
+                                     "swinv2."};
 
 // Tensors that are recomputed from the configuration, unused in classification, or counters.
 constexpr const char* kIgnored[] = {
-    "relative_position_index", "relative_coords_table", "attn_mask",  "position_ids",
-    "num_batches_tracked",     "pooler.dense.weight",   "mask_token", "pooler.dense.bias"};
+    "relative_position_index", "relative_coords_table", "attn_mask",
+    "position_ids",            "num_batches_tracked",   "mask_token"};
+
+// Parts beside the image's encoder, by the beginnings of their tensors' names: the text tower of a
+// model of images and text, the decoder of a masked autoencoder.
+constexpr const char* kOtherParts[] = {
+    "text_model.",          "text_projection",         "logit_scale",
+    "logit_bias",           "transformer.resblocks.",  "token_embedding.",
+    "positional_embedding", "ln_final.",               "text.",
+    "decoder_embed.",       "decoder_blocks.",         "decoder_pos_embed",
+    "decoder_norm.",        "decoder_pred.",
+    "decoder.mask_token",   "decoder.decoder_"};
 
 // Takes one wrapper's prefix off, and returns whether there was one.
 bool strip_prefix(std::string_view& name) {
@@ -154,6 +280,15 @@ bool is_ignored(std::string_view name) {
     if (!name.ends_with(suffix)) return false;
     return name.size() == suffix.size() || name[name.size() - suffix.size() - 1] == '.';
   });
+}
+
+// Whether a tensor is of another part, whatever wrapper it lies in.
+bool is_other_part(std::string_view name) {
+  do {
+    if (std::ranges::any_of(kOtherParts, [&](const char* begin) { return name.starts_with(begin); }))
+      return true;
+  } while (strip_prefix(name));
+  return false;
 }
 
 std::vector<std::string_view> split(std::string_view text) {
@@ -199,23 +334,20 @@ std::string apply(const Rule& rule, const std::vector<std::string_view>& name) {
 using RuleLists = std::vector<std::span<const Rule>>;
 
 RuleLists rules_for(const std::vector<std::string>& names) {
-  bool swin = false, v2 = false, downsample_last = false;
+  bool swin = false, downsample_last = false;
   for (std::string_view name : names) do {
       swin = swin || name.starts_with("layers.0.blocks.") ||
              name.starts_with("encoder.layers.0.blocks.");
-      v2 = v2 || name.ends_with(".logit_scale");
       downsample_last = downsample_last || name.starts_with("layers.0.downsample.");
     } while (strip_prefix(name));
   if (!swin) return {kVitRules};
-  RuleLists rules = {kSwinRules, downsample_last ? std::span<const Rule>(kDownsampleLast)
-                                                 : std::span<const Rule>(kDownsampleFirst)};
-  if (v2) rules.insert(rules.begin(), kSwinV2Rules);
-  return rules;
+  if (downsample_last) return {kSwinRules, kSwinV2Rules, kDownsampleLast};
+  return {kSwinRules, kSwinV2Rules, kDownsampleFirst};
 }
 
 struct Target {
   std::string name;  // "" if no rule fits
-  int part = kWhole;
+  int part = kWhole, parts = 1;
   size_t prefix = 0;  // how much of the tensor's name wrappers added
 };
 
@@ -226,7 +358,9 @@ Target find_target(const RuleLists& lists, std::string_view name) {
     for (std::span<const Rule> rules : lists)
       for (const Rule& rule : rules) {
         std::string to = apply(rule, parts);
-        if (!to.empty()) return {std::move(to), rule.part, whole - name.size()};
+        if (to.empty()) continue;
+        const int joined = rule.part == kWhole ? 1 : rule.parts;
+        return {std::move(to), rule.part, joined, whole - name.size()};
       }
   } while (strip_prefix(name));
   return {};
@@ -255,7 +389,7 @@ constexpr size_t kShown = 4;  // tensors named in a message
   if (!prefix.empty())
     fail(where, ": the tensors' names begin with '", prefix, "', which vitrun does not know; ",
          "rename them without it");
-  fail(where, ": not supported: tensors of no ViT, DeiT or Swin: ", listed(unknown, kShown));
+  fail(where, ": not supported: tensors of no vision transformer that vitrun knows: ", listed(unknown, kShown));
 }
 
 // Two tensors have one meaning: mostly those of two models under two prefixes.
@@ -267,24 +401,35 @@ constexpr size_t kShown = 4;  // tensors named in a message
        "'", a, "' and '", b, "' are both ", first.name);
 }
 
-// A fused tensor has one source; otherwise query, key and value must all be there.
-void check_complete(const NameMap& map, const std::string& where) {
-  for (const auto& [name, sources] : map)
-    for (const std::string& source : sources)
-      if (source.empty())
-        fail(where, ": '", name, "' needs query, key and value; one of them is missing");
+// DINOv3's MLP without a gate has the same name for fc1 as that for a gated one's values.
+void join_plain_mlp(NameMap& map) {
+  for (auto& [name, sources] : map)
+    if (sources.size() == 2 && sources[0].empty() &&
+        sources[1].find(".mlp.up_proj.") != std::string::npos)
+      sources.erase(sources.begin());
 }
 
-void check_heads(const NameMap& map, const std::string& where) {
-  if (map.contains("layers.0.blocks.0.norm1.weight")) return;  // Swin may have none
-  if (!map.contains("head.weight"))
-    fail(where, ": no classifier: this is a base model without a head (no 'head.weight')");
-  // transformers' DeiTForImageClassification carries the token and has no head for it.
-  const bool ignored = map.contains("dist_token") && !map.contains("head_dist.weight") &&
-                       map.at("head.weight").front().ends_with("classifier.weight") &&
-                       !map.at("head.weight").front().ends_with("cls_classifier.weight");
-  if (!ignored && map.contains("dist_token") != map.contains("head_dist.weight"))
-    fail(where, ": not supported: a distillation token without a head of its own, or the reverse");
+// A fused tensor has one source; otherwise all parts must be there, but for a bias of the key, which
+// many models have not.
+void check_complete(const NameMap& map, const std::string& where) {
+  for (const auto& [name, sources] : map)
+    for (size_t i = 0; i < sources.size(); i++)
+      if (sources[i].empty() && !(i == 1 && name.ends_with(".attn.qkv.bias")))
+        fail(where, ": '", name, "' needs ",
+             sources.size() == 2 ? "gate and value" : "query, key and value",
+             "; one of them is missing");
+}
+
+// Leaves out what a classifier of transformers' carries and does not use: the pooler of its tokens,
+// and SigLIP's attention pooling.
+void drop_unused(NameMap& map) {
+  const auto head = map.find("head.weight");
+  if (head == map.end()) return;
+  const bool transformers = head->second.front().ends_with("classifier.weight");
+  std::erase_if(map, [&](const auto& entry) {
+    return entry.first.starts_with("pooler.dense.") ||
+           (transformers && entry.first.starts_with("attn_pool."));
+  });
 }
 
 }  // namespace
@@ -295,7 +440,7 @@ NameMap timm_names(const std::vector<std::string>& names, const std::string& whe
   std::vector<std::string> unknown;
   std::optional<std::string> prefix;  // of the blocks
   for (const std::string& name : names) {
-    if (is_ignored(name)) continue;
+    if (is_ignored(name) || is_other_part(name)) continue;
     const Target target = find_target(rules, name);
     if (target.name.empty()) {
       unknown.push_back(name);
@@ -308,14 +453,15 @@ NameMap timm_names(const std::vector<std::string>& names, const std::string& whe
       prefix = own;
     }
     std::vector<std::string>& sources = map[target.name];
-    sources.resize(std::max(sources.size(), size_t{target.part == kWhole ? 1u : kJoined}));
+    sources.resize(std::max(sources.size(), static_cast<size_t>(target.parts)));
     std::string& slot = at(sources, std::max(target.part, 0));
     if (!slot.empty()) fail_twice(rules, slot, name, where);
     slot = name;
   }
   if (!unknown.empty()) fail_unknown(unknown, rules, prefix, where);
+  join_plain_mlp(map);
   check_complete(map, where);
-  check_heads(map, where);
+  drop_unused(map);
   return map;
 }
 

@@ -22,7 +22,7 @@ float crop_ratio(int out, int size) {
 
 // The image processors that are read, by the beginning of their class's name, and what they do
 // where a key is absent.
-enum class Like { kUnnamed, kVit, kDeit, kClip, kConvNext };
+enum class Like { kUnnamed, kVit, kDeit, kClip, kSiglip, kBeit, kDinov3, kConvNext };
 struct Processor {
   const char* name;
   Like like;
@@ -34,6 +34,10 @@ constexpr Processor kProcessors[] = {{"ViTImage", Like::kVit},
                                      {"BitImage", Like::kClip},
                                      {"CLIPImage", Like::kClip},
                                      {"CLIPFeature", Like::kClip},
+                                     {"SiglipImage", Like::kSiglip},
+                                     {"BeitImage", Like::kBeit},
+                                     {"BeitFeature", Like::kBeit},
+                                     {"DINOv3ViTImage", Like::kDinov3},
                                      {"ConvNextImage", Like::kConvNext},
                                      {"ConvNextFeature", Like::kConvNext}};
 
@@ -103,17 +107,36 @@ Like processor_like(const Object& o, const std::string& type) {
   for (const Processor& known : kProcessors)
     if (type.starts_with(known.name)) return known.like;
   fail(o.path(), ": the image processor is '", type,
-       "', expected that of ViT, DeiT, ConvNext, Bit or CLIP");
+       "', expected that of ViT, DeiT, BEiT, CLIP, SigLIP, DINOv3, ConvNext or Bit");
 }
 
 void set_defaults(Like like, PreprocessConfig& p) {
-  constexpr float kClipMean[] = {0.48145466f, 0.4578275f, 0.40821073f};
-  constexpr float kClipStd[] = {0.26862954f, 0.26130258f, 0.27577711f};
-  if (like != Like::kUnnamed) set_transformers_preprocess(like == Like::kVit ? "vit" : "deit", p);
+  const char* type = "";
+  switch (like) {
+    case Like::kUnnamed:
+      break;
+    case Like::kVit:
+      type = "vit";
+      break;
+    case Like::kDeit:
+    case Like::kConvNext:
+      type = "deit";
+      break;
+    case Like::kClip:
+      type = "clip";
+      break;
+    case Like::kSiglip:
+      type = "siglip";
+      break;
+    case Like::kBeit:
+      type = "beit";
+      break;
+    case Like::kDinov3:
+      type = "dinov3_vit";
+      break;
+  }
+  if (like != Like::kUnnamed) set_transformers_preprocess(type, p);
   p.floor_crop = true;
-  if (like != Like::kClip) return;
-  std::copy_n(kClipMean, 3, p.mean);
-  std::copy_n(kClipStd, 3, p.std);
 }
 
 // Fails on keys that would change pixels in a way that nobody here does, and notes unknown ones.

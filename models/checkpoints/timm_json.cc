@@ -6,6 +6,7 @@
 #include "models/base/error.h"
 #include "models/base/index.h"
 #include "models/checkpoints/config_parsers.h"
+#include "models/checkpoints/timm_archs.h"
 
 namespace vitrun {
 namespace {
@@ -28,7 +29,7 @@ std::vector<std::string> read_labels(const Object& o, const char* key) {
 // configuration calls them "labels".
 void read_timm_labels(const Object& o, ModelConfig& c) {
   const char* key = o.has("label_names") ? "label_names" : "labels";
-  if (!o.has(key) || c.num_classes == 0) return;
+  if (!o.has(key)) return;
   c.labels = read_labels(o, key);
   if (is_placeholder(c.labels)) c.labels.clear();
   if (!o.has("label_descriptions")) return;
@@ -37,41 +38,25 @@ void read_timm_labels(const Object& o, ModelConfig& c) {
     if (descriptions.has(label.c_str())) label = descriptions.text(label.c_str());
 }
 
-// Arguments that are read or checked below or have no effect on inference.
+// Arguments that are read or checked below, that the weights tell, or that have no effect on
+// inference.
 constexpr const char* kKnownArgs[] = {
-    "drop_rate",
-    "pos_drop_rate",
-    "patch_drop_rate",
-    "proj_drop_rate",
-    "attn_drop_rate",
-    "drop_path_rate",
-    "weight_init",
-    "fix_init",
-    "dynamic_img_size",
-    "strict_img_size",
-    "dynamic_img_pad",
-    "in_chans",
-    "num_classes",
-    "img_size",
-    "patch_size",
-    "embed_dim",
-    "depth",
-    "depths",
-    "num_heads",
-    "mlp_ratio",
-    "window_size",
-    "class_token",
-    "qkv_bias",
-    "init_values",
-    "no_embed_class",
-    "global_pool",
-    "act_layer",
-    "fc_norm",
-    "always_partition",
-    "pre_norm",
-    "qk_norm",
-    "reg_tokens",
-    "pos_embed",
+    "drop_rate",       "pos_drop_rate",    "patch_drop_rate",   "proj_drop_rate",
+    "attn_drop_rate",  "drop_path_rate",   "weight_init",       "fix_init",
+    "dynamic_img_size", "strict_img_size", "dynamic_img_pad",   "in_chans",
+    "num_classes",     "img_size",         "patch_size",        "embed_dim",
+    "depth",           "depths",           "num_heads",         "mlp_ratio",
+    "window_size",     "class_token",      "qkv_bias",          "init_values",
+    "no_embed_class",  "global_pool",      "act_layer",         "fc_norm",
+    "always_partition", "pre_norm",        "qk_norm",           "reg_tokens",
+    "num_reg_tokens",  "pos_embed",        "qkv_fused",         "swiglu_mlp",
+    "swiglu_align_to", "scale_mlp",        "scale_attn_inner",  "use_abs_pos_emb",
+    "use_rel_pos_bias", "use_shared_rel_pos_bias",              "use_rot_pos_emb",
+    "use_fc_norm",     "use_pre_transformer_norm",              "use_post_transformer_norm",
+    "final_norm",      "proj_bias",        "head_init_scale",   "rope_type",
+    "rope_temperature", "rope_grid_offset", "rope_grid_indexing", "rope_rotate_half",
+    "ref_feat_shape",  "attn_pool_num_heads", "attn_pool_mlp_ratio", "attn_type",
+    "rope_shift_coords", "rope_jitter_coords", "rope_rescale_coords", "img_size_pad",
     "pretrained_window_sizes",
 };
 
@@ -82,60 +67,64 @@ void refuse_args(const Object& args) {
     if (!known && !value.is_null()) fail(args.path(), ": '", key, "' is not supported");
   }
   require(args, "in_chans", 3, "3");
-  require(args, "act_layer", "gelu", "\"gelu\"");
-  require(args, "fc_norm", false, "false");
   require(args, "always_partition", false, "false");
-  require(args, "pre_norm", false, "false");
-  require(args, "qk_norm", false, "false");
-  require(args, "reg_tokens", 0, "0");
-  require(args, "pos_embed", "learn", "\"learn\"");
   require(args, "dynamic_img_pad", false, "false");
 }
 
-// timm's number of heads by a part of the architecture's name; the first line that fits counts.
-struct Heads {
-  const char* part;
-  int heads;
-};
-constexpr Heads kHeads[] = {
-    {"_base_patch16_gap_224", 16},
-    {"_plus_", 14},
-    {"_tiny_", 3},
-    {"_small_", 6},
-    {"_medium_", 8},
-    {"_base_", 12},
-    {"_betwixt_", 10},
-    {"_large_", 16},
-    {"_huge_", 16},
-    {"_giant_", 16},
-    {"_gigantic_", 16},
-    {"_so400m_", 16},
-};
+void read_act(const Object& args, ModelConfig& c) {
+  if (!args.has("act_layer")) return;
+  constexpr std::pair<const char*, ActType> kActs[] = {{"gelu", ActType::kGelu},
+                                                       {"gelu_tanh", ActType::kGeluTanh},
+                                                       {"quick_gelu", ActType::kQuickGelu},
+                                                       {"silu", ActType::kSilu}};
+  const std::string name = args.text("act_layer");
+  const auto* found = std::ranges::find(kActs, name, [](const auto& act) { return act.first; });
+  if (found == std::end(kActs))
+    args.bad("act_layer", "\"gelu\", \"gelu_tanh\", \"quick_gelu\" or \"silu\"");
+  c.act = found->second;
+}
+
+// Reads what the arguments say of RoPE beside the architecture's name.
+void read_rope(const Object& args, ModelConfig& c) {
+  RopeConfig& rope = c.rope;
+  if (args.has("use_rot_pos_emb") &&
+      args.flag("use_rot_pos_emb") != (rope.grid != RopeConfig::Grid::kNone))
+    args.bad("use_rot_pos_emb", "what the architecture's name says");
+  if (args.has("rope_temperature")) rope.temperature = args.number("rope_temperature");
+  if (args.has("rope_grid_offset")) rope.offset = args.number("rope_grid_offset");
+  if (args.has("rope_rotate_half")) rope.neighbours = !args.flag("rope_rotate_half");
+  if (args.has("rope_grid_indexing")) rope.width_first = args.text("rope_grid_indexing") == "xy";
+  if (args.has("ref_feat_shape")) rope.reference = args.square("ref_feat_shape");
+  if (!args.has("rope_type")) return;
+  using Grid = RopeConfig::Grid;
+  const std::string type = args.text("rope_type");
+  const Grid grid = type == "mixed" ? Grid::kMixed : type == "dinov3" ? Grid::kCentred : Grid::kIndex;
+  if (type != "" && rope.grid != Grid::kNone && rope.grid != grid)
+    args.bad("rope_type", "what the architecture's name says");
+}
 
 // Settles what neither "model_args" nor the shapes tell: the named architecture's heads.
 void read_heads(const Object& args, const Given& given, ModelConfig& c) {
+  const std::vector<int> named = c.heads;
+  c.heads.clear();
   read(args, "num_heads", c.heads);
-  if (c.family == Family::kSwin || args.has("num_heads")) return;
-  if (given.heads) c.heads = {given.heads};
-  for (const Heads& known : kHeads)
-    if (c.heads.empty() && c.arch.find(known.part) != c.arch.npos) c.heads = {known.heads};
-}
-
-// Reads the number of classes, which is 0 of a model without a head.
-void read_classes(const Object& o, ModelConfig& c) {
-  if (o.has("num_classes") && o.at("num_classes") != 0) read(o, "num_classes", c.num_classes);
+  if (c.heads.empty() && given.heads && c.family == Family::kVit) c.heads = {given.heads};
+  if (c.heads.empty()) c.heads = named;
+  if (args.has("attn_pool_num_heads")) c.pool_heads = args.integer("attn_pool_num_heads");
 }
 
 void read_model_args(const Object& args, const Given& given, ModelConfig& c) {
   refuse_args(args);
   if (args.has("img_size")) std::tie(c.image_height, c.image_width) = args.size("img_size");
   if (args.has("patch_size")) c.patch = args.square("patch_size");
-  read_classes(args, c);
+  read_count(args, "num_classes", c.num_classes);
   if (args.has("embed_dim")) c.mlp_hidden = 0;  // the named architecture's width no longer fits
   read(args, "embed_dim", c.embed_dim);
   read(args, "depth", c.depths);
   read(args, "depths", c.depths);
   read_heads(args, given, c);
+  read_act(args, c);
+  read_rope(args, c);
   read_timm_windows(args, c);
   read_mlp_ratio(args, c);
 }
@@ -146,24 +135,27 @@ void check_model_args(const Object& args, const ModelConfig& c) {
   if (args.has("class_token"))
     check_flag(args, "class_token", args.flag("class_token"), c.class_token);
   if (args.has("init_values")) check_flag(args, "init_values", true, c.layer_scale);
-  if (args.has("no_embed_class") && c.class_token)
-    check_flag(args, "no_embed_class", args.flag("no_embed_class"), !c.pos_embed_has_prefix);
+  if (args.has("no_embed_class") && c.class_token && c.positions != Positions::kNone)
+    check_flag(args, "no_embed_class", args.flag("no_embed_class"),
+               c.positions != Positions::kAll);
 }
 
 // Reads global_pool, which changes the model and none of its weights.
 void read_pool(const Object& o, ModelConfig& c) {
   if (!o.has("global_pool")) return;
   const std::string text = o.text("global_pool");
-  if (text != "token" && text != "avg") o.bad("global_pool", "\"token\" or \"avg\"");
-  const Pool pool = text == "token" ? Pool::kToken : Pool::kAverage;
+  if (text != "token" && text != "avg" && text != "map")
+    o.bad("global_pool", "\"token\", \"avg\" or \"map\"");
+  const Pool pool = text == "token" ? Pool::kToken : text == "avg" ? Pool::kAverage : Pool::kMap;
   if (c.pool != Pool::kOpen && c.pool != pool) o.bad("global_pool", "the same in all places");
   c.pool = pool;
 }
 
 // timm's ViT with a class token that pools the mean has fc_norm in place of the last norm, unless
-// its arguments say otherwise.
-void check_pool(const Object& root, const Object& args, const ModelConfig& c) {
-  if (c.family == Family::kVit && c.class_token && c.pool == Pool::kAverage && !args.has("fc_norm"))
+// its arguments or its architecture say otherwise.
+void check_pool(const Object& root, const Object& args, Pool usual, const ModelConfig& c) {
+  if (c.family == Family::kVit && c.class_token && c.pool == Pool::kAverage && !c.fc_norm &&
+      usual != Pool::kAverage && !args.has("fc_norm") && !args.has("use_fc_norm"))
     fail(root.path(),
          ": 'global_pool' is \"avg\", expected \"token\" for weights with a class token ",
          "and without fc_norm");
@@ -208,11 +200,9 @@ void read_timm_preprocess(const Object& o, ModelConfig& c) {
   }
 }
 
-// Returns the named architecture if it is built in, with the image size left to the shapes, else an
-// open configuration with timm's default preprocessing.
-ModelConfig timm_base(const Object& root, Family family) {
-  const std::string arch = root.text("architecture");
-  const std::string name = arch.substr(0, arch.find('.'));
+// Returns an open configuration with timm's default preprocessing, or the named architecture if it
+// is built in, with the image size left to the shapes.
+ModelConfig built_in(const std::string& name, Family family) {
   const std::vector<std::string> known = known_archs();
   if (std::find(known.begin(), known.end(), name) != known.end()) {
     ModelConfig c = config_from_arch(name);
@@ -220,16 +210,43 @@ ModelConfig timm_base(const Object& root, Family family) {
     if (c.family == Family::kVit) c.image_height = c.image_width = 0;
     return c;
   }
-  const auto starts = [&](const char* prefix) { return name.starts_with(prefix); };
-  if (!starts("vit_") && !starts("deit_") && !starts("deit3_") && !starts("swin_") &&
-      !starts("swinv2_"))
-    fail(root.path(), ": architecture '", arch,
-         "' is not supported; expected a vit_, deit_, deit3_, swin_ or swinv2_ model");
   ModelConfig c = open_config(family);
-  c.swin_v2 = starts("swinv2_");
+  c.swin_v2 = name.starts_with("swinv2_");
   c.arch = name;
   c.preprocess.crop_pct = 0.875f;
   return c;
+}
+
+ModelConfig timm_base(const Object& root, Family family) {
+  const std::string arch = root.text("architecture");
+  const std::string name = arch.substr(0, arch.find('.'));
+  ModelConfig c = built_in(name, family);
+  if (name.starts_with("swin")) return c;
+  const TimmArch* known = timm_arch(name, root.path());
+  if (!known) {
+    const bool plain = name.starts_with("vit_") || name.starts_with("deit_");
+    const bool other = name.find("rope") != name.npos || name.find("dino") != name.npos;
+    if (!plain || other)
+      fail(root.path(), ": architecture '", arch, "' is not supported; expected a ViT, DeiT, BEiT, ",
+           "EVA, CLIP, SigLIP, DINO or Swin that timm 1.0.31 has");
+    c.guesses.push_back(cat("architecture '", name,
+                            "', which timm 1.0.31 does not have: GELU (erf), epsilon 1e-6"));
+    return c;
+  }
+  c.heads = {known->heads};
+  c.norm_eps = known->norm_eps;
+  c.act = known->act;
+  c.rope = known->rope;
+  c.pool_heads = known->pool_heads;
+  c.pool_prefix = known->rope.grid != RopeConfig::Grid::kNone;
+  if (name.starts_with("flexivit")) c.position_filter = PositionFilter::kBilinear;
+  return c;
+}
+
+// The pooling that the architecture's name stands for, where nothing states another.
+Pool usual_pool(const ModelConfig& c) {
+  const TimmArch* known = timm_arch(c.arch, "");
+  return known ? known->pool : Pool::kOpen;
 }
 
 }  // namespace
@@ -243,16 +260,19 @@ ModelConfig timm_config(const Object& root, const ShapeMap& shapes, const Given&
   const Object& cfg = flat ? root : nested;
   read_input_size(cfg, c);
   read_model_args(args, given, c);
-  read_classes(cfg, c);
-  read_classes(root, c);
+  read_count(cfg, "num_classes", c.num_classes);
+  read_count(root, "num_classes", c.num_classes);
   read_pool(args, c);
   read_pool(root, c);
+  const Pool usual = usual_pool(c);
+  if (c.pool == Pool::kOpen) c.pool = usual;
   complete(c, shapes, root.path(), given);
   check_model_args(args, c);
-  check_pool(root, args, c);
+  check_pool(root, args, usual, c);
   read_timm_preprocess(cfg, c);
   read_timm_labels(cfg, c);
   read_timm_labels(root, c);
+  if (c.num_classes == 0) c.labels.clear();
   return c;
 }
 

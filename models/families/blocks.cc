@@ -19,35 +19,88 @@ int close_branch(GraphBuilder& b, int x, int y, const std::string& scale, const 
   return with_role(b, b.add(x, y, add), Role::kResidual);
 }
 
+// q and k by head through a norm; v stays with them, or is apart.
+struct Operands {
+  int q, k, v;
+};
+
+// q and k normalised by head. They become values of their own.
+Operands normalized(GraphBuilder& b, int qkv, const std::string& name, const BlockStyle& style,
+                    GraphBuilder::Attention& a) {
+  const int dim = a.heads * a.head_dim;
+  const auto part = [&](const char* what, int begin) {
+    const int x = b.slice(qkv, name + "." + what, begin, begin + dim, 1);
+    return b.norm(x, name + "." + what + "_norm", NormType::kLayer, style.epsilon, a.head_dim);
+  };
+  const int q = part("q", 0), k = part("k", dim);
+  a.key_begin = 0;
+  return {q, k, qkv};
+}
+
+// q and k turned by their positions: one node where both are columns of one value.
+void rotate(GraphBuilder& b, Operands& x, const std::string& name, const BlockStyle& style,
+            const GraphBuilder::Attention& a) {
+  const int dim = a.heads * a.head_dim;
+  const bool by_head = b.cols(style.rope) != a.head_dim;
+  const auto turn = [&](int node, const char* what, int begin, int end) {
+    return b.rope(node, style.rope, name + what, a.head_dim, style.rope_neighbours, begin, end);
+  };
+  if (x.q != x.k) {
+    x.q = turn(x.q, ".q_rope", 0, dim);
+    x.k = turn(x.k, ".k_rope", 0, dim);
+  } else if (by_head) {
+    x.q = turn(x.q, ".q_rope", 0, dim);
+    x.q = x.k = x.v = turn(x.q, ".k_rope", dim, 2 * dim);
+  } else {
+    x.q = x.k = x.v = turn(x.q, ".rope", 0, 2 * dim);
+  }
+}
+
+int gate(GraphBuilder& b, int x, const std::string& name, int hidden, ActType act) {
+  const int open = b.act(b.slice(x, name + ".gate", 0, hidden, 1), name + ".act", act);
+  return b.mul(open, b.slice(x, name + ".value", hidden, 2 * hidden, 1), name + ".gated");
+}
+
 }  // namespace
 
 int attention_branch(GraphBuilder& b, int x, const std::string& block, const BlockStyle& style,
                      GraphBuilder::Attention attention) {
   const int dim = b.cols(x);
+  const std::string name = block + ".attn";
   const int norm = with_role(b, b.layernorm(x, block + ".norm1", style.epsilon), Role::kPreNorm);
-  const int qkv =
-      with_role(b, b.linear(norm, block + ".attn.qkv", 3 * dim, style.qkv_bias), Role::kQkv);
+  const int qkv = with_role(b, b.linear(norm, name + ".qkv", 3 * dim, style.qkv_bias), Role::kQkv);
   if (attention.window) b.set(qkv, Attribute::kPadToWindow, attention.window);
   attention.head_dim = dim / attention.heads;
   attention.key_begin = dim;
   attention.value_begin = 2 * dim;
-  const int mixed = b.attention(qkv, qkv, qkv, block + ".attn", attention);
-  const int proj = with_role(b, b.linear(mixed, block + ".attn.proj", dim), Role::kProj);
+  Operands operands{qkv, qkv, qkv};
+  if (style.qk_norm) operands = normalized(b, qkv, name, style, attention);
+  if (style.rope >= 0) rotate(b, operands, name, style, attention);
+  int mixed = b.attention(operands.q, operands.k, operands.v, name, attention);
+  if (style.attn_norm) mixed = b.layernorm(mixed, name + ".norm", style.epsilon);
+  const int proj = with_role(b, b.linear(mixed, name + ".proj", dim, style.proj_bias), Role::kProj);
   return close_branch(b, x, proj, block + ".ls1", block + ".add1", style);
 }
 
 int mlp_branch(GraphBuilder& b, int x, const std::string& block, const BlockStyle& style,
                int hidden) {
+  const std::string name = block + ".mlp";
   int y = with_role(b, b.layernorm(x, block + ".norm2", style.epsilon), Role::kPreNorm);
-  y = with_role(b, b.linear(y, block + ".mlp.fc1", hidden), Role::kFc1);
-  y = b.act(y, block + ".mlp.act", ActType::kGelu);
-  y = with_role(b, b.linear(y, block + ".mlp.fc2", b.cols(x)), Role::kFc2);
+  y = b.linear(y, name + ".fc1", style.gated ? 2 * hidden : hidden, style.mlp_bias);
+  b.set_role(y, Role::kFc1);
+  y = style.gated ? gate(b, y, name, hidden, style.act) : b.act(y, name + ".act", style.act);
+  if (style.mlp_norm) y = b.layernorm(y, name + ".norm", style.epsilon);
+  y = with_role(b, b.linear(y, name + ".fc2", b.cols(x), style.mlp_bias), Role::kFc2);
   return close_branch(b, x, y, block + ".ls2", block + ".add2", style);
 }
 
 Graph build_graph(const ModelConfig& config) {
   validate(config);
   return config.family == Family::kVit ? build_vit(config) : build_swin(config);
+}
+
+void derive_weights(const ModelConfig& config, Weights& weights) {
+  config.family == Family::kVit ? derive_vit(config, weights) : derive_swin(config, weights);
 }
 
 }  // namespace vitrun

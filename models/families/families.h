@@ -6,27 +6,37 @@
 
 namespace vitrun {
 
-// Outputs "logits", "embedding" and "features" (graph.md's names: docs/qbin.md).
+// Outputs "logits" where there is a head, "embedding" and "features" (graph.md's names:
+// docs/qbin.md).
 Graph build_graph(const ModelConfig& config);
 
 Graph build_vit(const ModelConfig& config);
 Graph build_swin(const ModelConfig& config);
 
-// Replaces the weights of SwinV2 that the graph's parameters are computed from: its position bias
-// by a table, logit scales by a norm's weight, q's and v's bias by one of q, k and v. Leaves those
-// of Swin as they are. A failure names `where`.
-void derive_swin(const ModelConfig& config, Weights& weights, const std::string& where);
+// Puts the parameters that a graph has and a checkpoint has not: RoPE's angles, the query of
+// attention pooling, norms repeated for each head, SwinV2's position bias. Takes away what they are
+// made of.
+void derive_weights(const ModelConfig& config, Weights& weights);
+void derive_vit(const ModelConfig& config, Weights& weights);
+void derive_swin(const ModelConfig& config, Weights& weights);
 
-// Whether a block's branches end in LayerScale, and what its norms add to the variance.
+// What a block's branches have beside norm, attention and MLP.
 struct BlockStyle {
   float epsilon;
   bool layer_scale, qkv_bias;
+  bool qk_norm = false, attn_norm = false, proj_bias = true;
+  bool mlp_norm = false, gated = false, mlp_bias = true;
+  ActType act = ActType::kGelu;
+  // RoPE of q and k: the Const of a block's angles; -1: none. `rope_by_head`: the heads' angles
+  // differ.
+  int rope = -1;
+  bool rope_neighbours = false;
 };
 
 // x + proj(attention(qkv(norm1(x)))); `attention` but for heads' columns.
 int attention_branch(GraphBuilder& b, int x, const std::string& block, const BlockStyle& style,
                      GraphBuilder::Attention attention);
-// x + fc2(gelu(fc1(norm2(x)))).
+// x + fc2(act(fc1(norm2(x)))), or x + fc2(silu(gate) value) with both from fc1.
 int mlp_branch(GraphBuilder& b, int x, const std::string& block, const BlockStyle& style,
                int hidden);
 

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <numbers>
 
-#include "models/base/error.h"
 #include "models/families/families.h"
 
 namespace vitrun {
@@ -76,7 +75,7 @@ int cosine_attention_branch(GraphBuilder& b, int x, const std::string& block,
 int normalised_mlp_branch(GraphBuilder& b, int x, const std::string& block, const BlockStyle& style,
                           int hidden) {
   int y = linear(b, x, block + ".mlp.fc1", hidden, true, Role::kFc1);
-  y = b.act(y, block + ".mlp.act", ActType::kGelu);
+  y = b.act(y, block + ".mlp.act", style.act);
   y = linear(b, y, block + ".mlp.fc2", b.cols(x), true, Role::kFc2);
   return close_normalised(b, x, y, block + ".norm2", block + ".add2", style.epsilon);
 }
@@ -170,50 +169,32 @@ Tensor cosine_weight(const Stage& s, const Tensor& logit_scale) {
   return weight;
 }
 
-// Takes a tensor of `count` numbers out of the weights.
-Tensor take(Weights& weights, const std::string& name, int64_t count, const std::string& where) {
-  const auto found = weights.find(name);
-  if (found == weights.end()) fail(where, ": no tensor '", name, "'");
-  if (element_count(found->second.dims) != count)
-    fail(where, ": tensor '", name, "' has shape ", to_string(found->second.dims), ", expected ",
-         count, " numbers");
-  Tensor tensor = std::move(found->second);
-  weights.erase(found);
-  return tensor;
+Tensor take(Weights& weights, const std::string& name) {
+  auto node = weights.extract(name);
+  return std::move(node.mapped());
 }
 
-void derive_block(const Stage& s, int block, bool qkv_bias, Weights& weights,
-                  const std::string& where) {
-  const std::string attn = s.block(block) + ".attn.";
-  const auto taken = [&](const char* name, int64_t count) {
-    return take(weights, attn + name, count, where);
-  };
-  const std::string first = attn + "cpb_mlp.0.bias";
-  const int64_t hidden = weights.contains(first) ? element_count(weights.at(first).dims) : 0;
-  const Tensor b1 = taken("cpb_mlp.0.bias", hidden), w1 = taken("cpb_mlp.0.weight", 2 * hidden),
-               w2 = taken("cpb_mlp.2.weight", hidden * s.heads);
-  weights[attn + "relative_position_bias_table"] = position_bias(s, w1, b1, w2);
-  weights[attn + "qk_norm.weight"] = cosine_weight(s, taken("logit_scale", s.heads));
-  if (!qkv_bias) return;
-  const Tensor q = taken("q_bias", s.dim), v = taken("v_bias", s.dim);
-  Tensor bias({3 * s.dim});  // that of k is 0
-  std::ranges::copy(q.data, bias.data.begin());
-  std::ranges::copy(v.data, bias.data.end() - s.dim);
-  weights[attn + "qkv.bias"] = std::move(bias);
+void derive_block(const Stage& s, int block, Weights& weights) {
+  const std::string attn = s.block(block) + ".attn.", mlp = attn + "cpb_mlp.";
+  weights[attn + "relative_position_bias_table"] =
+      position_bias(s, take(weights, mlp + "0.weight"), take(weights, mlp + "0.bias"),
+                    take(weights, mlp + "2.weight"));
+  weights[attn + "qk_norm.weight"] = cosine_weight(s, take(weights, attn + "logit_scale"));
 }
 
 }  // namespace
 
-void derive_swin(const ModelConfig& c, Weights& weights, const std::string& where) {
+void derive_swin(const ModelConfig& c, Weights& weights) {
   if (!c.swin_v2) return;
   for (const Stage& s : stages_of(c))
-    for (int i = 0; i < s.depth; i++) derive_block(s, i, c.qkv_bias, weights, where);
+    for (int i = 0; i < s.depth; i++) derive_block(s, i, weights);
 }
 
 Graph build_swin(const ModelConfig& c) {
   GraphBuilder b;
   int x = embed_patches(b, c);
-  const BlockStyle style{c.norm_eps, false, c.qkv_bias};
+  BlockStyle style{c.norm_eps, false, c.qkv_bias};
+  style.act = c.act;
   for (const Stage& s : stages_of(c)) {
     if (s.first_block > 0) x = merge_patches(b, x, s.name + ".downsample", s.dim, c.swin_v2);
     x = build_stage(b, x, s, style, c);

@@ -20,7 +20,7 @@ int GraphBuilder::node(NodeKind kind, const std::string& name, std::vector<int> 
 }
 
 std::string GraphBuilder::param(const std::string& name, Dims dims) {
-  graph_.params.push_back({name, std::move(dims)});
+  if (!graph_.param(name)) graph_.params.push_back({name, std::move(dims)});
   return name;
 }
 
@@ -168,9 +168,16 @@ int GraphBuilder::attention(int q, int k, int v, const std::string& name, const 
   if (a.shift) set(scores, A::kShift, a.shift);
   if (a.pad_first) set(scores, A::kPadFirst, 1);
   const int softmax = node(NodeKind::kSoftmax, name + ".attn", {scores}, 0);
-  if (a.bias_entries)
+  int entries = a.bias_entries;
+  if (a.grid_height) {
+    set(scores, A::kHeight, a.grid_height);
+    set(scores, A::kWidth, a.grid_width);
+    entries = (2 * a.grid_height - 1) * (2 * a.grid_width - 1) + kTokenOffsets;
+  }
+  if (entries)
     graph_[softmax].weight =
-        param(name + ".relative_position_bias_table", {a.bias_entries, a.heads});
+        param(a.bias_table.empty() ? name + ".relative_position_bias_table" : a.bias_table,
+              {entries, a.heads});
   if (a.bias >= 0) graph_[softmax].in.push_back(a.bias);
   if (a.causal) set(softmax, A::kCausal, 1);
   const int mix = node(NodeKind::kMix, name + ".matmul2", {softmax, v}, a.heads * a.head_dim,

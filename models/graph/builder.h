@@ -48,7 +48,10 @@ class GraphBuilder {
     int window = 0, shift = 0;
     bool pad_first = false;  // padding is shifted with the map, not put behind it
     bool causal = false;
-    int bias_entries = 0;  // rows of a table of relative positions; 0: none
+    int bias_entries = 0;  // rows of a table of relative positions in windows; 0: none
+    // The map behind a token whose relative positions have a table; 0: none.
+    int grid_height = 0, grid_width = 0;
+    std::string bias_table = "";  // its name where attentions share it; empty: the attention's own
     int bias = -1;         // a node whose value is added to the scores; -1: none
     float scale = 0;       // of the scores; 0: 1 / sqrt(head_dim)
   };

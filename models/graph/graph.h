@@ -52,7 +52,7 @@ constexpr int kAttributes = 0
 const char* name_of(NodeKind kind);
 const char* name_of(Attribute attribute);
 
-enum class ActType { kGelu, kGeluTanh, kQuickGelu, kSilu, kRelu, kSigmoid };
+enum class ActType { kGelu, kGeluTanh, kQuickGelu, kSilu, kRelu, kSigmoid, kTanh };
 enum class NormType { kLayer, kRms, kL2 };
 enum class ElementOrder { kChannelsFirst, kRowsFirst, kColumnsFirst };
 

@@ -253,15 +253,14 @@ Shape Inference::norm() {
   require(type != 0 || (!node().weight.empty() && !node().bias.empty()),
           "a layer norm needs a weight and a bias");
   const int64_t group = whole(Attribute::kGroup, 1, kMaxSide, cols);
-  require(cols % group == 0 && (type == 2 || group == cols), "groups of ", group, " of ", cols,
-          " columns");
+  require(cols % group == 0, "groups of ", group, " of ", cols, " columns");
   Shape s = x;
   s.cols = static_cast<int>(cols);
   return s;
 }
 
 Shape Inference::act() {
-  whole(Attribute::kType, 0, static_cast<int64_t>(ActType::kSigmoid), 0);
+  whole(Attribute::kType, 0, static_cast<int64_t>(ActType::kTanh), 0);
   real(Attribute::kLimit, 0, INFINITY, INFINITY);
   return like_input();
 }
@@ -350,6 +349,8 @@ int Inference::attention_geometry() {
                 query = whole(Attribute::kQueryBegin, 0, kMaxSide, 0),
                 key = whole(Attribute::kKeyBegin, 0, kMaxSide, 0),
                 window = whole(Attribute::kWindow, 0, kMaxKernel, 0),
+                grid_height = whole(Attribute::kHeight, 0, kMaxKernel, 0),
+                grid_width = whole(Attribute::kWidth, 0, kMaxKernel, 0),
                 shift = whole(Attribute::kShift, 0, std::max<int64_t>(window - 1, 0), 0),
                 pad_first = whole(Attribute::kPadFirst, 0, 1, 0);
   const double scale = real(Attribute::kScale, 0, 1e6, 1);
@@ -372,9 +373,18 @@ int Inference::attention_geometry() {
   } else {
     require(!q.pad_row && !k.pad_row, "q or k has a row for padding and there are no windows");
   }
+  if (grid_height > 0 || grid_width > 0) {
+    const int64_t tokens = grid_height * grid_width + 1;
+    require(grid_height > 0 && grid_width > 0 && window == 0 && q.rows == tokens &&
+                k.rows == tokens && tokens <= kMaxWindowTokens,
+            "relative positions of a token and ", grid_height, " x ", grid_width, " others among ",
+            q.rows, " rows of q and ", k.rows, " of k");
+    elements += tokens * tokens;
+  }
   std::vector<double> same;
   for (int64_t x : {heads, dim, query, key, window, shift, pad_first, int64_t{at(causal_, at_)},
-                    int64_t{q.rows}, int64_t{k.rows}, int64_t{window ? q.height : 0}})
+                    int64_t{q.rows}, int64_t{k.rows}, int64_t{window ? q.height : 0}, grid_height,
+                    grid_width})
     same.push_back(static_cast<double>(x));
   same.push_back(scale);
   const auto [found, is_new] = geometries_.emplace(same, count_of(shapes_.attention));
@@ -392,7 +402,15 @@ int Inference::attention_geometry() {
     g.tokens = k.rows;
     g.index.resize(static_cast<size_t>(k.rows));
     std::iota(g.index.begin(), g.index.end(), 0);
+    if (grid_height > 0)
+      g.bias_index = token_and_map_offsets(static_cast<int>(grid_height),
+                                           static_cast<int>(grid_width));
   }
+  g.bias_rows = window > 0         ? (2 * g.height - 1) * (2 * g.width - 1)
+                : grid_height > 0 ? (2 * static_cast<int>(grid_height) - 1) *
+                                             (2 * static_cast<int>(grid_width) - 1) +
+                                         kTokenOffsets
+                                   : 0;
   g.heads = static_cast<int>(heads);
   g.head_dim = static_cast<int>(dim);
   g.scale = static_cast<float>(scale);
@@ -418,8 +436,8 @@ Shape Inference::softmax() {
   require(causal == g.causal, "is not causal and another softmax of its scores is");
   if (causal) require(g.whole() && g.queries == g.tokens, "causal, with other queries than keys");
   if (!node().weight.empty()) {
-    require(!g.whole(), "a table of relative positions without windows");
-    const Dims want = {int64_t{2 * g.height - 1} * (2 * g.width - 1), g.heads};
+    require(g.bias_rows > 0, "a table of relative positions without windows or a grid");
+    const Dims want = {g.bias_rows, g.heads};
     require(dims(node().weight) == want, "'", node().weight, "' is ",
             to_string(dims(node().weight)), ", expected ", to_string(want));
   }
@@ -467,8 +485,8 @@ Shape Inference::rope() {
   whole(Attribute::kType, 0, 1, 0);
   require(graph_.is(node().in[1], NodeKind::kConst), "its angles are no constant");
   require(dim % 2 == 0 && (end - begin) % dim == 0, end - begin, " columns are no heads of ", dim);
-  require(y.cols == dim && y.rows <= x.rows, "angles of ", y.rows, " x ", y.cols, " for ", x.rows,
-          " rows and heads of ", dim);
+  require((y.cols == dim || y.cols == end - begin) && y.rows <= x.rows, "angles of ", y.rows, " x ",
+          y.cols, " for ", x.rows, " rows and heads of ", dim);
   return like_input();
 }
 

@@ -34,7 +34,8 @@ struct AttentionGeometry {
   bool causal = false;
   int height = 0, width = 0;        // of a window; 0: no windows
   std::vector<int32_t> index;       // [windows * tokens] -> row of k and v, with windows also of q
-  std::vector<int32_t> bias_index;  // [tokens * tokens] -> row of a table of relative positions
+  int bias_rows = 0;                // of a table of relative positions; 0: there can be none
+  std::vector<int32_t> bias_index;  // [tokens * tokens] -> row of that table
   // [windows * tokens]; pairs of rows in different regions get -100; empty: no mask.
   std::vector<uint8_t> region;
 
@@ -70,5 +71,10 @@ int64_t window_positions(int64_t side, int64_t kernel, int64_t stride, int64_t p
 // cyclically by `shift` where the map is larger; positions after the map's are padding, index
 // height * width. The shift moves them too if `pad_first`.
 AttentionGeometry window_attention(int height, int width, int window, int shift, bool pad_first);
+
+// Rows of a table of relative positions for a token and a map behind it, [tokens * tokens]: as in a
+// window of the map, then kTokenOffsets rows: token to map, map to token, token to itself (BEiT).
+constexpr int kTokenOffsets = 3;
+std::vector<int32_t> token_and_map_offsets(int height, int width);
 
 }  // namespace vitrun

@@ -103,27 +103,59 @@ void absorb_norm(FloatModel& model, const Node& norm, int linear) {
   }
 }
 
-// Returns the LayerNorm whose output a Linear reads, directly or through a choice or mean of
+// Whether a node takes some of the tokens, or their mean, which commutes with a rotation.
+bool chooses_tokens(const Graph& graph, int i) {
+  const Node& n = graph[i];
+  return (n.kind == NodeKind::kSlice && n.whole(Attribute::kAxis) == 0) ||
+         (n.kind == NodeKind::kPool && n.whole(Attribute::kType) == 0 &&
+          !n.has(Attribute::kKernelHeight)) ||
+         (n.kind == NodeKind::kAdd && n.alpha() == 0.5f);
+}
+
+// The residual stream: the embedding, what residual adds make of it, and choices of their tokens.
+std::vector<bool> stream_of(const Graph& graph) {
+  std::vector<bool> in_stream(graph.nodes.size());
+  for (int i = graph.find(Role::kEmbedding); i < graph.size(); i++) {
+    const Node& n = graph[i];
+    const bool carries = n.role == Role::kResidual || chooses_tokens(graph, i);
+    in_stream[static_cast<size_t>(i)] =
+        n.role == Role::kEmbedding ||
+        (carries && std::ranges::any_of(n.in, [&](int in) { return at(in_stream, in); }));
+  }
+  return in_stream;
+}
+
+// The layer norms of a stream's values.
+std::vector<bool> norms_of(const Graph& graph, const std::vector<bool>& in_stream) {
+  std::vector<bool> norms(graph.nodes.size());
+  for (int i = 0; i < graph.size(); i++)
+    norms[static_cast<size_t>(i)] = graph.is(i, NodeKind::kNorm) &&
+                                    graph[i].norm() == NormType::kLayer &&
+                                    !graph[i].has(Attribute::kGroup) && at(in_stream, graph[i].in[0]);
+  return norms;
+}
+
+// Returns the norm of the stream whose output a Linear reads, directly or through a choice of
 // tokens; -1 if there is none.
-int norm_before(const Graph& graph, int linear) {
+int norm_before(const Graph& graph, const std::vector<bool>& norms, int linear) {
   int node = graph[linear].in[0];
-  while (graph.is(node, NodeKind::kSlice) || graph.is(node, NodeKind::kPool))
-    node = graph[node].in[0];
-  return graph.is(node, NodeKind::kNorm) ? node : -1;
+  while (chooses_tokens(graph, node)) node = graph[node].in[0];
+  return at(norms, node) ? node : -1;
 }
 
 // Rotates the Linears that read the stream: W LayerNorm(x) = (W Q^T) LayerNorm(Q x).
-void rotate_readers(const Rotation& r, FloatModel& model) {
+void rotate_readers(const Rotation& r, const std::vector<bool>& norms, FloatModel& model) {
   const Graph& graph = model.graph;
   for (int i = 0; i < graph.size(); i++) {
     if (!graph.is(i, NodeKind::kLinear)) continue;
-    const int norm = norm_before(graph, i);
+    const int norm = norm_before(graph, norms, i);
     if (norm < 0) continue;
     absorb_norm(model, graph[norm], i);
     rotate_vectors(r, model.weights.at(graph[i].weight).data);
   }
-  for (const Node& n : graph.nodes) {
-    if (n.kind != NodeKind::kNorm) continue;
+  for (int i = 0; i < graph.size(); i++) {
+    if (!at(norms, i)) continue;
+    const Node& n = graph[i];
     std::ranges::fill(model.weights.at(n.weight).data, 1.f);
     std::ranges::fill(model.weights.at(n.bias).data, 0.f);
   }
@@ -144,29 +176,41 @@ void rotate_writers(const Rotation& r, FloatModel& model) {
   }
 }
 
-// Whether the residual stream is one vector space from the embedding to the head: only layer norms
-// and residual adds read its values, and only Linears read those norms, for all tokens, for some or
-// for their mean.
-bool has_residual_stream(const Graph& graph) {
+// Whether only Linears read a norm's value, all of its tokens or some or their mean.
+bool only_linears_read(const Graph& graph, const std::vector<std::vector<int>>& readers, int i) {
+  return std::ranges::all_of(at(readers, i), [&](int r) {
+    return graph.is(r, NodeKind::kLinear) ||
+           (chooses_tokens(graph, r) && only_linears_read(graph, readers, r));
+  });
+}
+
+// Whether what enters the stream can be rotated: Linears, and constants before the embedding.
+bool writers_rotate(const Graph& graph, const std::vector<bool>& in_stream) {
   const int embedding = graph.find(Role::kEmbedding);
-  if (graph.find(Role::kPatchEmbed) < 0 || embedding < 0 || graph.find(Role::kLastNorm) < 0)
-    return false;
-  const std::vector<std::vector<int>> readers = graph.readers();
-  const auto reads_norm = [&](int i) {
-    const NodeKind kind = graph[i].kind;
-    return kind == NodeKind::kLinear || kind == NodeKind::kSlice || kind == NodeKind::kPool ||
-           (kind == NodeKind::kAdd && graph[i].alpha() == 0.5f);
-  };
-  for (int i = embedding; i < graph.size(); i++) {
-    const Node& n = graph[i];
-    if (i == embedding || n.role == Role::kResidual)
-      for (int r : at(readers, i))
-        if (graph[r].role != Role::kResidual &&
-            !(graph.is(r, NodeKind::kNorm) && graph[r].norm() == NormType::kLayer))
-          return false;
-    if (n.kind == NodeKind::kNorm && !std::ranges::all_of(at(readers, i), reads_norm)) return false;
-  }
+  if (graph.is(embedding, NodeKind::kNorm)) return false;
+  for (int i = embedding + 1; i < graph.size(); i++)
+    if (graph[i].role == Role::kResidual)
+      for (int in : graph[i].in)
+        if (!at(in_stream, in) && !graph.is(in, NodeKind::kLinear)) return false;
   return true;
+}
+
+// Whether the residual stream is one vector space from the embedding to the head: only residual
+// adds, choices of tokens and layer norms read its values, and only Linears read those norms.
+bool has_residual_stream(const Graph& graph) {
+  if (graph.find(Role::kPatchEmbed) < 0 || graph.find(Role::kEmbedding) < 0 ||
+      graph.find(Role::kLastNorm) < 0)
+    return false;
+  const std::vector<bool> in_stream = stream_of(graph), norms = norms_of(graph, in_stream);
+  if (!at(norms, graph.find(Role::kLastNorm)) || !writers_rotate(graph, in_stream)) return false;
+  const std::vector<std::vector<int>> readers = graph.readers();
+  for (int i = 0; i < graph.size(); i++) {
+    if (at(in_stream, i))
+      for (int r : at(readers, i))
+        if (!at(in_stream, r) && !at(norms, r)) return false;
+    if (at(norms, i) && !only_linears_read(graph, readers, i)) return false;
+  }
+  return std::ranges::none_of(graph.outputs, [&](const Output& o) { return at(in_stream, o.node); });
 }
 
 // Whether an output is the last norm's tokens, some of them or their mean, with no Linear between.
@@ -242,7 +286,7 @@ bool rotate_residual(FloatModel& model) {
   const int last = model.graph.find(Role::kLastNorm);
   const Tensor gamma = model.weights.at(model.graph[last].weight),
                beta = model.weights.at(model.graph[last].bias);
-  rotate_readers(r, model);
+  rotate_readers(r, norms_of(model.graph, stream_of(model.graph)), model);
   rotate_writers(r, model);
   restore_outputs(r, gamma, beta, last, model);
   return true;

@@ -29,12 +29,13 @@ bool is_file(const fs::path& path) {
 
 // --- joined tensors ---------------------------------------------------------------------------
 
-// Returns the shape of tensors put one after another along the first axis.
+// Returns the shape of tensors put one after another along the first axis. An empty name stands for
+// zeros.
 Dims joined_shape(const WeightFiles& files, const std::vector<std::string>& sources) {
   const Dims& first = files.info(sources.front()).dims;
   Dims dims = first;
   for (size_t i = 1; i < sources.size(); i++) {
-    const Dims& more = files.info(sources[i]).dims;
+    const Dims& more = sources[i].empty() ? first : files.info(sources[i]).dims;
     if (more.empty() || more != first)
       fail(files.path(), ": tensor '", sources[i], "' has shape ", to_string(more), ", expected ",
            to_string(first), " as '", sources.front(), "'");
@@ -55,7 +56,8 @@ Tensor load_joined(const WeightFiles& files, const std::vector<std::string>& sou
   tensor.dims = joined_shape(files, sources);
   tensor.data.reserve(static_cast<size_t>(element_count(tensor.dims)));
   for (size_t i = 1; i < sources.size(); i++) {
-    const Tensor more = files.load(sources[i]);
+    const Tensor more =
+        sources[i].empty() ? Tensor(files.info(sources.front()).dims) : files.load(sources[i]);
     tensor.data.insert(tensor.data.end(), more.data.begin(), more.data.end());
   }
   return tensor;
@@ -81,10 +83,12 @@ fs::path config_path(const fs::path& weights, const WeightOptions& options) {
   if (!options.config.empty()) return options.config;
   std::error_code error;
   const fs::path real = fs::canonical(weights, error);
+  const bool own = weights.filename().string().starts_with("open_clip");
   for (const fs::path& path :
        {fs::path(weights).replace_extension(".json"),
-        fs::path(weights).replace_filename("config.json"),
-        fs::path(real).replace_filename("config.json"), snapshot_config(real)})
+        fs::path(weights).replace_filename(own ? "open_clip_config.json" : "config.json"),
+        fs::path(real).replace_filename("config.json"), snapshot_config(real),
+        fs::path(weights).replace_filename("open_clip_config.json")})
     if (path != weights && !path.empty() && is_file(path)) return path;
   return {};
 }
@@ -108,9 +112,9 @@ ModelConfig read_config(const fs::path& path, const std::string& text, const Sha
 
 Given given_by(const WeightOptions& options, const NameMap& names) {
   const bool transformers = std::ranges::any_of(names, [](const auto& entry) {
-    return entry.second.front().find("embeddings.patch_embeddings.") != std::string::npos;
+    return entry.second.front().find("embeddings.patch_embedding") != std::string::npos;
   });
-  return {options.heads, options.pool, transformers};
+  return {options.heads, options.pool, options.image_height, options.image_width, transformers};
 }
 
 }  // namespace
@@ -131,7 +135,7 @@ FloatModel load_float_model(const std::string& path, const WeightOptions& option
   model.guesses = config.guesses;
   model.graph = build_graph(config);
   for (const auto& [name, sources] : names) model.weights[name] = load_joined(files, sources);
-  if (config.family == Family::kSwin) derive_swin(config, model.weights, files.path());
+  derive_weights(config, model.weights);
   check_weights(model.graph, model.weights, files.path(), model.info.arch);
   return model;
 }

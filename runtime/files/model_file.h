@@ -23,6 +23,7 @@ struct WeightOptions {
   std::string config;  // a config.json elsewhere
   int heads = 0;       // attention heads of a ViT
   Pool pool = Pool::kOpen;
+  int image_height = 0, image_width = 0;  // of the model's images; 0: those of the configuration
 };
 
 // Loads a .safetensors, shards by their index, or a folder (runtime/files/weight_files.h) with

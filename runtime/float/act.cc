@@ -39,6 +39,10 @@ std::pair<double, double> activate(ActType type, double x) {
       const double s = sigmoid(x);
       return {s, s * (1 - s)};
     }
+    case ActType::kTanh: {
+      const double t = std::tanh(x);
+      return {t, 1 - t * t};
+    }
   }
   return {0, 0};
 }

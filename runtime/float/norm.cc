@@ -88,11 +88,11 @@ void forward_norm(const ForwardCall& c) {
     for (int64_t i = begin; i < end; i++) {
       const float* x = c.in[0]->data.data() + i * x_cols + first;
       float* y = c.y.data.data() + i * n;
-      if (type == NormType::kLayer) {
-        layer_norm_row(x, gamma, beta, n, static_cast<float>(eps), y);
-        continue;
-      }
       for (int64_t j = 0; j < n; j += group) {
+        if (type == NormType::kLayer) {
+          layer_norm_row(x + j, gamma + j, beta + j, group, static_cast<float>(eps), y + j);
+          continue;
+        }
         const float scale = static_cast<float>(inverse_length(x + j, group, eps, type));
         for (int64_t k = j; k < j + group; k++)
           y[k] = x[k] * scale * (gamma ? gamma[k] : 1) + (beta ? beta[k] : 0);
@@ -115,13 +115,13 @@ double backward_norm(const BackwardCall& c, Flows& to) {
   for (size_t row = 0; row < gradient.size(); row += n) {
     const float *x = c.in[0]->data.data() + row / n * x_cols + first,
                 *g = c.flow.gradient.data() + row;
-    if (c.node().norm() == NormType::kLayer) {
-      layer_norm_gradient(x, g, gamma, n, eps, gradient.data() + row);
-      continue;
+    for (size_t j = 0; j < n; j += group) {
+      const float* weight = gamma ? gamma + j : nullptr;
+      float* to_group = gradient.data() + row + j;
+      c.node().norm() == NormType::kLayer
+          ? layer_norm_gradient(x + j, g + j, weight, group, eps, to_group)
+          : scaled_gradient(x + j, g + j, weight, group, eps, c.node().norm(), to_group);
     }
-    for (size_t j = 0; j < n; j += group)
-      scaled_gradient(x + j, g + j, gamma ? gamma + j : nullptr, group, eps, c.node().norm(),
-                      gradient.data() + row + j);
   }
   to[0].gradient = widened(std::move(gradient), n, x_cols, first);
   return 0;

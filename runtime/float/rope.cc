@@ -11,10 +11,10 @@ namespace {
 // Rotates the last rows of [rows, cols] by the table's angles, or back by them.
 void rotate(const Node& n, const Shape& x, const Shape& table, const float* angles, bool back,
             float* values) {
-  const RotaryPairs pairs(n, x.cols);
+  const RotaryPairs pairs(n, x.cols, table.cols);
   const int first = x.rows - table.rows, half = pairs.head_dim / 2;
   for (int r = 0; r < table.rows; r++) {
-    const float* angle = angles + int64_t{r} * pairs.head_dim;
+    const float* angle = angles + int64_t{r} * table.cols;
     float* row = values + (int64_t{first} + r) * x.cols;
     pairs.for_each([&](int a, int b, int i) {
       const float s = angle[half + i];

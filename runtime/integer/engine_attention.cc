@@ -127,7 +127,6 @@ void Engine::block(const Step& step, const Head& head, int first, int queries, H
   const AttentionGeometry& g = plan().geometry(p);
   const Value &in = value(step.in[0]), &out = value(step.out);
   const int d = g.head_dim, d32 = round_up(d, kDepthAlign);
-  uint8_t* const y = codes(step.out, int64_t{head.image} * out.rows) + head.head * d;
   const uint8_t* q = codes(step.in[0], in.constant ? 0 : int64_t{head.image} * in.rows) +
                      p.q_column + head.head * d;
   if (p.in_place) {
@@ -140,6 +139,9 @@ void Engine::block(const Step& step, const Head& head, int first, int queries, H
     attend(p, head, first, queries, s.rows, d32, s);
   }
   if (trace_) trace_softmax(step, head, first, queries, s);
+  multiply_values(p, queries, s);
+  if (!out.codes) return mix_floats(step, head, first, queries, s);
+  uint8_t* const y = codes(step.out, int64_t{head.image} * out.rows) + head.head * d;
   if (p.in_place) return mix(step, head, queries, y + first * out.stride, out.stride, s);
   mix(step, head, queries, s.rows, d32, s);
   for (int i = 0; i < queries; i++)
@@ -196,13 +198,9 @@ void Engine::attend(const PlannedAttention& p, const Head& head, int first, int 
   kernels_.softmax_codes(m);
 }
 
-// attn V: one product of both planes with V's panels, put together in float and quantized.
-void Engine::mix(const Step& step, const Head& head, int queries, uint8_t* y, int64_t y_stride,
-                 HeadScratch& s) {
-  const PlannedAttention& p = at(plan().attentions, step.attention);
+// attn V: one product of both planes with V's panels.
+void Engine::multiply_values(const PlannedAttention& p, int queries, HeadScratch& s) {
   const AttentionGeometry& g = plan().geometry(p);
-  const int d16 = round_up(g.head_dim, kColumns);
-  const UniformRange of_v = p.v.of_head(head.head);
   GemmArgs a{};
   a.m = 2 * queries;
   a.n = g.head_dim;
@@ -214,12 +212,42 @@ void Engine::mix(const Step& step, const Head& head, int queries, uint8_t* y, in
   a.range_bits = p.v.code_bits();
   a.epilogue = Epilogue::kInt32;
   a.raw = s.raw;
-  a.raw_stride = d16;
+  a.raw_stride = round_up(g.head_dim, kColumns);
   kernels_.gemm(a);
+}
+
+// The planes' products, put together in float and quantized.
+void Engine::mix(const Step& step, const Head& head, int queries, uint8_t* y, int64_t y_stride,
+                 HeadScratch& s) {
+  const PlannedAttention& p = at(plan().attentions, step.attention);
+  const AttentionGeometry& g = plan().geometry(p);
+  const int d16 = round_up(g.head_dim, kColumns);
+  const UniformRange of_v = p.v.of_head(head.head);
   kernels_.combine_planes(s.raw, s.raw + int64_t{queries} * d16, d16, s.hi_sum, s.lo_sum,
                           of_v.zero - (1 << (p.v.code_bits() - 1)),
                           of_v.scale * fixed_point_unit(p.probability), queries, g.head_dim,
                           step.params.quantizer(), y, y_stride);
+}
+
+// The same in float, where a norm comes before the next Linear: scale fma(256, high, low).
+void Engine::mix_floats(const Step& step, const Head& head, int first, int queries,
+                        const HeadScratch& s) {
+  const PlannedAttention& p = at(plan().attentions, step.attention);
+  const AttentionGeometry& g = plan().geometry(p);
+  const Value& out = value(step.out);
+  const int64_t d16 = round_up(g.head_dim, kColumns);
+  const UniformRange of_v = p.v.of_head(head.head);
+  const int32_t zero = of_v.zero - (1 << (p.v.code_bits() - 1));
+  const float scale = of_v.scale * fixed_point_unit(p.probability);
+  for (int i = 0; i < queries; i++) {
+    const int32_t row = p.in_place ? first + i : g.query_row(head.window, first + i);
+    if (row >= out.rows) continue;  // padding
+    float* y = floats(step.out, int64_t{head.image} * out.rows + row) + head.head * g.head_dim;
+    const int32_t *hi = s.raw + i * d16, *lo = hi + queries * d16;
+    for (int j = 0; j < g.head_dim; j++)
+      y[j] = scale * std::fma(256.f, static_cast<float>(hi[j] - zero * s.hi_sum[i]),
+                              static_cast<float>(lo[j] - zero * s.lo_sum[i]));
+  }
 }
 
 void Engine::trace_softmax(const Step& step, const Head& head, int first, int queries,

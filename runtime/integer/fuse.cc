@@ -134,7 +134,9 @@ class Fuser {
       return graph_[i].bias.empty() && !graph_[i].weight.empty() && becomes_operands(i)
                  ? chain(Fusion::Kind::kCodes, i)
                  : Fusion{};
-    if (graph_[i].norm() != NormType::kLayer || shapes_[i].cols != shapes_[graph_[i].in[0]].cols)
+    const int cols = shapes_[i].cols;
+    if (graph_[i].norm() != NormType::kLayer || shapes_[graph_[i].in[0]].cols != cols ||
+        graph_[i].whole(Attribute::kGroup, cols) != cols)
       return {};
     if (const int q = sole_quantize(i); q >= 0) return chain(Fusion::Kind::kNormCodes, q);
     return fuse_add(i);

@@ -558,21 +558,26 @@ void Lowering::lower_attention(int i) {
   biases_ += count_of(p.bias);
   plan_.attentions.push_back(std::move(p));
   const int attention = count_of(plan_.attentions) - 1;
-  const bool is_output = std::ranges::any_of(
+  bool as_floats = std::ranges::any_of(
       request_.outputs, [&](const std::string& name) { return graph_.output(name) == i; });
   const std::vector<int> in = {codes(q).value, codes(k).value, codes(v).value};
-  if (is_output) refuse(i);
   for (int quantize : at(readers_, i)) {  // of several, which is rare, each computes it anew
     if (need(quantize) == 0) continue;
     if (!graph_.is(quantize, NodeKind::kQuantize) || !quantizer(quantize).heads.empty() ||
-        shapes_[quantize].cols != shapes_[i].cols)
-      refuse(i);
+        shapes_[quantize].cols != shapes_[i].cols) {
+      as_floats = true;
+      continue;
+    }
     Step& s = emit_codes(Op::kAttention, i, in, quantize);
     s.attention = attention;
     s.across = true;
     at(done_, quantize) = true;
     finish_codes(quantize, false);
   }
+  if (!as_floats) return;
+  Step& s = emit(Op::kAttention, i, in, new_floats(i), need(i));
+  s.attention = attention;
+  s.across = true;
 }
 
 }  // namespace

@@ -3,9 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
+#include <tuple>
 
 #include "models/base/error.h"
 #include "runtime/cpus.h"
@@ -117,8 +119,32 @@ void add_weight_options(cxxopts::Options& options) {
       ("config", "the weights' config.json, where it is not beside them",
        cxxopts::value<string>()->default_value(""), "FILE")                              //
       ("heads", "a ViT's heads, where nothing states them", cxxopts::value<int>(), "N")  //
-      ("pool", "token or avg, where nothing states it", cxxopts::value<string>(), "POOL");
+      ("pool", "token or avg, where nothing states it", cxxopts::value<string>(), "POOL")  //
+      ("image-size", "take images of this size: positions are resized",
+       cxxopts::value<string>(), "N|HxW");
 }
+
+namespace {
+
+// "224" or "384x512", height first.
+std::pair<int, int> image_size(const std::string& text) {
+  constexpr int kMost = 2048;
+  int height = 0, width = 0;
+  const char *begin = text.data(), *end = begin + text.size();
+  const auto first = std::from_chars(begin, end, height);
+  auto last = first;
+  if (first.ec == std::errc() && first.ptr != end && *first.ptr == 'x')
+    last = std::from_chars(first.ptr + 1, end, width);
+  else
+    width = height;
+  if (last.ec != std::errc() || last.ptr != end || height < 1 || width < 1 || height > kMost ||
+      width > kMost)
+    throw UsageError(cat("--image-size must be N or HEIGHTxWIDTH, 1 to ", kMost, ", got '", text,
+                         "'"));
+  return {height, width};
+}
+
+}  // namespace
 
 WeightOptions weight_options(const cxxopts::ParseResult& args) {
   WeightOptions options;
@@ -127,6 +153,9 @@ WeightOptions weight_options(const cxxopts::ParseResult& args) {
   if (!options.arch.empty() && !options.config.empty())
     throw UsageError("give --arch or --config, not both");
   if (args.count("heads")) options.heads = int_option(args, "heads", 1, 256);
+  if (args.count("image-size"))
+    std::tie(options.image_height, options.image_width) =
+        image_size(args["image-size"].as<std::string>());
   if (!args.count("pool")) return options;
   const std::string pool = args["pool"].as<std::string>();
   if (pool != "token" && pool != "avg")

@@ -47,7 +47,7 @@ bool same_sizes(const ModelConfig& a, const ModelConfig& b) {
          a.num_classes == b.num_classes && a.embed_dim == b.embed_dim &&
          a.mlp_hidden == b.mlp_hidden && a.depths == b.depths && a.heads == b.heads &&
          a.class_token == b.class_token && a.distilled == b.distilled &&
-         a.pos_embed_has_prefix == b.pos_embed_has_prefix && a.layer_scale == b.layer_scale;
+         a.positions == b.positions && a.layer_scale == b.layer_scale;
 }
 
 // "{...}" of a transformers ViT with the shapes of vit_tiny_patch16_224, and more keys.
@@ -243,11 +243,10 @@ ShapeMap shapes_of_v2(const ModelConfig& config) {
   for (size_t s = 0; s < config.depths.size(); s++)
     for (int i = 0; i < config.depths[s]; i++) {
       const std::string attn = cat("layers.", s, ".blocks.", i, ".attn.");
-      const int64_t dim = config.embed_dim << s, heads = config.heads[s];
-      for (const char* derived : {"relative_position_bias_table", "qk_norm.weight", "qkv.bias"})
+      const int64_t heads = config.heads[s];
+      for (const char* derived : {"relative_position_bias_table", "qk_norm.weight"})
         shapes.erase(attn + derived);
       shapes[attn + "logit_scale"] = {heads, 1, 1};
-      shapes[attn + "q_bias"] = shapes[attn + "v_bias"] = {dim};
       shapes[attn + "cpb_mlp.0.weight"] = {512, 2};
       shapes[attn + "cpb_mlp.0.bias"] = {512};
       shapes[attn + "cpb_mlp.2.weight"] = {heads, 512};
@@ -332,7 +331,7 @@ TEST_CASE("config: bad timm config.json") {
       {R"({"architecture":"vit_small_patch16_rope_ape_224"})", "a ViT with rotary positions"},
       {R"({"architecture":"vit_large_patch16_siglip_gap_512"})", "the tanh form of GELU"},
       {R"({"architecture":"coat_tiny"})", "convolutional transformer"},
-      {R"({"architecture":"my_vit"})", "expected a vit_, deit_, deit3_, swin_ or swinv2_ model"},
+      {R"({"architecture":"my_vit"})", "expected a ViT, DeiT, BEiT"},
       {timm_vit(R"("model_args":{"patch_size":32})"), "says patch size 32, the weights 16"},
       {timm_vit(R"("model_args":{"depth":6})"), "says depth [6], the weights [12]"},
       {timm_vit(R"("model_args":{"num_heads":5})"), "no multiple of the number of heads, 5"},
@@ -394,7 +393,7 @@ TEST_CASE("config: bad transformers config.json") {
        R"('model_type' is "beit": this is BEiT, which vitrun does not run)"},
       {R"({"model_type":"dinov2"})", "this is DINOv2 of transformers, which"},
       {R"({"model_type":"new"})",
-       R"('model_type' is "new", expected "vit", "deit", "vit_msn", "swin" or "swinv2")"},
+       R"('model_type' is "new", expected one of vit, deit)"},
       {hf_vit(R"("pruned_heads":{"0":[1]})"), "'pruned_heads' is"},
       {hf_vit(R"("quantization_config":{})"), "quantized weights are not supported"},
       {R"({"model_type":"swin"})", "says Swin, the tensor names say ViT"},
@@ -521,12 +520,12 @@ TEST_CASE("names: SwinV2's, where k has no bias") {
       "f");
   const std::string attn = "layers.0.blocks.1.attn.";
   CHECK(map.at(attn + "qkv.weight").size() == 3);
-  CHECK(map.at(attn + "q_bias").front() == self + "query.bias");
-  CHECK(map.at(attn + "v_bias").front() == self + "value.bias");
+  CHECK(map.at(attn + "qkv.bias") ==
+        std::vector<std::string>{self + "query.bias", "", self + "value.bias"});
   CHECK(map.contains(attn + "logit_scale"));
   CHECK(map.contains(attn + "cpb_mlp.0.weight"));
   CHECK(map.contains(attn + "cpb_mlp.2.weight"));
-  CHECK(map.size() == 7);
+  CHECK(map.size() == 6);
 }
 
 TEST_CASE("names: what is not supported says why") {

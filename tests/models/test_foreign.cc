@@ -154,6 +154,7 @@ TEST_CASE("files of other formats are named") {
       {"\x80\x02}q", "safetensors.torch"},
       {"\x89QBN\r\n\x1a\n", ".qbin"},
       {bytes("\x40\0\0\0\0\0\0\0{", 9), ""},
+      {bytes("\x80\x02\x01\0\0\0\0\0{", 9), ""},  // a header of 66,176 bytes
       {bytes("\x08\x07\x12\0\0\0\0\0{\"a\":1}   ", 18), ""},
       {"", ""}};
   for (const auto& [start, what] : files) {

@@ -13,13 +13,15 @@ constexpr float kTanhInner = 0.7978845608f;  // sqrt(2 / pi)
 constexpr float kTanhCube = 0.044715f;
 
 // The argument of the sigmoid in y = x sigmoid(a x), or of the sigmoid itself. GELU by tanh is
-// x (1 + tanh u) / 2 = x sigmoid(2 u).
+// x (1 + tanh u) / 2 = x sigmoid(2 u), tanh u = 2 sigmoid(2 u) - 1.
 float inner(ActType type, float x) {
   switch (type) {
     case ActType::kGeluTanh:
       return 2 * kTanhInner * (x + kTanhCube * x * x * x);
     case ActType::kQuickGelu:
       return kQuick * x;
+    case ActType::kTanh:
+      return 2 * x;
     default:
       return x;
   }
@@ -36,7 +38,9 @@ void activate(const PlainCall& c, ActType type, const float* x, int n, float* y)
   c.kernels.exp(exponential, n, exponential);
   for (int i = 0; i < n; i++) {
     const float sigmoid = 1 / (1 + exponential[i]);
-    y[i] = type == ActType::kSigmoid ? sigmoid : x[i] * sigmoid;
+    y[i] = type == ActType::kSigmoid ? sigmoid
+           : type == ActType::kTanh  ? 2 * sigmoid - 1
+                                     : x[i] * sigmoid;
   }
 }
 

@@ -31,8 +31,8 @@ void run_mul(const PlainCall& c) {
 }
 
 void run_rope(const PlainCall& c) {
-  const RotaryPairs pairs(c.node, c.cols());
   const PlainInput &x = c.in[0], &angles = c.in[1];
+  const RotaryPairs pairs(c.node, c.cols(), angles.shape->cols);
   const int first = c.shape.rows - angles.shape->rows, half = pairs.head_dim / 2;
   for (int r = c.begin; r < c.end; r++) {
     float* y = c.row(r);

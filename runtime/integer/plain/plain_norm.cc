@@ -22,18 +22,21 @@ void run_norm(const PlainCall& c) {
   const float eps = static_cast<float>(c.node.real(Attribute::kEpsilon));
   const PlainInput& x = c.in[0];
   const int column = c.node.whole(Attribute::kBegin);
+  const int group = c.node.whole(Attribute::kGroup, c.cols());
   if (c.node.norm() == NormType::kLayer) {
-    const NormArgs args{.m = c.end - c.begin,
-                        .c = c.cols(),
-                        .x = x.row(c.begin) + column,
-                        .x_stride = x.stride,
-                        .gamma = c.weight,
-                        .beta = c.bias,
-                        .eps = eps};
-    return c.kernels.layernorm(args, c.row(c.begin), c.stride);
+    for (int first = 0; first < c.cols(); first += group) {
+      const NormArgs args{.m = c.end - c.begin,
+                          .c = group,
+                          .x = x.row(c.begin) + column + first,
+                          .x_stride = x.stride,
+                          .gamma = c.weight + first,
+                          .beta = c.bias + first,
+                          .eps = eps};
+      c.kernels.layernorm(args, c.row(c.begin) + first, c.stride);
+    }
+    return;
   }
   const bool rms = c.node.norm() == NormType::kRms;
-  const int group = c.node.whole(Attribute::kGroup, c.cols());
   for (int r = c.begin; r < c.end; r++)
     for (int first = 0; first < c.cols(); first += group) {
       const float* from = x.row(r) + column + first;

@@ -1,0 +1,200 @@
+// Completes the configuration of a ViT, or of another model with ViT's blocks, from its weights.
+#include <algorithm>
+
+#include "models/base/index.h"
+#include "models/checkpoints/shape_reader.h"
+
+namespace vitrun {
+namespace {
+
+constexpr int kMaxPatch = 2048, kMaxRegisters = 64;
+
+// The number of a tensor's rows, behind dimensions of 1.
+int rows_of(const ShapeReader& in, const std::string& name) {
+  const auto found = in.shapes.find(name);
+  if (found == in.shapes.end()) return 0;
+  const Dims& dims = found->second;
+  if (element_count(dims) == 0) return 0;
+  return in.side(name, dims.size(), dims.size() < 2 ? 0 : dims.size() - 2);
+}
+
+void settle_patch_embedding(ModelConfig& c, const ShapeReader& in) {
+  const std::string name = "patch_embed.proj.weight";
+  if (in.side(name, 4, 1) != 3)
+    fail(in.where, ": tensor '", name, "' has ", in.side(name, 4, 1),
+         " input channels, expected 3");
+  settle(c.patch, in.side(name, 4, 2), "patch size", in.where);
+  if (c.patch > kMaxPatch)
+    fail(in.where, ": configuration: patch size is ", c.patch, ", expected 1..", kMaxPatch);
+  settle(c.embed_dim, in.side(name, 4, 0), "embed_dim", in.where);
+  c.patch_bias = in.has("patch_embed.proj.bias");
+}
+
+void settle_head(ModelConfig& c, const ShapeReader& in) {
+  const int classes = in.has("head.weight") ? in.side("head.weight", 2, 0) : 0;
+  if (classes == 0 && c.num_classes > 0)
+    c.guesses.push_back(cat("no classes: the configuration says ", c.num_classes,
+                            ", the weights have no head"));
+  if (classes == 0) c.num_classes = 0;
+  settle(c.num_classes, classes, "number of classes", in.where);
+  if (classes == 0) c.labels.clear();
+  c.head_bias = in.has("head.bias");
+  c.projection = in.has("visual_projection.weight")
+                     ? in.side("visual_projection.weight", 2, 0)
+                     : in.has("visual_projection.transposed")
+                           ? in.side("visual_projection.transposed", 2, 1)
+                           : 0;
+  c.projection_bias = in.has("visual_projection.bias");
+}
+
+// The flags, which are always those of the weights.
+void read_parts(ModelConfig& c, const ShapeReader& in) {
+  const std::string attn = "blocks.0.attn.", mlp = "blocks.0.mlp.";
+  c.class_token = in.has("cls_token");
+  c.distilled = in.has("dist_token");
+  c.head_dist = in.has("head_dist.weight");
+  c.registers = rows_of(in, "reg_token");
+  c.norm_pre = in.has("norm_pre.weight");
+  c.last_norm = in.has("norm.weight");
+  c.fc_norm = in.has("fc_norm.weight");
+  c.layer_scale = in.has("blocks.0.ls1.gamma");
+  c.qkv_bias = in.has(attn + "qkv.bias");
+  c.qk_norm = in.has(attn + "q_norm.weight");
+  c.attn_norm = in.has(attn + "norm.weight");
+  c.proj_bias = in.has(attn + "proj.bias");
+  c.shared_bias = in.has("rel_pos_bias.relative_position_bias_table");
+  c.relative_bias = c.shared_bias || in.has(attn + "relative_position_bias_table");
+  c.mlp_norm = in.has(mlp + "norm.weight");
+  c.mlp_bias = in.has(mlp + "fc2.bias");
+  c.pooler = in.has("pooler.dense.weight");
+  if (c.registers > kMaxRegisters)
+    fail(in.where, ": ", c.registers, " register tokens, expected at most ", kMaxRegisters);
+}
+
+// timm's DeiT with a distillation token has two heads, or without any the mean of two tokens.
+// transformers' classifier of one head ignores that token.
+void check_distilled(ModelConfig& c, const ShapeReader& in, const Given& given) {
+  if (c.distilled && !c.head_dist && c.num_classes == 0 && !given.transformers) c.head_dist = true;
+  if (c.distilled == c.head_dist || (c.distilled && given.transformers)) return;
+  fail(in.where, ": not supported: a distillation token without a head of its own, or the reverse");
+}
+
+void settle_mlp(ModelConfig& c, const ShapeReader& in) {
+  const int rows = in.side("blocks.0.mlp.fc1.weight", 2, 0);
+  const int hidden = in.side("blocks.0.mlp.fc2.weight", 2, 1);
+  c.gated = rows == 2 * hidden;
+  if (!c.gated && rows != hidden)
+    fail(in.where, ": 'blocks.0.mlp.fc1.weight' has ", rows, " rows, 'blocks.0.mlp.fc2.weight' ",
+         hidden, " columns");
+  // A configuration gives a gated MLP's width in one of several ways; the weights are right.
+  if (c.gated) c.mlp_hidden = hidden;
+  settle(c.mlp_hidden, hidden, "MLP width", in.where);
+}
+
+// Takes the number of prefix tokens with a position of their own: all, the class token alone, where
+// registers come later (transformers' DINOv2), or none.
+void settle_grid(ModelConfig& c, const ShapeReader& in, int rows) {
+  const int patches = c.patches();
+  for (int prefix : {c.prefix(), int{c.class_token}, 0})
+    if (rows == patches + prefix) {
+      c.positions = prefix ? Positions::kAll : Positions::kPatches;
+      c.position_prefix = prefix;
+      c.position_height = c.image_height / c.patch;
+      c.position_width = c.image_width / c.patch;
+      return;
+    }
+  fail(in.where, ": the configuration says an image of ", c.image_height, "x", c.image_width,
+       ", which is ", patches, " patches and ", c.prefix(), " tokens; pos_embed in the weights has ",
+       rows, " rows");
+}
+
+// A size that nobody states follows from the rows where the patches form a square. Only DeiT-III
+// (LayerScale) and models with registers may have rows for the patches alone: elsewhere 15 x 15
+// rows may be 14 x 16 patches and a class token.
+void guess_size(ModelConfig& c, const ShapeReader& in, int rows) {
+  int side = 0;
+  for (int prefix : {c.prefix(), int{c.class_token}, 0})
+    if (const bool sure = prefix == c.prefix() || c.layer_scale || c.registers; side == 0 && sure)
+      side = exact_root(rows - prefix);
+  if (side == 0)
+    fail(in.where, ": pos_embed has ", rows, " rows, which is no square grid of patches and ",
+         c.prefix(), " tokens: the image size must come from config.json");
+  c.image_height = c.image_width = side * c.patch;
+}
+
+// Checks the rows of pos_embed against the size of the image.
+void settle_positions(ModelConfig& c, const ShapeReader& in, const Given& given) {
+  if (!in.has("pos_embed")) {
+    c.positions = Positions::kNone;
+    if (c.image_height == 0 && given.image_height == 0)
+      fail(in.where, ": the weights have no positions and do not tell the image size: it must come ",
+           "from config.json, --arch or --image-size");
+  } else {
+    const int rows = rows_of(in, "pos_embed");
+    if (c.image_height == 0) guess_size(c, in, rows);
+    settle_grid(c, in, rows);
+  }
+  if (given.image_height == 0) return;
+  if (c.relative_bias && (c.image_height != given.image_height || c.image_width != given.image_width))
+    fail(in.where, ": --image-size: the tables of relative positions are those of images of ",
+         c.image_height, "x", c.image_width);
+  c.image_height = given.image_height;
+  c.image_width = given.image_width;
+}
+
+// Fails where a block has fewer query, key and value rows than its width: heads were pruned.
+void check_unpruned(const ModelConfig& c, const ShapeReader& in) {
+  for (int i = 0; i < c.depths[0]; i++) {
+    const std::string name = cat("blocks.", i, ".attn.qkv.weight");
+    if (const int rows = in.side(name, 2, 0); rows != 3 * c.embed_dim)
+      fail(in.where, ": '", name, "' has ", rows, " rows, expected ", 3 * c.embed_dim,
+           "; pruned heads are not supported");
+  }
+}
+
+void settle_heads(ModelConfig& c, const ShapeReader& in, const Given& given) {
+  if (given.heads && c.heads.empty()) c.heads = {given.heads};
+  if (given.heads && c.heads.front() != given.heads)
+    fail(in.where, ": the configuration says heads ", c.heads.front(), ", --heads ", given.heads);
+  if (!c.heads.empty()) return;
+  if (c.relative_bias) {
+    const std::string table = c.shared_bias ? "rel_pos_bias" : "blocks.0.attn";
+    c.heads = {in.side(table + ".relative_position_bias_table", 2, 1)};
+    return;
+  }
+  if (c.embed_dim % 64)
+    fail(in.where, ": the weights do not tell the number of heads (embed_dim ", c.embed_dim,
+         " is no multiple of 64): it must come from config.json, --arch or --heads");
+  c.heads = {c.embed_dim / 64};
+  c.guesses.push_back(cat("heads ", c.heads[0], " (embed_dim / 64)"));
+}
+
+void settle_attention_pool(ModelConfig& c, const ShapeReader& in) {
+  if (in.has("attn_pool.latent") != (c.pool == Pool::kMap))
+    fail(in.where, c.pool == Pool::kMap ? ": pooling is 'map', but the weights have no attn_pool"
+                                        : ": the weights have attn_pool, but pooling is not 'map'");
+  if (c.pool != Pool::kMap) return;
+  c.pool_hidden = in.side("attn_pool.mlp.fc1.weight", 2, 0);
+  if (c.pool_heads == 0) c.pool_heads = c.heads.front();
+}
+
+}  // namespace
+
+void complete_vit(ModelConfig& c, const ShapeReader& in, const Given& given) {
+  settle_patch_embedding(c, in);
+  read_parts(c, in);
+  settle_mlp(c, in);
+  settle_head(c, in);
+  check_distilled(c, in, given);
+  settle(c.depths, {in.count("blocks.", ".norm1.weight")}, "depth", in.where);
+  settle_positions(c, in, given);
+  settle_heads(c, in, given);
+  if (c.pool == Pool::kOpen && given.pool == Pool::kOpen && in.has("attn_pool.latent"))
+    c.pool = Pool::kMap;
+  settle_pool(c, given, in.where);
+  settle_attention_pool(c, in);
+  validate(c);  // bounds the depth, over which the next loops
+  check_unpruned(c, in);
+}
+
+}  // namespace vitrun

@@ -1,0 +1,170 @@
+// The parameters of a ViT's graph that are functions of others or of the configuration.
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "models/base/error.h"
+#include "models/base/index.h"
+#include "models/families/families.h"
+#include "models/families/resize_positions.h"
+
+namespace vitrun {
+namespace {
+
+Tensor take(Weights& weights, const std::string& name) {
+  auto node = weights.extract(name);
+  return std::move(node.mapped());
+}
+
+Tensor rows(const Tensor& x, int64_t begin, int64_t end) {
+  Dims dims = x.dims;
+  const int64_t width = element_count(dims) / dims[0];
+  dims[0] = end - begin;
+  Tensor part(dims);
+  std::copy_n(x.data.begin() + begin * width, (end - begin) * width, part.data.begin());
+  return part;
+}
+
+// Tokens and positions are [1, rows, columns], whatever the file says: CLIP has vectors and matrices.
+void shape_tokens(int width, Weights& weights) {
+  for (const char* name : {"cls_token", "dist_token", "reg_token", "pos_embed"})
+    if (const auto found = weights.find(name); found != weights.end())
+      found->second.dims = {1, element_count(found->second.dims) / width, width};
+}
+
+// Positions of the image's own grid, with zeros for tokens that have none.
+void settle_positions(const ModelConfig& c, Weights& weights) {
+  const auto found = weights.find("pos_embed");
+  if (found == weights.end()) return;
+  const int height = c.image_height / c.patch, width = c.image_width / c.patch;
+  Tensor& pos = found->second;
+  if (height != c.position_height || width != c.position_width)
+    pos = resize_positions(pos, c.position_prefix,
+                           {c.position_height, c.position_width, height, width}, c.position_filter);
+  const int missing = c.prefix() - c.position_prefix;
+  if (c.positions != Positions::kAll || missing == 0) return;
+  pos.data.insert(pos.data.begin() + int64_t{c.position_prefix} * c.embed_dim,
+                  array_size(missing, c.embed_dim), 0.f);
+  pos.dims[1] += missing;
+}
+
+// The query of attention pooling, W latent + b, is the same for all images.
+void fix_query(const ModelConfig& c, Weights& weights) {
+  const int64_t d = c.embed_dim;
+  if (weights.contains("attn_pool.qkv.weight")) {
+    for (const char* part : {"weight", "bias"}) {
+      const Tensor qkv = take(weights, cat("attn_pool.qkv.", part));
+      weights[cat("attn_pool.q.", part)] = rows(qkv, 0, d);
+      weights[cat("attn_pool.kv.", part)] = rows(qkv, d, 3 * d);
+    }
+  }
+  const Tensor latent = take(weights, "attn_pool.latent"),
+               weight = take(weights, "attn_pool.q.weight"),
+               bias = take(weights, "attn_pool.q.bias");
+  Tensor query({1, d});
+  for (int64_t i = 0; i < d; i++) {
+    double sum = double{at(bias.data, i)};
+    for (int64_t j = 0; j < d; j++)
+      sum += double{at(weight.data, i * d + j)} * double{at(latent.data, j)};
+    at(query.data, i) = static_cast<float>(sum);
+  }
+  weights["attn_pool.query"] = std::move(query);
+}
+
+// A norm of one head's columns, for all heads.
+void repeat_norms(const ModelConfig& c, Weights& weights) {
+  for (auto& [name, tensor] : weights) {
+    if (name.find(".attn.q_norm.") == name.npos && name.find(".attn.k_norm.") == name.npos)
+      continue;
+    const std::vector<float> head = tensor.data;
+    for (int h = 1; h < c.heads[0]; h++)
+      tensor.data.insert(tensor.data.end(), head.begin(), head.end());
+    tensor.dims = {static_cast<int64_t>(tensor.data.size())};
+  }
+}
+
+// A norm that OpenCLIP applies to what is pooled has the name of one of all tokens; CLIP's classifier
+// of transformers has one and does not use it.
+void move_last_norm(const ModelConfig& c, Weights& weights) {
+  for (const char* part : {"weight", "bias"}) {
+    const std::string from = cat("norm.", part), to = cat("fc_norm.", part);
+    if (!weights.contains(from)) continue;
+    Tensor norm = take(weights, from);
+    if (c.fc_norm && !weights.contains(to)) weights[to] = std::move(norm);
+  }
+}
+
+// --- RoPE -------------------------------------------------------------------------------------
+
+// A patch's position along one axis of `side` patches.
+double coordinate(const RopeConfig& rope, int i, int side) {
+  if (rope.grid == RopeConfig::Grid::kCentred)
+    return 2 * std::numbers::pi * (2 * (i + 0.5) / side - 1);
+  const double x = i + rope.offset;
+  return rope.reference ? x / side * rope.reference : x;
+}
+
+// Cosines and sines of a row's angles, half of the row each.
+template <class Angle>
+Tensor angle_table(const ModelConfig& c, int width, const Angle& angle) {
+  const int across = c.image_width / c.patch;
+  Tensor table({c.patches(), width});
+  const int head_dim = c.embed_dim / c.heads[0], half = head_dim / 2;
+  for (int p = 0; p < c.patches(); p++)
+    for (int head = 0; head < width / head_dim; head++)
+      for (int i = 0; i < half; i++) {
+        const double a = angle(p / across, p % across, head, i);
+        const int64_t at_cosine = int64_t{p} * width + head * head_dim + i;
+        at(table.data, at_cosine) = static_cast<float>(std::cos(a));
+        at(table.data, at_cosine + half) = static_cast<float>(std::sin(a));
+      }
+  return table;
+}
+
+Tensor axial_angles(const ModelConfig& c) {
+  const int head_dim = c.embed_dim / c.heads[0], bands = head_dim / 4;
+  const int height = c.image_height / c.patch, width = c.image_width / c.patch;
+  return angle_table(c, head_dim, [&](int y, int x, int, int i) {
+    const bool along_width = (i >= bands) != c.rope.width_first;
+    const double band = std::pow(c.rope.temperature, -static_cast<double>(i % bands) / bands);
+    return band * (along_width ? coordinate(c.rope, x, width) : coordinate(c.rope, y, height));
+  });
+}
+
+// Learned frequencies [2, blocks, heads, head_dim / 2]: those along the width first.
+void mixed_angles(const ModelConfig& c, Weights& weights) {
+  const Tensor freqs = take(weights, "rope.freqs");
+  const int half = c.embed_dim / c.heads[0] / 2, blocks = c.depths[0];
+  for (int block = 0; block < blocks; block++)
+    weights[cat("blocks.", block, ".attn.rope.angles")] =
+        angle_table(c, c.embed_dim, [&](int y, int x, int head, int i) {
+          const int64_t of_axis = int64_t{blocks} * c.heads[0] * half,
+                        first = (int64_t{block} * c.heads[0] + head) * half + i;
+          const double along_first = double{at(freqs.data, first)},
+                       along_second = double{at(freqs.data, of_axis + first)};
+          return c.rope.width_first ? x * along_first + y * along_second
+                                    : y * along_first + x * along_second;
+        });
+}
+
+}  // namespace
+
+void derive_vit(const ModelConfig& c, Weights& weights) {
+  if (c.registers == 0) weights.erase("reg_token");  // may be there without rows
+  shape_tokens(c.embed_dim, weights);
+  settle_positions(c, weights);
+  if (c.pool == Pool::kMap) fix_query(c, weights);
+  if (c.qk_norm) repeat_norms(c, weights);
+  if (!c.last_norm) move_last_norm(c, weights);
+  if (weights.contains("visual_projection.transposed")) {
+    const Tensor across = take(weights, "visual_projection.transposed");
+    const int64_t k = across.dims[0], n = across.dims[1];
+    Tensor& weight = weights["visual_projection.weight"] = Tensor({n, k});
+    for (int64_t i = 0; i < n; i++)
+      for (int64_t j = 0; j < k; j++) at(weight.data, i * k + j) = at(across.data, j * n + i);
+  }
+  if (c.rope.grid == RopeConfig::Grid::kMixed) mixed_angles(c, weights);
+  else if (c.rope.grid != RopeConfig::Grid::kNone) weights["rope.angles"] = axial_angles(c);
+}
+
+}  // namespace vitrun

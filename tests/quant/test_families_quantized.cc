@@ -1,0 +1,71 @@
+// Families quantized by the default recipe: the relative error (L2) of the embedding, on images
+// that calibration has not seen.
+#include <random>
+
+#include "quant/options.h"
+#include "runtime/float/reference.h"
+#include "runtime/integer/engine.h"
+#include "tests/runtime/files/qbin_testing.h"
+#include "tests/runtime/float/golden_families.h"
+
+namespace vitrun {
+namespace {
+
+Tensor random_images(Dims dims) {
+  Tensor images(std::move(dims));
+  std::mt19937 random(11);
+  std::normal_distribution<float> normal;
+  for (float& x : images.data) x = normal(random);
+  return images;
+}
+
+Buffer quantized(const GoldenModel& f, const std::string& bits) {
+  const std::string raw = kFamilies + "images_" + f.size + ".npy";
+  const std::string folder = f.folder();
+  const char* const args[] = {"vitquant",    "--weights", folder.c_str(),
+                              "--calib-raw", raw.c_str(), "--bits",
+                              bits.c_str(),  "--threads", "1"};
+  cxxopts::Options parser("vitquant");
+  add_quantize_options(parser);
+  QuantizeJob job = read_job(parser.parse(static_cast<int>(std::size(args)), args));
+  Dims dims = f.images().dims;
+  dims[0] = 32;
+  return quantize_model(std::move(job.model), tensor_source(random_images(dims)), job.options)
+      .file.serialize();
+}
+
+Tensor embedding_of(const Buffer& bytes, const Tensor& images) {
+  const Aligned aligned(bytes);
+  QbinFile file = QbinFile::from_memory(aligned.bytes(), "quantized");
+  const QuantGraph graph(file, "main");
+  Engine engine(graph, {.max_batch = 2, .outputs = {"embedding"}});
+  const PlannedOutput& output = engine.outputs().front();
+  Tensor embedding({2, output.rows * output.cols});
+  engine.run(images.data.data(), 2, embedding.data.data());
+  return embedding;
+}
+
+std::string wrong_embedding(const GoldenModel& f, const std::string& bits, double bound) {
+  const Tensor want = f.expected("embedding");
+  const Tensor got = embedding_of(quantized(f, bits), f.images());
+  if (got.data.size() != want.data.size()) return "an embedding of another size";
+  double error = 0, energy = 0;
+  for (size_t i = 0; i < want.data.size(); i++) {
+    error += std::pow(double{got.data[i]} - double{want.data[i]}, 2);
+    energy += std::pow(double{want.data[i]}, 2);
+  }
+  return above("relative error of the embedding", std::sqrt(error / energy), bound);
+}
+
+TEST_CASE("embeddings of 8 bits stay within 0.06") {
+  for (const GoldenModel& f : golden_models("right"))
+    check_family(f, "w8", [&] { return wrong_embedding(f, "8/8", 0.06); });
+}
+
+TEST_CASE("embeddings of weights of 4 bits stay within 0.25") {
+  for (const GoldenModel& f : golden_models("right"))
+    check_family(f, "w4", [&] { return wrong_embedding(f, "4/8", 0.25); });
+}
+
+}  // namespace
+}  // namespace vitrun
