@@ -46,8 +46,12 @@ def hf_case(name, cls, text=False, after=None, **args):
                 after=after)
 
 
+def open_clip_config(quick_gelu=False, **vision):
+    return dict(embed_dim=12, vision_cfg=dict(OPEN_CLIP, **vision), text_cfg=OPEN_CLIP_TEXT, quick_gelu=quick_gelu)
+
+
 def open_clip_case(name, quick_gelu=False, word="", **vision):
-    config = dict(embed_dim=12, vision_cfg=dict(OPEN_CLIP, **vision), text_cfg=OPEN_CLIP_TEXT, quick_gelu=quick_gelu)
+    config = open_clip_config(quick_gelu, **vision)
     return Case("open_clip_" + name, lambda: lib.make_open_clip(config), config=config, word=word)
 
 

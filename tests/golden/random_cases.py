@@ -1,6 +1,6 @@
 """Draws of models with arguments that no hub's model has together, for tests/checks/check_models --random."""
 import library_models as lib
-from family_cases import Case, pair
+from family_cases import Case, open_clip_config, pair
 
 HEAD_DIMS = (4, 8, 12, 16)
 VIT = ("vit_tiny_patch16_224", "vit_base_patch32_224", "deit3_small_patch16_224", "vit_base_patch16_gap_224",
@@ -50,6 +50,12 @@ OF_TRANSFORMERS = dict(
     use_shared_relative_position_bias=(0.3, BOTH), use_absolute_position_embeddings=(0.3, BOTH),
     use_mean_pooling=(0.4, BOTH), layer_scale_init_value=(0.4, (0.0, 0.1)), use_mask_token=(0.2, BOTH),
     vision_use_head=(0.2, BOTH), projection_dim=(1, (4, 9)), pooler_act=(0.2, ("tanh", "gelu")))
+OF_OPEN_CLIP = dict(
+    ls_init_value=(0.3, (0.1,)), no_ln_pre=(0.2, BOTH), pool_type=(0.3, ("tok", "avg")), final_ln_after_pool=(0.2, BOTH),
+    mlp_ratio=(0.3, (1.0, 2.0)), act_kwargs=(0.15, (dict(approximate="tanh"),)), norm_kwargs=(0.15, (dict(eps=1e-3),)),
+    qk_norm=(0.1, BOTH), block_type=(0.05, ("custom",)), scale_attn_inner=(0.05, BOTH), scale_attn=(0.05, BOTH),
+    scale_fc=(0.05, BOTH), scale_heads=(0.05, BOTH), scaled_cosine_attn=(0.05, BOTH),
+    pos_embed_type=(0.1, ("sin_cos_2d",)))
 
 
 def some(random, choices):
@@ -103,10 +109,24 @@ def transformers_args(random):
     return name, args
 
 
+def open_clip_args(random):
+    """(quick_gelu, vision configuration)"""
+    head, heads, patch = random.choice(HEAD_DIMS), random.randint(1, 3), random.choice((2, 4, 5))
+    vision = dict(image_size=patch * random.randint(2, 5), patch_size=patch, width=head * heads, layers=random.randint(1, 3),
+                  head_width=head)
+    return random.random() < 0.4, dict(vision, **some(random, OF_OPEN_CLIP))
+
+
 def draw(random):
     """A Case; what it makes fails where the library has no model of these arguments."""
-    if random.random() < 0.65:
+    chosen = random.random()
+    if chosen < 0.6:
         arch, args = timm_args(random)
         return Case(f"timm {arch} {args}", lambda: lib.make_timm(arch, **args), pair(args["img_size"]))
-    name, args = transformers_args(random)
-    return Case(f"transformers {name} {args}", lambda: lib.make_transformers(name, **args), pair(args["image_size"]))
+    if chosen < 0.9:
+        name, args = transformers_args(random)
+        return Case(f"transformers {name} {args}", lambda: lib.make_transformers(name, **args), pair(args["image_size"]))
+    quick_gelu, vision = open_clip_args(random)
+    config = open_clip_config(quick_gelu, **vision)
+    return Case(f"open_clip quick_gelu={quick_gelu} {vision}", lambda: lib.make_open_clip(config),
+                pair(vision["image_size"]), config=config)
