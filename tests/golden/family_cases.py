@@ -294,6 +294,7 @@ RESIZED = [
     hf_resized("dinov2_large", 16, "Dinov2Model", **HF_LARGE, mlp_ratio=2),
     hf_resized("dinov2_reg_large", 16, "Dinov2WithRegistersModel", **HF_LARGE, mlp_ratio=2),
     hf_resized("dinov3", 24),
+    hf_resized("mae", 24),
     hf_resized("clip_projection", 24),
     hf_resized("siglip_vision", 24),
     hf_resized("beit", 24),
