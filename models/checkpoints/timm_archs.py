@@ -48,8 +48,6 @@ def refusal(model):
         return "has pooling " + str(model.global_pool)
     if not isinstance(getattr(model, "norm", None), (torch.nn.LayerNorm, torch.nn.Identity)):
         return "has a last norm of its own"
-    if isinstance(model.norm, torch.nn.Identity) and isinstance(model.fc_norm, torch.nn.Identity):
-        return "has no norm after the blocks"
     if name_of(block.mlp) not in ("Mlp", "GluMlp", "SwiGLU"):
         return "has an MLP of timm's class " + name_of(block.mlp)
     if name_of(block.mlp.act) not in ACTIVATIONS:

@@ -72,6 +72,7 @@ void refuse_args(const Object& args) {
 }
 
 void read_act(const Object& args, ModelConfig& c) {
+  if (args.has("swiglu_mlp") && args.flag("swiglu_mlp")) c.act = ActType::kSilu;
   if (!args.has("act_layer")) return;
   constexpr std::pair<const char*, ActType> kActs[] = {{"gelu", ActType::kGelu},
                                                        {"gelu_tanh", ActType::kGeluTanh},

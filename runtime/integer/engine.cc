@@ -306,6 +306,7 @@ void Engine::gemm(const Step& step, int thread) {
   g.bias = w.bias.data() + c;
   g.epilogue = step.epilogue;
   g.quantizer = step.params.quantizer();
+  g.activation = step.activation;
   if (step.epilogue == Epilogue::kCodes) g.quantizers = linear.from(c);
   for_rows(step, rows, [&](const Segment& s) {
     const int64_t to = s.first(out) + step.out_first;

@@ -144,8 +144,8 @@ class Fuser {
 
   Fusion fuse_linear(int i) const {
     if (const int act = sole(i, NodeKind::kAct);
-        act >= 0 && graph_[act].act() == ActType::kGelu && !graph_[act].has(Attribute::kLimit))
-      if (const int q = sole_quantize(act); q >= 0) return chain(Fusion::Kind::kGeluCodes, q);
+        act >= 0 && activation_of(graph_[act].act()) && !graph_[act].has(Attribute::kLimit))
+      if (const int q = sole_quantize(act); q >= 0) return chain(Fusion::Kind::kActCodes, q);
     if (Fusion f = fuse_embed(i); f.last >= 0) return f;
     if (Fusion f = fuse_add(i); f.last >= 0) return f;
     return becomes_operands(i) ? chain(Fusion::Kind::kCodes, i) : Fusion{};
