@@ -179,12 +179,18 @@ Values quotient(const Product& p, const float* relevance, const Values& product)
   return s;
 }
 
-// R_A = A (S B^T) / 2, R_B = B (A^T S) / 2.
-void product_relevance(const Product& p, const float* relevance, const Values& product,
-                       Values& to_a, Values& to_b) {
-  p.back(quotient(p, relevance, product).data(), 0.5f, to_a, to_b);
+// R_A = A (S B^T) / 2, R_B = B (A^T S) / 2. Returns the relevance of products that are 0, as those
+// with padding's cosines, which reaches neither.
+double product_relevance(const Product& p, const float* relevance, const Values& product,
+                         Values& to_a, Values& to_b) {
+  const Values s = quotient(p, relevance, product);
+  double lost = 0;
+  for (size_t i = 0; i < s.size(); i++)
+    if (s[i] == 0) lost += double{relevance[i]};
+  p.back(s.data(), 0.5f, to_a, to_b);
   for (size_t i = 0; i < to_a.size(); i++) to_a[i] *= p.a[i];
   for (size_t i = 0; i < to_b.size(); i++) to_b[i] *= p.b[i];
+  return lost;
 }
 
 Values part_of(Span v, size_t at, size_t size) {
@@ -228,6 +234,7 @@ double backward_scores(const BackwardCall& c, Flows& to) {
   clear(to_query, c.in[0]->data.size(), relevant);
   if (!one_value) clear(to_key, c.in[1]->data.size(), relevant);
   Values to_q, to_k;
+  double lost = 0;
   for (int i = 0; i < g.windows * g.heads; i++) {
     const size_t at = static_cast<size_t>(i) * area_of(g);
     const Values q = query.gather(c.in[0]->data, i), k = key.gather(c.in[1]->data, i);
@@ -235,7 +242,7 @@ double backward_scores(const BackwardCall& c, Flows& to) {
     if (relevant) {
       Values unscaled = part_of(c.out.data, at, area_of(g));
       for (float& x : unscaled) x /= g.scale;
-      product_relevance(product, c.flow.relevance.data() + at, unscaled, to_q, to_k);
+      lost += product_relevance(product, c.flow.relevance.data() + at, unscaled, to_q, to_k);
       query.scatter(to_q, i, to_query.relevance);
       key.scatter(to_k, i, to_key.relevance);
     }
@@ -243,7 +250,7 @@ double backward_scores(const BackwardCall& c, Flows& to) {
     query.scatter(to_q, i, to_query.gradient);
     key.scatter(to_k, i, to_key.gradient);
   }
-  return 0;
+  return lost;
 }
 
 void forward_softmax(const ForwardCall& c) {
@@ -306,14 +313,15 @@ double backward_mix(const BackwardCall& c, Flows& to) {
   if (relevant) to_attention.relevance.resize(attention.data.size());
   to_attention.gradient.resize(attention.data.size());
   Values to_a, to_v;
+  double lost = 0;
   for (int i = 0; i < g.windows * g.heads; i++) {
     const auto at = static_cast<std::ptrdiff_t>(static_cast<size_t>(i) * area_of(g));
     const Values a = part_of(attention.data, static_cast<size_t>(at), area_of(g));
     const Values v = value.gather(v_value.data, i);
     const Product product{a, v, false, g.queries, g.head_dim, g.tokens};
     if (relevant) {
-      product_relevance(product, result.gather_rows(c.flow.relevance, i).data(),
-                        result.gather_rows(c.out.data, i), to_a, to_v);
+      lost += product_relevance(product, result.gather_rows(c.flow.relevance, i).data(),
+                                result.gather_rows(c.out.data, i), to_a, to_v);
       std::copy(to_a.begin(), to_a.end(), to_attention.relevance.begin() + at);
       value.scatter(to_v, i, to_value.relevance);
     }
@@ -321,7 +329,7 @@ double backward_mix(const BackwardCall& c, Flows& to) {
     std::copy(to_a.begin(), to_a.end(), to_attention.gradient.begin() + at);
     value.scatter(to_v, i, to_value.gradient);
   }
-  return 0;
+  return lost;
 }
 
 }  // namespace vitrun
