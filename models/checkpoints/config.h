@@ -77,9 +77,9 @@ struct ModelConfig : ModelInfo {
   bool relative_bias = false, shared_bias = false;  // BEiT's tables, one for all blocks
   ActType act = ActType::kGelu;
   Pool pool = Pool::kOpen;
-  int pool_heads = 0;     // of kMap
-  int pool_hidden = 0;    // hidden width of kMap's MLP
-  ActType pool_act = ActType::kGelu;
+  int pool_heads = 0;        // of kMap
+  int pool_hidden = 0;       // hidden width of kMap's MLP, whose activation is that of the blocks
+  bool pool_prefix = false;  // kMap also pools the prefix tokens (timm's EVA)
   bool pooler = false;    // a Linear and tanh of the class token (transformers' ViTModel)
   int projection = 0;     // columns of the embedding's projection (CLIP); 0: there is none
   bool projection_bias = false;
@@ -103,6 +103,7 @@ struct Given {
   Pool pool = Pool::kOpen;    // what a user says where the configuration does not
   int image_height = 0, image_width = 0;  // the size a user wants; 0: the configuration's
   bool transformers = false;  // the tensors have transformers' names
+  std::string weights = "";   // the file of the tensors, for messages; "": that of the configuration
 };
 
 // The shapes of a weight file's tensors by their current timm names.

@@ -370,7 +370,8 @@ constexpr size_t kShown = 4;  // tensors named in a message
   if (!prefix.empty())
     fail(where, ": the tensors' names begin with '", prefix, "', which vitrun does not know; ",
          "rename them without it");
-  fail(where, ": not supported: tensors of no vision transformer that vitrun knows: ", listed(unknown, kShown));
+  fail(where, ": not supported: tensors of no vision transformer that vitrun knows: ",
+       listed(unknown, kShown));
 }
 
 // Two tensors have one meaning: mostly those of two models under two prefixes.
@@ -391,11 +392,19 @@ void join_plain_mlp(NameMap& map) {
 }
 
 // A fused tensor has one source; otherwise all parts must be there, but for a bias of the key, which
-// many models have not.
+// many models have in no block.
 void check_complete(const NameMap& map, const std::string& where) {
+  const auto without_key = [](const auto& entry) {
+    return entry.first.ends_with(".attn.qkv.bias") && entry.second.size() == 3 &&
+           entry.second[1].empty();
+  };
+  const auto joined = [](const auto& entry) {
+    return entry.first.ends_with(".attn.qkv.bias") && entry.second.size() == 3;
+  };
+  const bool keyless = std::ranges::count_if(map, without_key) == std::ranges::count_if(map, joined);
   for (const auto& [name, sources] : map)
     for (size_t i = 0; i < sources.size(); i++)
-      if (sources[i].empty() && !(i == 1 && name.ends_with(".attn.qkv.bias")))
+      if (sources[i].empty() && !(keyless && i == 1 && name.ends_with(".attn.qkv.bias")))
         fail(where, ": '", name, "' needs ",
              sources.size() == 2 ? "gate and value" : "query, key and value",
              "; one of them is missing");
@@ -440,6 +449,7 @@ NameMap timm_names(const std::vector<std::string>& names, const std::string& whe
     slot = name;
   }
   if (!unknown.empty()) fail_unknown(unknown, rules, prefix, where);
+  if (map.empty()) fail(where, ": no tensor of a vision transformer in it");
   join_plain_mlp(map);
   check_complete(map, where);
   drop_unused(map);

@@ -62,12 +62,8 @@ void read_timm_tower(const Object& vision, ModelConfig& c) {
   const TimmArch* arch = timm_arch(name.substr(0, name.find('.')), vision.path());
   if (!arch) vision.bad("timm_model_name", "a ViT that timm 1.0.31 has");
   c.arch = arch->name;
-  c.heads = {arch->heads};
-  c.norm_eps = arch->norm_eps;
-  c.act = arch->act;
-  c.rope = arch->rope;
+  apply_arch(*arch, c);
   c.pool = arch->pool;
-  c.pool_heads = arch->pool_heads;
   if (!vision.has("timm_pool")) return;
   const std::string pool = vision.text("timm_pool");
   if (pool == "token") c.pool = Pool::kToken;
@@ -106,8 +102,9 @@ ModelConfig open_clip_config(const Object& root, const ShapeMap& shapes, const G
   if (vision.has("image_size"))
     std::tie(c.image_height, c.image_width) = vision.size("image_size");
   if (vision.has("patch_size")) c.patch = vision.square("patch_size");
-  vision.has("timm_model_name") ? read_timm_tower(vision, c) : read_tower(vision, c);
-  if (model.flag_or("quick_gelu", false)) c.act = ActType::kQuickGelu;
+  const bool timm = vision.has("timm_model_name");
+  timm ? read_timm_tower(vision, c) : read_tower(vision, c);
+  if (!timm && model.flag_or("quick_gelu", false)) c.act = ActType::kQuickGelu;
   complete(c, shapes, root.path(), given);
   if (vision.flag_or("final_ln_after_pool", false)) {
     c.last_norm = false;

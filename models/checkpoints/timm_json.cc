@@ -56,6 +56,7 @@ constexpr const char* kKnownArgs[] = {
     "final_norm",      "proj_bias",        "head_init_scale",   "rope_type",
     "rope_temperature", "rope_grid_offset", "rope_grid_indexing", "rope_rotate_half",
     "ref_feat_shape",  "attn_pool_num_heads", "attn_pool_mlp_ratio", "attn_type",
+    "pool_include_prefix",
     "rope_shift_coords", "rope_jitter_coords", "rope_rescale_coords", "img_size_pad",
 };
 
@@ -122,6 +123,7 @@ void read_heads(const Object& args, const Given& given, ModelConfig& c) {
   read(args, "num_heads", c.heads);
   if (c.heads.empty() && given.heads && c.family == Family::kVit) c.heads = {given.heads};
   if (c.heads.empty()) c.heads = named;
+  if (args.has("pool_include_prefix")) c.pool_prefix = args.flag("pool_include_prefix");
   if (args.has("attn_pool_num_heads")) c.pool_heads = args.integer("attn_pool_num_heads");
 }
 
@@ -141,9 +143,23 @@ void read_model_args(const Object& args, const Given& given, ModelConfig& c) {
   read_mlp_ratio(args, c);
 }
 
-void check_model_args(const Object& args, const ModelConfig& c) {
+// Registers are those of the arguments, else of the architecture.
+void check_registers(const Object& args, const std::string& where, const ModelConfig& c) {
+  int stated = c.registers;
+  if (const TimmArch* known = timm_arch(c.arch, where)) stated = known->registers;
+  for (const char* key : {"num_reg_tokens", "reg_tokens"}) read_count(args, key, stated);
+  if (stated != c.registers)
+    fail(where, ": the configuration says ", stated, " register tokens, the weights ", c.registers);
+}
+
+void check_model_args(const Object& args, const std::string& where, const ModelConfig& c) {
   if (args.has("qkv_bias")) check_flag(args, "qkv_bias", args.flag("qkv_bias"), c.qkv_bias);
   if (c.family == Family::kSwin) return;
+  check_registers(args, where, c);
+  if (args.flag_or("pool_include_prefix", false) && c.pool != Pool::kMap)
+    args.bad("pool_include_prefix", "false, but for attention pooling");
+  if (args.flag_or("swiglu_mlp", false) && c.act != ActType::kSilu)
+    args.bad("swiglu_mlp", "false for this architecture");
   if (args.has("class_token"))
     check_flag(args, "class_token", args.flag("class_token"), c.class_token);
   if (args.has("init_values")) check_flag(args, "init_values", true, c.layer_scale);
@@ -228,6 +244,16 @@ ModelConfig built_in(const std::string& name, Family family) {
   return c;
 }
 
+// Whether a name that timm 1.0.31 does not have is most likely a ViT's whose only secret is the number
+// of heads: in these words' models no tensor tells the activation, the epsilon or RoPE.
+bool is_plain(const std::string& name) {
+  constexpr const char* kOther[] = {"rope", "dino", "clip", "siglip", "eva",  "beit", "pe_",
+                                    "so400m", "giantopt", "flexi", "naflex", "sam"};
+  if (!name.starts_with("vit_") && !name.starts_with("deit_")) return false;
+  return std::ranges::none_of(kOther,
+                              [&](const char* word) { return name.find(word) != name.npos; });
+}
+
 ModelConfig timm_base(const Object& root, Family family) {
   const std::string arch = root.text("architecture");
   const std::string name = arch.substr(0, arch.find('.'));
@@ -235,21 +261,15 @@ ModelConfig timm_base(const Object& root, Family family) {
   if (name.starts_with("swin")) return c;
   const TimmArch* known = timm_arch(name, root.path());
   if (!known) {
-    const bool plain = name.starts_with("vit_") || name.starts_with("deit_");
-    const bool other = name.find("rope") != name.npos || name.find("dino") != name.npos;
-    if (!plain || other)
+    if (!is_plain(name))
       fail(root.path(), ": architecture '", arch, "' is not supported; expected a ViT, DeiT, BEiT, ",
            "EVA, CLIP, SigLIP, DINO or Swin that timm 1.0.31 has");
     c.guesses.push_back(cat("architecture '", name,
                             "', which timm 1.0.31 does not have: GELU (erf), epsilon 1e-6"));
     return c;
   }
-  c.heads = {known->heads};
-  c.norm_eps = known->norm_eps;
-  c.act = known->act;
-  c.rope = known->rope;
-  c.pool_heads = known->pool_heads;
-  if (name.starts_with("flexivit")) c.position_filter = PositionFilter::kBilinear;
+  apply_arch(*known, c);
+  c.embed_dim = known->width;
   return c;
 }
 
@@ -277,7 +297,7 @@ ModelConfig timm_config(const Object& root, const ShapeMap& shapes, const Given&
   const Pool usual = usual_pool(c);
   if (c.pool == Pool::kOpen) c.pool = usual;
   complete(c, shapes, root.path(), given);
-  check_model_args(args, c);
+  check_model_args(args, root.path(), c);
   check_pool(root, args, usual, c);
   read_timm_preprocess(cfg, c);
   read_timm_labels(cfg, c);

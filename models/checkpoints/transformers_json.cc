@@ -136,6 +136,26 @@ void set_pool(const Object& root, const Type& type, const ShapeMap& shapes, Mode
   if (is(type, {"ijepa"})) c.pool = Pool::kAverage;
 }
 
+// Fails where the weights have not what all models of the type have, or what the configuration says.
+void check_parts(const Object& vision, const Type& type, const ModelConfig& c) {
+  const bool clip = is(type, {"clip", "clip_vision_model"}),
+             dino = type.family == Family::kVit && std::string(type.name).starts_with("dino"),
+             no_class = c.family == Family::kSwin ||
+                        is(type, {"siglip", "siglip_vision_model", "ijepa"});
+  const std::pair<bool, const char*> lacking[] = {{c.class_token == no_class, "class token"},
+                                                  {clip && !c.norm_pre, "norm before the blocks"},
+                                                  {dino && !c.layer_scale, "LayerScale"}};
+  for (const auto& [wrong, part] : lacking)
+    if (wrong && c.family == Family::kVit)
+      fail(vision.path(), ": 'model_type' is \"", type.name, "\", but the weights ",
+           c.class_token && no_class ? "have a " : "have no ", part);
+  int registers = c.registers;
+  read_count(vision, "num_register_tokens", registers);
+  if (registers != c.registers)
+    fail(vision.path(), ": the configuration says ", registers, " register tokens, the weights ",
+         c.registers);
+}
+
 }  // namespace
 
 void set_transformers_preprocess(const std::string& type, PreprocessConfig& p) {
@@ -144,10 +164,11 @@ void set_transformers_preprocess(const std::string& type, PreprocessConfig& p) {
   const auto starts = [&](const char* name) { return type.starts_with(name); };
   p = PreprocessConfig();
   p.floor_crop = true;
-  p.squash = !starts("clip");
-  p.crop_pct = type == "deit" ? 0.875f : 1.0f;  // DeiT takes the middle 224 of 256 pixels
+  p.squash = !starts("clip") && !starts("dinov2");
+  // DeiT and DINOv2 take the middle 224 of 256 pixels.
+  p.crop_pct = type == "deit" || starts("dinov2") ? 0.875f : 1.0f;
   if (starts("vit") || starts("dinov3")) p.resize = PreprocessConfig::Resize::kBilinear;
-  if (starts("vit") || starts("siglip") || starts("beit")) set_half_normalization(p);
+  if (type == "vit" || starts("siglip") || starts("beit")) set_half_normalization(p);
   if (!starts("clip")) return;
   std::copy_n(kClipMean, 3, p.mean);
   std::copy_n(kClipStd, 3, p.std);
@@ -161,6 +182,7 @@ ModelConfig transformers_config(const Object& root, const ShapeMap& shapes, cons
     require(o, "num_channels", 3, "3");
     require(o, "use_absolute_embeddings", false, "false");
     require(o, "pruned_heads", json::object(), "{}");
+    require(o, "pooler_act", "tanh", "\"tanh\"");
     if (o.has("quantization_config")) fail(o.path(), ": quantized weights are not supported");
   }
   ModelConfig c = open_config(type.family);
@@ -174,6 +196,7 @@ ModelConfig transformers_config(const Object& root, const ShapeMap& shapes, cons
   if (is(type, {"dinov3_vit"})) read_rope(vision, c);
   set_pool(vision, type, shapes, c);
   complete(c, shapes, root.path(), given);
+  check_parts(vision, type, c);
   if (is(type, {"clip", "clip_vision_model"}) && c.num_classes) c.last_norm = false;
   if (c.family == Family::kSwin && (c.image_height % c.patch || c.image_width % c.patch))
     fail(root.path(), ": 'image_size' is no multiple of the patch size ", c.patch,

@@ -88,6 +88,8 @@ int head(GraphBuilder& b, int x, const std::string& name, const ModelConfig& c) 
 // Attention with a learned query, and an MLP: x + mlp(norm(x)) (timm's AttentionPoolLatent).
 int pool_by_attention(GraphBuilder& b, int x, const ModelConfig& c) {
   const int dim = c.embed_dim;
+  if (c.prefix() && !c.pool_prefix) x = b.slice(x, "attn_pool.patches", c.prefix(),
+                                               c.prefix() + c.patches());
   const int query = b.constant("attn_pool.query", {1, dim});
   const int kv = b.linear(x, "attn_pool.kv", 2 * dim);
   int y = b.attention(query, kv, kv, "attn_pool",
@@ -95,7 +97,7 @@ int pool_by_attention(GraphBuilder& b, int x, const ModelConfig& c) {
   const int pooled = b.linear(y, "attn_pool.proj", dim);
   y = b.layernorm(pooled, "attn_pool.norm", c.norm_eps);
   y = b.linear(y, "attn_pool.mlp.fc1", c.pool_hidden);
-  y = b.act(y, "attn_pool.mlp.act", c.pool_act);
+  y = b.act(y, "attn_pool.mlp.act", c.act);
   y = b.linear(y, "attn_pool.mlp.fc2", dim);
   return b.add(pooled, y, "attn_pool.add");
 }

@@ -52,7 +52,7 @@ std::vector<Row> safetensors_rows() {
        f + "not a .safetensors file: this is a Git LFS pointer"},
       {"PyTorch's zip", weights("PK\x03\x04" + std::string(40, 'x')), f + "not a .safetensors"},
       {"no JSON", weights(framed("{\"a\":")), f + "is not valid JSON"},
-      {"no tensor", weights(framed("{}")), f + "no classifier"},
+      {"no tensor", weights(framed("{}")), f + "no tensor of a vision transformer"},
       {"a name twice", weights(framed("{\"a\":1,\"a\":1}")), f + "the key 'a' appears twice"},
       {"nested too deep", weights(framed("{\"a\":" + std::string(90000, '['))),
        f + "JSON nested deeper"},
@@ -80,8 +80,28 @@ std::vector<Row> safetensors_rows() {
          e["blocks.0.mlp.fc2.weight"].shape = {64, 16};
        }),
        f + "tensor 'blocks.0.mlp.fc2.weight' is [64, 16], the model needs [16, 64]"},
-      {"a base model", renamed("head.weight", "norm_pre.weight"), f + "this has a norm before"},
-      {"registers", renamed("pos_embed", "reg_token"), f + "this has register tokens"},
+      {"transposed, first", entries([](Entries& e) {
+         e["blocks.0.mlp.fc1.weight"].shape = {16, 64};
+       }),
+       f + "tensor 'blocks.0.mlp.fc1.weight' is [16, 64], the model needs [64, 16]"},
+      {"a norm before the blocks of a wrong shape", renamed("head.weight", "norm_pre.weight"),
+       f + "tensor 'norm_pre.weight' is [10, 16], the model needs [16]"},
+      {"no positions", renamed("pos_embed", "reg_token"), f + "tensor 'pos_embed' is missing"},
+      {"no last norm", renamed("norm.weight", "norm_pre.weight"),
+       f + "tensor 'norm.weight' is missing"},
+      {"registers of a wrong shape", entries([](Entries& e) {
+         e["reg_token"] = e["blocks.0.norm1.weight"];
+         e["reg_token"].shape = {1, 2, 8};
+       }),
+       f + "tensor 'reg_token' is [1, 2, 8], the model needs [2, 16]"},
+      {"a class token of a wrong shape", entries([](Entries& e) {
+         e["cls_token"].shape = {1, 2, 8};
+       }),
+       f + "tensor 'cls_token' is [1, 2, 8], the model needs [16]"},
+      {"attention pooling that the configuration denies", entries([](Entries& e) {
+         e["attn_pool.latent"] = e["cls_token"];
+       }),
+       "bad.json: the weights have attn_pool, but pooling is not 'map'"},
       {"Swin V2", renamed("norm.bias", "layers.0.blocks.0.attn.logit_scale"),
        f + "this is SwinV2, which"},
       {"another network", renamed("norm.bias", "layer1.0.bn1.weight"), f + "this is a ResNet"},
@@ -102,7 +122,7 @@ std::vector<Row> config_rows() {
       {"neither convention", config("{}"), f + "neither 'architecture' (timm) nor 'model_type'"},
       {"another family", timm([](json& j) { j["architecture"] = "resnet50"; }),
        f + "'architecture' is \"resnet50\""},
-      {"another family's type", config(R"({"model_type":"beit"})"), f + "'model_type' is \"beit\""},
+      {"another family's type", config(R"({"model_type":"blip"})"), f + "'model_type' is \"blip\""},
       {"Swin for a ViT", config(R"({"model_type":"swin"})"), f + "the configuration says Swin"},
       {"depth", model_arg("depth", 3), f + "the configuration says depth [3], the weights [2]"},
       {"heads", model_arg("num_heads", 3), f + "configuration: embed_dim 16 is no multiple"},
@@ -111,7 +131,7 @@ std::vector<Row> config_rows() {
       {"huge image", model_arg("img_size", 999999), f + "the configuration says an image of 99999"},
       {"classes", timm([](json& j) { j["num_classes"] = 1000; }),
        f + "the configuration says number of classes 1000, the weights 10"},
-      {"registers", model_arg("reg_tokens", 4), f + "model_args: 'reg_tokens' is 4, expected 0"},
+      {"registers", model_arg("reg_tokens", 4), f + "the configuration says 4 register tokens, the "},
       {"unknown option", model_arg("rope", true), f + "model_args: 'rope' is not supported"},
       {"mean", pretrained("mean", {0.5, "x", 0.5}), f + "pretrained_cfg: 'mean' is"},
       {"std", pretrained("std", {0.5, 0.0, 0.5}), f + "configuration: std is 0"},
@@ -253,10 +273,10 @@ std::vector<Row> qbin_graph_rows() {
       {"a layer norm without a weight", weight("norm", ""), f + "norm 'norm': a layer norm needs"},
       {"an infinite epsilon", attribute("norm", A::kEpsilon, INFINITY),
        f + "norm 'norm': epsilon is inf, expected 0 to 1"},
-      {"groups of a layer norm", attribute("norm", A::kGroup, 8),
-       f + "norm 'norm': groups of 8 of"},
-      {"an activation", attribute("blocks.0.mlp.act", A::kType, 6),
-       f + "act 'blocks.0.mlp.act': type is 6, expected a whole number from 0 to 5"},
+      {"groups of a layer norm", attribute("norm", A::kGroup, 6),
+       f + "norm 'norm': groups of 6 of"},
+      {"an activation", attribute("blocks.0.mlp.act", A::kType, 7),
+       f + "act 'blocks.0.mlp.act': type is 7, expected a whole number from 0 to 6"},
       {"a limit below 0", attribute("blocks.0.mlp.act", A::kLimit, -1),
        f + "act 'blocks.0.mlp.act': limit is -1"},
       {"a factor", attribute("pos_embed.add", A::kAlpha, -INFINITY),
