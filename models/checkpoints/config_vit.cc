@@ -21,8 +21,7 @@ int rows_of(const ShapeReader& in, const std::string& name) {
 void settle_patch_embedding(ModelConfig& c, const ShapeReader& in) {
   const std::string name = "patch_embed.proj.weight";
   if (in.side(name, 4, 1) != 3)
-    fail(in.file, ": tensor '", name, "' has ", in.side(name, 4, 1),
-         " input channels, expected 3");
+    fail(in.file, ": tensor '", name, "' has ", in.side(name, 4, 1), " input channels, expected 3");
   settle(c.patch, in.side(name, 4, 2), "patch size", in.where);
   if (c.patch > kMaxPatch)
     fail(in.where, ": configuration: patch size is ", c.patch, ", expected 1..", kMaxPatch);
@@ -33,17 +32,16 @@ void settle_patch_embedding(ModelConfig& c, const ShapeReader& in) {
 void settle_head(ModelConfig& c, const ShapeReader& in) {
   const int classes = in.has("head.weight") ? in.side("head.weight", 2, 0) : 0;
   if (classes == 0 && c.num_classes > 0)
-    c.guesses.push_back(cat("no classes: the configuration says ", c.num_classes,
-                            ", the weights have no head"));
+    c.guesses.push_back(
+        cat("no classes: the configuration says ", c.num_classes, ", the weights have no head"));
   if (classes == 0) c.num_classes = 0;
   settle(c.num_classes, classes, "number of classes", in.where);
   if (classes == 0) c.labels.clear();
   c.head_bias = in.has("head.bias");
-  c.projection = in.has("visual_projection.weight")
-                     ? in.side("visual_projection.weight", 2, 0)
-                     : in.has("visual_projection.transposed")
-                           ? in.side("visual_projection.transposed", 2, 1)
-                           : 0;
+  c.projection = in.has("visual_projection.weight") ? in.side("visual_projection.weight", 2, 0)
+                 : in.has("visual_projection.transposed")
+                     ? in.side("visual_projection.transposed", 2, 1)
+                     : 0;
   c.projection_bias = in.has("visual_projection.bias");
 }
 
@@ -133,7 +131,7 @@ void settle_mlp(ModelConfig& c, const ShapeReader& in) {
 // Takes the number of prefix tokens with a position of their own: all, the class token alone, where
 // registers come later (transformers' DINOv2), or none.
 void settle_grid(ModelConfig& c, const ShapeReader& in, int rows) {
-  const int patches = c.patches();
+  const int64_t patches = int64_t{c.image_height / c.patch} * (c.image_width / c.patch);
   for (int prefix : {c.prefix(), int{c.class_token}, 0})
     if (rows == patches + prefix) {
       c.positions = prefix ? Positions::kAll : Positions::kPatches;
@@ -143,8 +141,8 @@ void settle_grid(ModelConfig& c, const ShapeReader& in, int rows) {
       return;
     }
   fail(in.where, ": the configuration says an image of ", c.image_height, "x", c.image_width,
-       ", which is ", patches, " patches and ", c.prefix(), " tokens; pos_embed in the weights has ",
-       rows, " rows");
+       ", which is ", patches, " patches and ", c.prefix(),
+       " tokens; pos_embed in the weights has ", rows, " rows");
 }
 
 // A size that nobody states follows from the rows where the patches form a square. Only DeiT-III
@@ -165,7 +163,8 @@ void guess_size(ModelConfig& c, const ShapeReader& in, int rows) {
 void settle_size(ModelConfig& c, const ShapeReader& in, const Given& given) {
   if (given.image_height == 0) return;
   if (c.image_height == 0) c.image_height = given.image_height, c.image_width = given.image_width;
-  if (c.relative_bias && (c.image_height != given.image_height || c.image_width != given.image_width))
+  if (c.relative_bias &&
+      (c.image_height != given.image_height || c.image_width != given.image_width))
     fail(in.where, ": --image-size: the tables of relative positions are those of images of ",
          c.image_height, "x", c.image_width);
   c.image_height = given.image_height;
@@ -251,8 +250,8 @@ void check_rope(const ModelConfig& c, const ShapeReader& in) {
   const int head = c.embed_dim / c.heads[0], pairs = head / 2;
   const bool mixed = c.rope.grid == Grid::kMixed;
   if (in.has("rope.freqs") != mixed)
-    fail(in.where, mixed ? ": tensor 'rope.freqs' is missing"
-                         : ": the weights have rope.freqs, so the configuration must name RoPE");
+    mixed ? fail(in.file, ": tensor 'rope.freqs' is missing")
+          : fail(in.where, ": the weights have rope.freqs, so the configuration must name RoPE");
   if (mixed) expect(in, "rope.freqs", {2, c.depths[0], c.heads[0], pairs});
   if (c.rope.grid != Grid::kNone && (c.embed_dim % c.heads[0] || head % (mixed ? 2 : 4)))
     fail(in.where, ": RoPE of ", c.heads[0], " heads in a width of ", c.embed_dim);

@@ -214,37 +214,34 @@ constexpr Rule kDownsampleLast[] = {
 
 // Prefixes that wrappers around a whole model add. "encoder." and the families' names are parts of
 // transformers' own names too; so a name is known by as much of it as a rule fits.
-constexpr const char* kPrefixes[] = {"module.",
-                                     "model.",
-                                     "_orig_mod.",
-                                     "timm_model.",
-                                     "backbone.",
-                                     "net.",
-                                     "encoder.",
-                                     "base_model.model.",
-                                     "vision_model.",
-                                     "visual.trunk.",
-                                     "vit.",
-                                     "deit.",
-                                     "dinov2.",
-                                     "ijepa.",
-                                     "dinov2_with_registers.",
-                                     "beit.",
-                                     "swin."};
+constexpr const char* kPrefixes[] = {
+    "module.", "model.",   "_orig_mod.",        "timm_model.",   "backbone.",
+    "net.",    "encoder.", "base_model.model.", "vision_model.", "visual.trunk.",
+    "vit.",    "deit.",    "dinov2.",           "ijepa.",        "dinov2_with_registers.",
+    "beit.",   "swin."};
 
 // Tensors that are recomputed from the configuration, unused in classification, or counters.
-constexpr const char* kIgnored[] = {
-    "relative_position_index", "attn_mask", "position_ids", "num_batches_tracked", "mask_token"};
+constexpr const char* kIgnored[] = {"relative_position_index", "attn_mask", "position_ids",
+                                    "num_batches_tracked", "mask_token"};
 
 // Parts beside the image's encoder, by the beginnings of their tensors' names: the text tower of a
 // model of images and text, the decoder of a masked autoencoder.
-constexpr const char* kOtherParts[] = {
-    "text_model.",          "text_projection",         "logit_scale",
-    "logit_bias",           "transformer.resblocks.",  "token_embedding.",
-    "positional_embedding", "ln_final.",               "text.",
-    "decoder_embed.",       "decoder_blocks.",         "decoder_pos_embed",
-    "decoder_norm.",        "decoder_pred.",
-    "decoder.mask_token",   "decoder.decoder_"};
+constexpr const char* kOtherParts[] = {"text_model.",
+                                       "text_projection",
+                                       "logit_scale",
+                                       "logit_bias",
+                                       "transformer.resblocks.",
+                                       "token_embedding.",
+                                       "positional_embedding",
+                                       "ln_final.",
+                                       "text.",
+                                       "decoder_embed.",
+                                       "decoder_blocks.",
+                                       "decoder_pos_embed",
+                                       "decoder_norm.",
+                                       "decoder_pred.",
+                                       "decoder.mask_token",
+                                       "decoder.decoder_"};
 
 // Takes one wrapper's prefix off, and returns whether there was one.
 bool strip_prefix(std::string_view& name) {
@@ -266,7 +263,8 @@ bool is_ignored(std::string_view name) {
 // Whether a tensor is of another part, whatever wrapper it lies in.
 bool is_other_part(std::string_view name) {
   do {
-    if (std::ranges::any_of(kOtherParts, [&](const char* begin) { return name.starts_with(begin); }))
+    if (std::ranges::any_of(kOtherParts,
+                            [&](const char* begin) { return name.starts_with(begin); }))
       return true;
   } while (strip_prefix(name));
   return false;
@@ -391,8 +389,8 @@ void join_plain_mlp(NameMap& map) {
       sources.erase(sources.begin());
 }
 
-// A fused tensor has one source; otherwise all parts must be there, but for a bias of the key, which
-// many models have in no block.
+// A fused tensor has one source; otherwise all parts must be there, but for a bias of the key,
+// which many models have in no block.
 void check_complete(const NameMap& map, const std::string& where) {
   const auto without_key = [](const auto& entry) {
     return entry.first.ends_with(".attn.qkv.bias") && entry.second.size() == 3 &&
@@ -401,7 +399,8 @@ void check_complete(const NameMap& map, const std::string& where) {
   const auto joined = [](const auto& entry) {
     return entry.first.ends_with(".attn.qkv.bias") && entry.second.size() == 3;
   };
-  const bool keyless = std::ranges::count_if(map, without_key) == std::ranges::count_if(map, joined);
+  const bool keyless =
+      std::ranges::count_if(map, without_key) == std::ranges::count_if(map, joined);
   for (const auto& [name, sources] : map)
     for (size_t i = 0; i < sources.size(); i++)
       if (sources[i].empty() && !(keyless && i == 1 && name.ends_with(".attn.qkv.bias")))

@@ -54,7 +54,7 @@ inline void settle(int& stated, int found, const char* what, const std::string& 
 }
 
 inline void settle(std::vector<int>& stated, const std::vector<int>& found, const char* what,
-            const std::string& where) {
+                   const std::string& where) {
   if (stated.empty()) stated = found;
   if (stated == found) return;
   const auto text = [](const std::vector<int>& v) { return to_string(Dims(v.begin(), v.end())); };

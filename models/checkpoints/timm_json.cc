@@ -41,23 +41,69 @@ void read_timm_labels(const Object& o, ModelConfig& c) {
 // Arguments that are read or checked below, that the weights tell, or that have no effect on
 // inference.
 constexpr const char* kKnownArgs[] = {
-    "drop_rate",       "pos_drop_rate",    "patch_drop_rate",   "proj_drop_rate",
-    "attn_drop_rate",  "drop_path_rate",   "weight_init",       "fix_init",
-    "dynamic_img_size", "strict_img_size", "dynamic_img_pad",   "in_chans",
-    "num_classes",     "img_size",         "patch_size",        "embed_dim",
-    "depth",           "depths",           "num_heads",         "mlp_ratio",
-    "window_size",     "class_token",      "qkv_bias",          "init_values",
-    "no_embed_class",  "global_pool",      "act_layer",         "fc_norm",
-    "always_partition", "pre_norm",        "qk_norm",           "reg_tokens",
-    "num_reg_tokens",  "pos_embed",        "qkv_fused",         "swiglu_mlp",
-    "swiglu_align_to", "scale_mlp",        "scale_attn_inner",  "use_abs_pos_emb",
-    "use_rel_pos_bias", "use_shared_rel_pos_bias",              "use_rot_pos_emb",
-    "use_fc_norm",     "use_pre_transformer_norm",              "use_post_transformer_norm",
-    "final_norm",      "proj_bias",        "head_init_scale",   "rope_type",
-    "rope_temperature", "rope_grid_offset", "rope_grid_indexing", "rope_rotate_half",
-    "ref_feat_shape",  "attn_pool_num_heads", "attn_pool_mlp_ratio", "attn_type",
+    "drop_rate",
+    "pos_drop_rate",
+    "patch_drop_rate",
+    "proj_drop_rate",
+    "attn_drop_rate",
+    "drop_path_rate",
+    "weight_init",
+    "fix_init",
+    "dynamic_img_size",
+    "strict_img_size",
+    "dynamic_img_pad",
+    "in_chans",
+    "num_classes",
+    "img_size",
+    "patch_size",
+    "embed_dim",
+    "depth",
+    "depths",
+    "num_heads",
+    "mlp_ratio",
+    "window_size",
+    "class_token",
+    "qkv_bias",
+    "init_values",
+    "no_embed_class",
+    "global_pool",
+    "act_layer",
+    "fc_norm",
+    "always_partition",
+    "pre_norm",
+    "qk_norm",
+    "reg_tokens",
+    "num_reg_tokens",
+    "pos_embed",
+    "qkv_fused",
+    "swiglu_mlp",
+    "swiglu_align_to",
+    "scale_mlp",
+    "scale_attn_inner",
+    "use_abs_pos_emb",
+    "use_rel_pos_bias",
+    "use_shared_rel_pos_bias",
+    "use_rot_pos_emb",
+    "use_fc_norm",
+    "use_pre_transformer_norm",
+    "use_post_transformer_norm",
+    "final_norm",
+    "proj_bias",
+    "head_init_scale",
+    "rope_type",
+    "rope_temperature",
+    "rope_grid_offset",
+    "rope_grid_indexing",
+    "rope_rotate_half",
+    "ref_feat_shape",
+    "attn_pool_num_heads",
+    "attn_pool_mlp_ratio",
+    "attn_type",
     "pool_include_prefix",
-    "rope_shift_coords", "rope_jitter_coords", "rope_rescale_coords", "img_size_pad",
+    "rope_shift_coords",
+    "rope_jitter_coords",
+    "rope_rescale_coords",
+    "img_size_pad",
 };
 
 void refuse_args(const Object& args) {
@@ -98,7 +144,9 @@ void read_rope(const Object& args, ModelConfig& c) {
   if (!args.has("rope_type")) return;
   using Grid = RopeConfig::Grid;
   const std::string type = args.text("rope_type");
-  const Grid grid = type == "mixed" ? Grid::kMixed : type == "dinov3" ? Grid::kCentred : Grid::kIndex;
+  const Grid grid = type == "mixed"    ? Grid::kMixed
+                    : type == "dinov3" ? Grid::kCentred
+                                       : Grid::kIndex;
   if (type != "" && rope.grid != Grid::kNone && rope.grid != grid)
     args.bad("rope_type", "what the architecture's name says");
 }
@@ -164,8 +212,7 @@ void check_model_args(const Object& args, const std::string& where, const ModelC
     check_flag(args, "class_token", args.flag("class_token"), c.class_token);
   if (args.has("init_values")) check_flag(args, "init_values", true, c.layer_scale);
   if (args.has("no_embed_class") && c.class_token && c.positions != Positions::kNone)
-    check_flag(args, "no_embed_class", args.flag("no_embed_class"),
-               c.positions != Positions::kAll);
+    check_flag(args, "no_embed_class", args.flag("no_embed_class"), c.positions != Positions::kAll);
 }
 
 // Reads global_pool, which changes the model and none of its weights.
@@ -244,11 +291,11 @@ ModelConfig built_in(const std::string& name, Family family) {
   return c;
 }
 
-// Whether a name that timm 1.0.31 does not have is most likely a ViT's whose only secret is the number
-// of heads: in these words' models no tensor tells the activation, the epsilon or RoPE.
+// Whether a name that timm 1.0.31 does not have is most likely a ViT's whose only secret is the
+// number of heads: in these words' models no tensor tells the activation, the epsilon or RoPE.
 bool is_plain(const std::string& name) {
-  constexpr const char* kOther[] = {"rope", "dino", "clip", "siglip", "eva",  "beit", "pe_",
-                                    "so400m", "giantopt", "flexi", "naflex", "sam"};
+  constexpr const char* kOther[] = {"rope", "dino",   "clip",     "siglip", "eva",    "beit",
+                                    "pe_",  "so400m", "giantopt", "flexi",  "naflex", "sam"};
   if (!name.starts_with("vit_") && !name.starts_with("deit_")) return false;
   return std::ranges::none_of(kOther,
                               [&](const char* word) { return name.find(word) != name.npos; });
@@ -262,7 +309,8 @@ ModelConfig timm_base(const Object& root, Family family) {
   const TimmArch* known = timm_arch(name, root.path());
   if (!known) {
     if (!is_plain(name))
-      fail(root.path(), ": architecture '", arch, "' is not supported; expected a ViT, DeiT, BEiT, ",
+      fail(root.path(), ": architecture '", arch,
+           "' is not supported; expected a ViT, DeiT, BEiT, ",
            "EVA, CLIP, SigLIP, DINO or Swin that timm 1.0.31 has");
     c.guesses.push_back(cat("architecture '", name,
                             "', which timm 1.0.31 does not have: GELU (erf), epsilon 1e-6"));

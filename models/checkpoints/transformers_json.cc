@@ -64,8 +64,7 @@ void read_transformers_sizes(const Object& root, ModelConfig& c) {
     read(root, "num_hidden_layers", c.depths);
     read(root, "num_attention_heads", c.heads);
     // DINOv2 has a ratio in its place.
-    root.has("mlp_ratio") ? read_mlp_ratio(root, c)
-                          : read(root, "intermediate_size", c.mlp_hidden);
+    root.has("mlp_ratio") ? read_mlp_ratio(root, c) : read(root, "intermediate_size", c.mlp_hidden);
   }
 }
 
@@ -77,13 +76,18 @@ void read_labels(const Object& root, ModelConfig& c) {
 }
 
 // Sizes that are absent because they are the defaults of the type.
-void read_defaults(const Type& type, ModelConfig& c) {
+void read_defaults(const Type& type, const ShapeMap& shapes, ModelConfig& c) {
   const auto fill = [](int& size, int usual) { size = size ? size : usual; };
   if (is(type, {"clip", "clip_vision_model"})) fill(c.patch, 32);
   if (is(type, {"siglip", "siglip_vision_model"})) fill(c.patch, 16);
   if (c.image_height == 0 && c.family == Family::kVit) c.image_height = c.image_width = 224;
   if (!c.heads.empty() || c.family == Family::kSwin) return;
-  c.heads = {is(type, {"dinov3_vit"}) ? 6 : 12};
+  // Where the width is neither stated nor the default, no default of this type is to be relied on.
+  const bool dinov3 = is(type, {"dinov3_vit"});
+  const auto patches = shapes.find("patch_embed.proj.weight");
+  const bool usual = patches != shapes.end() && !patches->second.empty() &&
+                     patches->second[0] == (dinov3 ? 384 : 768);
+  if (c.embed_dim || usual) c.heads = {dinov3 ? 6 : 12};
 }
 
 // The MLP's activation. SwiGLU's gate has SiLU in DINOv2, whatever "hidden_act" says.
@@ -119,7 +123,7 @@ void read_rope(const Object& root, ModelConfig& c) {
   }
 }
 
-// What a type's classifier or pooled output takes of the tokens.
+// Sets what a type's classifier or pooled output takes of the tokens.
 void set_pool(const Object& root, const Type& type, const ShapeMap& shapes, ModelConfig& c) {
   const bool classifier = shapes.contains("head.weight");
   c.position_filter = is(type, {"dinov2_with_registers"}) ? PositionFilter::kBicubicAntialias
@@ -136,12 +140,13 @@ void set_pool(const Object& root, const Type& type, const ShapeMap& shapes, Mode
   if (is(type, {"ijepa"})) c.pool = Pool::kAverage;
 }
 
-// Fails where the weights have not what all models of the type have, or what the configuration says.
+// Fails where the weights have not what all models of the type have, or what the configuration
+// says.
 void check_parts(const Object& vision, const Type& type, const ModelConfig& c) {
   const bool clip = is(type, {"clip", "clip_vision_model"}),
              dino = type.family == Family::kVit && std::string(type.name).starts_with("dino"),
-             no_class = c.family == Family::kSwin ||
-                        is(type, {"siglip", "siglip_vision_model", "ijepa"});
+             no_class =
+                 c.family == Family::kSwin || is(type, {"siglip", "siglip_vision_model", "ijepa"});
   const std::pair<bool, const char*> lacking[] = {{c.class_token == no_class, "class token"},
                                                   {clip && !c.norm_pre, "norm before the blocks"},
                                                   {dino && !c.layer_scale, "LayerScale"}};
@@ -188,10 +193,11 @@ ModelConfig transformers_config(const Object& root, const ShapeMap& shapes, cons
   ModelConfig c = open_config(type.family);
   c.arch = type.name;
   c.norm_eps = type.norm_eps;
-  if (vision.has("layer_norm_eps")) c.norm_eps = static_cast<float>(vision.number("layer_norm_eps"));
+  if (vision.has("layer_norm_eps"))
+    c.norm_eps = static_cast<float>(vision.number("layer_norm_eps"));
   read_transformers_sizes(vision, c);
   read_labels(root, c);
-  read_defaults(type, c);
+  read_defaults(type, shapes, c);
   read_act(vision, type, c);
   if (is(type, {"dinov3_vit"})) read_rope(vision, c);
   set_pool(vision, type, shapes, c);

@@ -18,7 +18,7 @@ Graph build_swin(const ModelConfig& config);
 void derive_weights(const ModelConfig& config, Weights& weights);
 void derive_vit(const ModelConfig& config, Weights& weights);
 
-// What a block's branches have beside norm, attention and MLP.
+// The parts of a block's branches beside norm, attention and MLP.
 struct BlockStyle {
   float epsilon;
   bool layer_scale, qkv_bias;

@@ -70,8 +70,7 @@ int build_blocks(GraphBuilder& b, int x, const ModelConfig& c) {
     b.set_block(i);
     const std::string block = "blocks." + std::to_string(i);
     const bool own = c.rope.grid == RopeConfig::Grid::kMixed;
-    if (c.rope.grid != RopeConfig::Grid::kNone && (own || i == 0))
-      style.rope = angles(b, c, block);
+    if (c.rope.grid != RopeConfig::Grid::kNone && (own || i == 0)) style.rope = angles(b, c, block);
     x = attention_branch(b, x, block, style, attention);
     x = mlp_branch(b, x, block, style, c.mlp_hidden);
   }
@@ -88,8 +87,8 @@ int head(GraphBuilder& b, int x, const std::string& name, const ModelConfig& c) 
 // Attention with a learned query, and an MLP: x + mlp(norm(x)) (timm's AttentionPoolLatent).
 int pool_by_attention(GraphBuilder& b, int x, const ModelConfig& c) {
   const int dim = c.embed_dim;
-  if (c.prefix() && !c.pool_prefix) x = b.slice(x, "attn_pool.patches", c.prefix(),
-                                               c.prefix() + c.patches());
+  if (c.prefix() && !c.pool_prefix)
+    x = b.slice(x, "attn_pool.patches", c.prefix(), c.prefix() + c.patches());
   const int query = b.constant("attn_pool.query", {1, dim});
   const int kv = b.linear(x, "attn_pool.kv", 2 * dim);
   int y = b.attention(query, kv, kv, "attn_pool",
@@ -114,13 +113,14 @@ int pool(GraphBuilder& b, int x, const ModelConfig& c) {
     case Pool::kAverage:
       return mean_of_patches(b, x, "pool", c);
     case Pool::kTokenAndAverage:
-      return b.concat({b.slice(x, "pool", 0, 1), mean_of_patches(b, x, "pool.mean", c)}, "pool.both", 1);
+      return b.concat({b.slice(x, "pool", 0, 1), mean_of_patches(b, x, "pool.mean", c)},
+                      "pool.both", 1);
     default:
       return c.class_token ? b.slice(x, "pool", 0, 1) : mean_of_patches(b, x, "pool", c);
   }
 }
 
-// What is pooled becomes the embedding.
+// The embedding is what is pooled.
 int embedding_of(GraphBuilder& b, int x, const ModelConfig& c) {
   int y = pool(b, x, c);
   if (c.fc_norm) {

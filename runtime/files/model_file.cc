@@ -114,8 +114,8 @@ Given given_by(const WeightOptions& options, const NameMap& names, const std::st
   const bool transformers = std::ranges::any_of(names, [](const auto& entry) {
     return entry.second.front().find("embeddings.patch_embedding") != std::string::npos;
   });
-  return {options.heads, options.pool, options.image_height, options.image_width, transformers,
-          weights};
+  return {options.heads,       options.pool, options.image_height,
+          options.image_width, transformers, weights};
 }
 
 }  // namespace

@@ -246,10 +246,12 @@ TEST_CASE("config: bad timm config.json") {
       {timm_vit(R"("num_classes":1000,"num_classes":1000)"), "'num_classes' appears twice"},
       {timm_vit(R"("global_pool":"avg")"), R"('global_pool' is "avg", expected "token")"},
       {timm_vit(R"("global_pool":"max")"), R"(is "max", expected "token", "avg" or "map")"},
-      {R"({"architecture":"vit_small_patch16_rope_ape_224"})", "says embed_dim 384, the weights 192"},
+      {R"({"architecture":"vit_small_patch16_rope_ape_224"})",
+       "says embed_dim 384, the weights 192"},
       {R"({"architecture":"vit_base_patch16_rpn_224"})", "normalises after each branch"},
       {R"({"architecture":"vit_base_patch16_xp_224"})", "timm's class ParallelScalingBlock"},
-      {R"({"architecture":"test_vit4"})", "has norms of timm's class RmsNorm, which vitrun does not"},
+      {R"({"architecture":"test_vit4"})",
+       "has norms of timm's class RmsNorm, which vitrun does not"},
       {R"({"architecture":"vit_new_patch16_rope_224"})", "'vit_new_patch16_rope_224' is not supp"},
       {R"({"architecture":"vit_new_patch16_clip_224"})", "that timm 1.0.31 has"},
       {R"({"architecture":"coat_tiny"})", "convolutional transformer"},
@@ -257,10 +259,12 @@ TEST_CASE("config: bad timm config.json") {
       {timm_vit(R"("model_args":{"patch_size":32})"), "says patch size 32, the weights 16"},
       {timm_vit(R"("model_args":{"depth":6})"), "says depth [6], the weights [12]"},
       {timm_vit(R"("model_args":{"num_heads":5})"), "no multiple of the number of heads, 5"},
-      {timm_vit(R"("model_args":{"act_layer":"relu"})"), R"(is "relu", expected "gelu", "gelu_tanh")"},
+      {timm_vit(R"("model_args":{"act_layer":"relu"})"),
+       R"(is "relu", expected "gelu", "gelu_tanh")"},
       {timm_vit(R"("model_args":{"reg_tokens":4})"), "says 4 register tokens, the weights 0"},
       {timm_vit(R"("model_args":{"use_rot_pos_emb":true})"), "'use_rot_pos_emb' is true, expected"},
-      {timm_vit(R"("model_args":{"pool_include_prefix":true})"), "is true, expected false, but for"},
+      {timm_vit(R"("model_args":{"pool_include_prefix":true})"),
+       "is true, expected false, but for"},
       {timm_vit(R"("model_args":{"swiglu_mlp":true})"), "'swiglu_mlp' is true, expected false"},
       {timm_vit(R"("global_pool":"map")"), "pooling is 'map', but the weights have no attn_pool"},
       {timm_vit(R"("model_args":{"swiglu":true})"), "model_args: 'swiglu' is not supported"},
@@ -294,9 +298,15 @@ TEST_CASE("config: transformers' config.json") {
                        shapes_of("deit_small_distilled_patch16_224"), "f");
   CHECK(c.distilled);
   CHECK(c.heads == std::vector<int>{6});
+  CHECK(c.guesses.front() == "heads 6 (embed_dim / 64)");
   CHECK(std::floor(224 / double{c.preprocess.crop_pct}) == 256);
   CHECK(c.preprocess.mean[0] == 0.485f);
   CHECK(c.norm_eps == 1e-6f);
+
+  // A configuration that leaves out what is DeiTConfig's default: 12 heads.
+  c = config_from_json(R"({"model_type":"deit","hidden_size":384})",
+                       shapes_of("deit_small_distilled_patch16_224"), "f");
+  CHECK(c.heads == std::vector<int>{12});
 
   c = config_from_json(R"({"model_type":"swin","image_size":224,"window_size":7,"mlp_ratio":4.0,)"
                        R"("embed_dim":96,"depths":[2,2,6,2],"num_heads":[3,6,12,24]})",

@@ -105,15 +105,35 @@ TEST_CASE("models that vitrun does not run are known by their tensors") {
 }
 
 TEST_CASE("no type of a model that vitrun runs is called foreign") {
-  for (const char* type :
-       {"vit", "deit", "swin", "vit_msn", "vit_tiny_patch16_224", "deit3_base_patch16_384",
-        "swin_tiny_patch4_window7_224", "vit_base_patch16_siglip_gap_224",
-        "vit_base_patch16_gap_224", "vit_base_patch14_dinov2", "vit_small_patch16_36x1_224",
-        "vit_so400m_patch14_siglip_gap_384", "vit_base_patch16_224_miil",
-        "deit_tiny_distilled_patch16_224", "clip", "clip_vision_model", "siglip", "dinov2",
-        "dinov2_with_registers", "dinov3_vit", "beit", "vit_mae", "ijepa",
-        "vit_base_patch16_dinov3", "vit_giant_patch14_dinov2", "vit_small_patch16_rope_mixed_224",
-        "eva02_tiny_patch14_224", "beitv2_base_patch16_224", "flexivit_small"})
+  for (const char* type : {"vit",
+                           "deit",
+                           "swin",
+                           "vit_msn",
+                           "vit_tiny_patch16_224",
+                           "deit3_base_patch16_384",
+                           "swin_tiny_patch4_window7_224",
+                           "vit_base_patch16_siglip_gap_224",
+                           "vit_base_patch16_gap_224",
+                           "vit_base_patch14_dinov2",
+                           "vit_small_patch16_36x1_224",
+                           "vit_so400m_patch14_siglip_gap_384",
+                           "vit_base_patch16_224_miil",
+                           "deit_tiny_distilled_patch16_224",
+                           "clip",
+                           "clip_vision_model",
+                           "siglip",
+                           "dinov2",
+                           "dinov2_with_registers",
+                           "dinov3_vit",
+                           "beit",
+                           "vit_mae",
+                           "ijepa",
+                           "vit_base_patch16_dinov3",
+                           "vit_giant_patch14_dinov2",
+                           "vit_small_patch16_rope_mixed_224",
+                           "eva02_tiny_patch14_224",
+                           "beitv2_base_patch16_224",
+                           "flexivit_small"})
     CHECK_MESSAGE(foreign_type(type) == "", type);
   CHECK(foreign_type("siglip2") == "is SigLIP 2 for images of any shape (NaFlex)");
   CHECK(foreign_type("vit_relpos_small_patch16_224") == "is a ViT with relative positions");

@@ -86,10 +86,10 @@ TEST_CASE("guesses: what is said must not contradict the configuration") {
 
 TEST_CASE("guesses: heads of timm's architectures that are not embed_dim / 64") {
   // The number of heads that timm 1.0.31 gives these names.
-  const std::tuple<const char*, int, int> known[] = {{"vit_huge_patch16_224", 1280, 16},
-                                                     {"vit_giant_patch16_224", 1408, 16},
-                                                     {"deit3_huge_patch16_224", 1280, 16},
-                                                     {"vit_base_patch16_plus_224", 896, 14}};
+  const std::tuple<const char*, int, int> known[] = {{"vit_huge_patch14_224", 1280, 16},
+                                                     {"vit_giant_patch14_224", 1408, 16},
+                                                     {"deit3_huge_patch14_224", 1280, 16},
+                                                     {"vit_base_patch16_plus_240", 896, 14}};
   for (const auto& [arch, width, heads] : known) {
     ModelConfig c = small_vit();
     c.embed_dim = width;
@@ -168,15 +168,17 @@ TEST_CASE("preprocessor_config.json: what a class does where keys are absent") {
 }
 
 TEST_CASE("preprocessing of a type of transformers' without preprocessor_config.json") {
-  // As the hub's files of these types have it: mean[0], bicubic, both sides, crop_pct.
+  // The hub's files of these types have these: mean[0], bicubic, both sides, crop_pct.
   const std::tuple<const char*, float, bool, bool, float> types[] = {
-      {"vit", 0.5f, false, true, 1},       {"vit_msn", 0.485f, false, true, 1},
-      {"vit_mae", 0.485f, false, true, 1}, {"deit", 0.485f, true, true, 0.875f}};
+      {"vit", 0.5f, false, true, 1},
+      {"vit_msn", 0.485f, false, true, 1},
+      {"vit_mae", 0.485f, false, true, 1},
+      {"deit", 0.485f, true, true, 0.875f}};
   for (const auto& [type, mean, bicubic, squash, crop] : types) {
     CAPTURE(type);
-    const ModelConfig c = config_from_json(
-        cat(R"({"model_type":")", type, R"(","num_attention_heads":2})"), shapes_of(small_vit()),
-        "f");
+    const ModelConfig c =
+        config_from_json(cat(R"({"model_type":")", type, R"(","num_attention_heads":2})"),
+                         shapes_of(small_vit()), "f");
     CHECK(c.preprocess.mean[0] == mean);
     CHECK((c.preprocess.resize == PreprocessConfig::Resize::kBicubic) == bicubic);
     CHECK(c.preprocess.squash == squash);
@@ -185,8 +187,8 @@ TEST_CASE("preprocessing of a type of transformers' without preprocessor_config.
   }
   ModelConfig dino = small_vit();
   dino.layer_scale = true;
-  const ModelConfig c = config_from_json(R"({"model_type":"dinov2","num_attention_heads":2})",
-                                         shapes_of(dino), "f");
+  const ModelConfig c =
+      config_from_json(R"({"model_type":"dinov2","num_attention_heads":2})", shapes_of(dino), "f");
   CHECK(c.preprocess.mean[0] == 0.485f);
   CHECK_FALSE(c.preprocess.squash);
   CHECK(c.preprocess.crop_pct == 0.875f);
@@ -206,7 +208,7 @@ TEST_CASE("transformers' Swin pads what is no multiple of the patch, ViT leaves 
 }
 
 TEST_CASE("what a timm name says that no tensor tells") {
-  // As timm 1.0.31 builds these: heads, epsilon, activation, pooling, heads of the pooling, RoPE.
+  // timm 1.0.31 builds these with: heads, epsilon, activation, pooling, heads of the pooling, RoPE.
   using Grid = RopeConfig::Grid;
   const struct {
     const char* arch;
@@ -260,8 +262,9 @@ TEST_CASE("--arch takes what timm's name says, and --image-size what no tensor d
   c.positions = Positions::kNone;
   c.registers = 4;
   const ShapeMap shapes = shapes_of(c);
-  CHECK(error_of([&] { return config_from_shapes(shapes, "f", {.image_height = 64}); })
-            .starts_with("f: tensor 'pos_embed' is missing; RoPE, which needs none, must be named"));
+  CHECK(error_of([&] {
+          return config_from_shapes(shapes, "f", {.image_height = 64});
+        }).starts_with("f: tensor 'pos_embed' is missing; RoPE, which needs none, must be named"));
   CHECK(error_of([&] { return config_from_arch("vit_small_patch16_dinov3", shapes, "f"); }) ==
         "f: the weights do not tell the image size: it must come from config.json or --image-size");
   const ModelConfig read = config_from_arch("vit_small_patch16_dinov3.lvd1689m", shapes, "f",
@@ -280,8 +283,7 @@ TEST_CASE("shapes alone do not tell the activation of CLIP, SigLIP, EVA and othe
       {"a norm before the blocks (CLIP)", [](ModelConfig& c) { c.norm_pre = true; }},
       {"a gated MLP", [](ModelConfig& c) { c.gated = true; }},
       {"norms inside the blocks", [](ModelConfig& c) { c.mlp_norm = true; }},
-      {"a projection (CLIP)",
-       [](ModelConfig& c) { c.projection = 8, c.num_classes = 0; }}};
+      {"a projection (CLIP)", [](ModelConfig& c) { c.projection = 8, c.num_classes = 0; }}};
   for (const auto& [text, change] : untold) {
     ModelConfig c = small_vit();
     change(c);
@@ -308,9 +310,9 @@ TEST_CASE("weights without a head, and a distillation token's") {
   CHECK(c.num_classes == 0);
   CHECK(c.labels.empty());
   CHECK(guesses(c, "no classes: the configuration says 2, the weights have no head"));
-  CHECK_FALSE(guesses(config_from_json(R"({"architecture":"vit_x_patch16_224","num_classes":0})",
-                                       shapes, "f"),
-                      "no classes"));
+  CHECK_FALSE(guesses(
+      config_from_json(R"({"architecture":"vit_x_patch16_224","num_classes":0})", shapes, "f"),
+      "no classes"));
 
   ModelConfig deit = small_vit();
   deit.distilled = deit.head_dist = true;
@@ -349,7 +351,7 @@ TEST_CASE("attention pooling and RoPE that the weights do not have whole") {
   const std::string mixed =
       R"({"architecture":"vit_small_patch16_rope_mixed_224","model_args":{"embed_dim":128,)"
       R"("num_heads":2}})";
-  CHECK(why(mixed) == "f: tensor 'rope.freqs' is missing");
+  CHECK(why(mixed) == "w: tensor 'rope.freqs' is missing");
   shapes["rope.freqs"] = {2, 12, 2, 31};
   CHECK(why(mixed) == "w: tensor 'rope.freqs' is [2, 12, 2, 31], the model needs [2, 12, 2, 32]");
   shapes["rope.freqs"] = {2, 12, 2, 32};

@@ -3,10 +3,11 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 
-#include "models/base/index.h"
+#include "models/base/error.h"
 #include "runtime/files/npy.h"
 
 using namespace vitrun;

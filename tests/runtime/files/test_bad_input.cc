@@ -98,9 +98,8 @@ std::vector<Row> safetensors_rows() {
          e["cls_token"].shape = {1, 2, 8};
        }),
        f + "tensor 'cls_token' is [1, 2, 8], the model needs [16]"},
-      {"attention pooling that the configuration denies", entries([](Entries& e) {
-         e["attn_pool.latent"] = e["cls_token"];
-       }),
+      {"attention pooling that the configuration denies",
+       entries([](Entries& e) { e["attn_pool.latent"] = e["cls_token"]; }),
        "bad.json: the weights have attn_pool, but pooling is not 'map'"},
       {"Swin V2", renamed("norm.bias", "layers.0.blocks.0.attn.logit_scale"),
        f + "this is SwinV2, which"},
@@ -131,7 +130,8 @@ std::vector<Row> config_rows() {
       {"huge image", model_arg("img_size", 999999), f + "the configuration says an image of 99999"},
       {"classes", timm([](json& j) { j["num_classes"] = 1000; }),
        f + "the configuration says number of classes 1000, the weights 10"},
-      {"registers", model_arg("reg_tokens", 4), f + "the configuration says 4 register tokens, the "},
+      {"registers", model_arg("reg_tokens", 4),
+       f + "the configuration says 4 register tokens, the "},
       {"unknown option", model_arg("rope", true), f + "model_args: 'rope' is not supported"},
       {"mean", pretrained("mean", {0.5, "x", 0.5}), f + "pretrained_cfg: 'mean' is"},
       {"std", pretrained("std", {0.5, 0.0, 0.5}), f + "configuration: std is 0"},
