@@ -170,6 +170,10 @@ def attention_bias(net):
     q, k, v = (net.linear(net.input, 12) for _ in range(3))
     net.output(net.linear(net.attention(q, k, v, 2, bias=net.constant(2, t, t).t), 5))
 
+def attention_act(net):  # what is mixed is read by something else than a product
+    q, k, v = (net.linear(net.input, 12) for _ in range(3))
+    net.output(net.linear(net.act(net.attention(q, k, v, 2), F.gelu), 5))
+
 def attention_causal(net):
     q, k, v = (net.linear(net.input, 12) for _ in range(3))
     net.output(net.linear(net.attention(q, k, v, 2, causal=True), 5))
@@ -246,6 +250,7 @@ CASES = {
     "sizes": (sizes, (8, 10, 5)), "sizes_other": (sizes, (12, 7, 5)), "tanh": (act(torch.tanh), (1, 6, 5)),
     "norm_layer_group": (norm("layer", 1e-6, 4), (1, 6, 8)), "norm_rms_group": (norm("rms", 1e-6, 4), (1, 6, 8)),
     "rope_by_head": (rope_by_head, (1, 7, 5)), "attention_grid": (attention_grid, (1, 7, 5)),
+    "attention_act": (attention_act, (1, 7, 5)),
 }
 
 

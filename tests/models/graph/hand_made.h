@@ -114,6 +114,12 @@ inline void attention(B& b, int x, int rows, bool with_bias, bool causal) {
   end_linear(b, b.attention(q, k, v, "attn", a), 5);
 }
 
+inline void attention_act(B& b, int x) {
+  const int q = b.linear(x, "q", 12), k = b.linear(x, "k", 12), v = b.linear(x, "v", 12);
+  const int mixed = b.attention(q, k, v, "attn", heads_of(2, 6));
+  end_linear(b, b.act(mixed, "act", ActType::kGelu), 5);
+}
+
 inline void cross(B& b, int x) {
   const int few = b.slice(x, "few", 1, 4);
   const int q = b.linear(few, "q", 12), k = b.linear(x, "k", 12), v = b.linear(x, "v", 12);
@@ -221,6 +227,7 @@ inline const std::map<std::string, Body>& bodies() {
       {"rope_neighbours", [](B& b, int x) { rope(b, x, true); }},
       {"rope_by_head", rope_by_head},
       {"attention_grid", grid},
+      {"attention_act", attention_act},
       {"attention_cross", cross},
       {"attention_bias", [](B& b, int x) { attention(b, x, 7, true, false); }},
       {"attention_causal", [](B& b, int x) { attention(b, x, 7, false, true); }},
