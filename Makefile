@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 CMAKE_FLAGS ?=
 TIER ?= full
 FUZZ ?= build-fuzz
-CHECKS := sources lint tidy capi python commands peers determinism asan tsan corrupt fuzz soak guards coverage qemu
+CHECKS := sources lint tidy capi python commands peers models determinism asan tsan corrupt fuzz soak guards coverage qemu
 WITH_TESTS = -DBUILD_TESTING=ON $(if $(shell command -v mpicc),-DVITRUN_MPI=ON)
 PARTS = LOAD_SECONDS="$(SECONDS)" FUZZ="$(abspath $(FUZZ))" CMAKE_FLAGS="$(CMAKE_FLAGS)" tests/checks/parts . $(BUILD)
 

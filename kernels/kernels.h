@@ -61,11 +61,17 @@ struct ColumnQuantizers {
   const int32_t* zero;
 };
 
+// What an MLP has between its Linears, x times a value between 0 and 1:
+//
+//   gelu(x) = x/2 (1 + erf(x / sqrt 2))
+//   the others: x / (1 + exp(-u)), u = 2 sqrt(2 / pi) (x + 0.044715 x^3), 1.702 x, x
+enum class Activation : int32_t { kGelu, kGeluTanh, kQuickGelu, kSilu };
+
 enum class Epilogue : int32_t {
   kFloat,      // y = value
   kAdd,        // y = value + residual
   kCodes,      // codes = quantize(value), each column with its own quantizer; without padding
-  kGeluCodes,  // codes = quantize(gelu(value)) with padding, code_sum = their sum over the row
+  kActCodes,   // codes = quantize(activation(value)) with padding, code_sum = their sum over a row
   kInt32,      // raw = C; row_sum, scale, offset, zero and bias are not read
 };
 
@@ -99,12 +105,13 @@ struct GemmArgs {
   float* y;
   int64_t y_stride;
   const float* residual;
-  // kCodes, kGeluCodes: codes is [m, n] in rows code_stride bytes apart. kGeluCodes sets the
+  // kCodes, kActCodes: codes is [m, n] in rows code_stride bytes apart. kActCodes sets the
   // padding up to round_up(n, kDepthAlign) to 0.
   uint8_t* codes;
   int64_t code_stride;
-  int32_t* code_sum;            // kGeluCodes: [m]
-  Quantizer quantizer;          // kGeluCodes
+  int32_t* code_sum;            // kActCodes: [m]
+  Quantizer quantizer;          // kActCodes
+  Activation activation = Activation::kGelu;  // kActCodes
   ColumnQuantizers quantizers;  // kCodes
   // kInt32: raw is [m, n] in rows raw_stride int32 apart.
   int32_t* raw;
@@ -225,11 +232,11 @@ struct Kernels {
                          const int32_t* hi_sum, const int32_t* lo_sum, int32_t zero, float scale,
                          int32_t m, int32_t n, Quantizer q, uint8_t* codes, int64_t code_stride);
 
-  // Element functions of [count] floats, for tests and the bench. exp errs by at most 1 ulp on
-  // [-87, 88] and is clamped outside. gelu(x) = x/2 (1 + erf(x / sqrt 2)) errs by at most 1.8 ulp
-  // for x > 0 and by at most 1e-7 for x <= 0.
+  // Element functions of [count] floats. exp errs by at most 1 ulp on [-87, 88] and is clamped
+  // outside. GELU errs by at most 1.8 ulp for x > 0 and by at most 1e-7 for x <= 0; the other
+  // activations by at most 1e-6 |x|.
   void (*exp)(const float* x, int64_t count, float* y);
-  void (*gelu)(const float* x, int64_t count, float* y);
+  void (*activate)(Activation type, const float* x, int64_t count, float* y);
 };
 
 }  // namespace vitrun

@@ -95,7 +95,7 @@ QbinWriter export_model(const FloatModel& model, const std::map<std::string, Wei
   const std::vector<std::vector<int>> readers = quantized.graph.readers();
   for (int i = 0; i < quantized.graph.size(); i++) {
     Node& n = quantized.graph[i];
-    if (n.kind == NodeKind::kAct && n.act() == ActType::kGelu &&
+    if (n.kind == NodeKind::kAct && activation_of(n.act()) &&
         std::ranges::all_of(at(readers, i),
                             [&](int r) { return quantized.graph.is(r, NodeKind::kQuantize); }))
       n.attributes.erase(Attribute::kLimit);  // the codes' range ends at the limit, and clips there

@@ -371,7 +371,11 @@ Operands quantize_operands(FloatModel& model, Reference& engine, const BitPlan& 
   else
     out.sites =
         site_ranges(engine, plan, folds, images,
-                    {options.objective, log_rates(options), input_levels(options), options.heads},
+                    {.objective = options.objective,
+                     .log_rates = log_rates(options),
+                     .softmax_steps = options.levels && options.method != Method::kFqVit,
+                     .levels = input_levels(options),
+                     .heads = options.heads},
                     part(0, kRangePart));
   if (options.compensate)
     out.weights =

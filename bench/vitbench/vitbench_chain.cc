@@ -74,7 +74,7 @@ void run_linear(const Kernels& kernels, const ChainLinear& s, const uint8_t* pan
   g.code_stride = s.n;
   g.code_sum = x.code_sum.data();
   g.quantizer = {.inv_scale = 30, .zero = 10, .max_code = (1 << a_bits) - 1};
-  constexpr Epilogue kEpilogues[] = {Epilogue::kFloat, Epilogue::kAdd, Epilogue::kGeluCodes};
+  constexpr Epilogue kEpilogues[] = {Epilogue::kFloat, Epilogue::kAdd, Epilogue::kActCodes};
   g.epilogue = kEpilogues[static_cast<int>(s.kind)];
   kernels.gemm(g);
 }

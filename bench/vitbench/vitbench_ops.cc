@@ -133,7 +133,13 @@ const Op kOps[] = {
                         kWidth);
      }},
     {"gelu 197x1536", kBlocks,
-     [](const Kernels& k, Buffers& b) { k.gelu(b.x.data(), kTokens * kHidden, b.y.data()); }},
+     [](const Kernels& k, Buffers& b) {
+       k.activate(Activation::kGelu, b.x.data(), kTokens * kHidden, b.y.data());
+     }},
+    {"quick gelu 197x1536", 0,
+     [](const Kernels& k, Buffers& b) {
+       k.activate(Activation::kQuickGelu, b.x.data(), kTokens * kHidden, b.y.data());
+     }},
     {"exp 197x1536", 0,
      [](const Kernels& k, Buffers& b) { k.exp(b.x.data(), kTokens * kHidden, b.y.data()); }},
 };

@@ -147,6 +147,9 @@ inline Floats operator-(Floats a, Floats b) {
 inline Floats operator*(Floats a, Floats b) {
   return each_part<Floats>([&](int i) { return vmulq_f32(a.v[i], b.v[i]); });
 }
+inline Floats operator/(Floats a, Floats b) {
+  return each_part<Floats>([&](int i) { return vdivq_f32(a.v[i], b.v[i]); });
+}
 inline Floats fma(Floats a, Floats b, Floats c) {
   return each_part<Floats>([&](int i) { return vfmaq_f32(c.v[i], a.v[i], b.v[i]); });
 }

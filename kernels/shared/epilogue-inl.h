@@ -32,12 +32,14 @@ inline void finish_codes_panel(const GemmArgs& g, int row, int rows, int column,
                                Value value) {
   const int64_t stride = g.code_stride;
   uint8_t* codes = g.codes + row * stride + column;
-  if (g.epilogue == Epilogue::kGeluCodes) {
+  if (g.epilogue == Epilogue::kActCodes) {
     const LaneQuantizer quantizer(g.quantizer);
-    for (int i = 0; i < rows; i++) {
-      const Ints code = quantizer(gelu_lanes(value(i)));
-      store_bytes(codes + i * stride, first_lanes(code, count, splat(0)));
-    }
+    with_activation(g.activation, [&](auto activation) {
+      for (int i = 0; i < rows; i++) {
+        const Ints code = quantizer(activation(value(i)));
+        store_bytes(codes + i * stride, first_lanes(code, count, splat(0)));
+      }
+    });
   } else {
     const LaneQuantizer quantizer(g.quantizers, column);
     for (int i = 0; i < rows; i++) store_bytes(codes + i * stride, quantizer(value(i)), count);
@@ -62,7 +64,7 @@ inline void finish_panel(const GemmArgs& g, int row, int rows, int column, const
   const auto value = [&](int i) {
     return terms.value(load(sums + i * sum_stride, kLanes), row_sum[i]);
   };
-  if (g.epilogue == Epilogue::kCodes || g.epilogue == Epilogue::kGeluCodes) {
+  if (g.epilogue == Epilogue::kCodes || g.epilogue == Epilogue::kActCodes) {
     finish_codes_panel(g, row, rows, column, count, value);
     return;
   }
@@ -82,12 +84,12 @@ inline void finish_panel(const GemmArgs& g, int row, int rows, int column, const
 // the constants of quantizing need those registers, nor columns of which some before `end` are
 // padding.
 inline bool finishes_in_registers(const GemmArgs& g, int end) {
-  return g.epilogue != Epilogue::kCodes && g.epilogue != Epilogue::kGeluCodes && end <= g.n;
+  return g.epilogue != Epilogue::kCodes && g.epilogue != Epilogue::kActCodes && end <= g.n;
 }
 
-// Writes the padding and the row sums of kGeluCodes, once all columns of the rows are written.
+// Writes the padding and the row sums of kActCodes, once all columns of the rows are written.
 inline void finish_codes(const GemmArgs& g, int row, int rows) {
-  if (g.epilogue != Epilogue::kGeluCodes) return;
+  if (g.epilogue != Epilogue::kActCodes) return;
   for (int i = row; i < row + rows; i++) {
     uint8_t* codes = g.codes + i * g.code_stride;
     clear_padding(codes, g.n);

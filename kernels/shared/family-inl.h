@@ -24,7 +24,7 @@ Called<decltype(Kernels::pack_rows)> pack_row_panels;
 Called<decltype(Kernels::pack_columns)> pack_column_panels;
 Called<decltype(Kernels::combine_planes)> combine_plane_rows;
 Called<decltype(Kernels::exp)> exp_floats;
-Called<decltype(Kernels::gelu)> gelu_floats;
+Called<decltype(Kernels::activate)> activate_floats;
 }  // namespace VITRUN_FAMILY
 
 namespace {
@@ -42,7 +42,7 @@ constexpr Kernels make_kernels(const char* name, void (*gemm)(const GemmArgs&)) 
           VITRUN_FAMILY::pack_column_panels,
           VITRUN_FAMILY::combine_plane_rows,
           VITRUN_FAMILY::exp_floats,
-          VITRUN_FAMILY::gelu_floats};
+          VITRUN_FAMILY::activate_floats};
 }
 
 }  // namespace

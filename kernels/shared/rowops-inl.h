@@ -332,8 +332,8 @@ void exp_floats(const float* x, int64_t count, float* y) {
   map_floats(x, count, y, [](Floats v) { return exp_lanes(v); });
 }
 
-void gelu_floats(const float* x, int64_t count, float* y) {
-  map_floats(x, count, y, [](Floats v) { return gelu_lanes(v); });
+void activate_floats(Activation type, const float* x, int64_t count, float* y) {
+  with_activation(type, [&](auto activation) { map_floats(x, count, y, activation); });
 }
 
 }  // namespace vitrun::VITRUN_FAMILY

@@ -95,6 +95,9 @@ inline Floats operator-(Floats a, Floats b) {
 inline Floats operator*(Floats a, Floats b) {
   return each_lane<Floats>([&](int i) { return a.v[i] * b.v[i]; });
 }
+inline Floats operator/(Floats a, Floats b) {
+  return each_lane<Floats>([&](int i) { return a.v[i] / b.v[i]; });
+}
 // fma is a * b + c and fnma is c - a * b, each rounded once.
 inline Floats fma(Floats a, Floats b, Floats c) {
   return each_lane<Floats>([&](int i) { return __builtin_fmaf(a.v[i], b.v[i], c.v[i]); });

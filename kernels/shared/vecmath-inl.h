@@ -59,6 +59,29 @@ inline Floats gelu_lanes(Floats x) {
   return fnma(t, phi, max(splat(0.0f), x));
 }
 
+// x / (1 + exp(-u)) = x sigmoid(u).
+inline Floats gated(Floats x, Floats u) {
+  return x / (splat(1.0f) + exp_lanes(splat(0.0f) - u));
+}
+
+// Calls body(activation) with a function of lanes. The choice is made outside of loops.
+template <class Body>
+inline void with_activation(Activation type, const Body& body) {
+  switch (type) {
+    case Activation::kGelu:
+      return body([](Floats x) { return gelu_lanes(x); });
+    case Activation::kGeluTanh:
+      // u = x (2 sqrt(2 / pi) + 2 sqrt(2 / pi) 0.044715 x^2)
+      return body([](Floats x) {
+        return gated(x, x * fma(x * x, splat(0x1.2444f2p-4f), splat(0x1.988454p0f)));
+      });
+    case Activation::kQuickGelu:
+      return body([](Floats x) { return gated(x, x * splat(1.702f)); });
+    case Activation::kSilu:
+      return body([](Floats x) { return gated(x, x); });
+  }
+}
+
 // log2 of one positive normal number. Error <= 0.52 ulp. It is computed in double, since a row
 // needs it only once.
 //

@@ -125,6 +125,9 @@ inline Floats operator-(Floats a, Floats b) {
 inline Floats operator*(Floats a, Floats b) {
   return {_mm512_mul_ps(a.v, b.v)};
 }
+inline Floats operator/(Floats a, Floats b) {
+  return {_mm512_div_ps(a.v, b.v)};
+}
 inline Floats fma(Floats a, Floats b, Floats c) {
   return {_mm512_fmadd_ps(a.v, b.v, c.v)};
 }

@@ -6,6 +6,7 @@
 
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "models/base/tensor.h"
@@ -102,7 +103,10 @@ struct Given {
   int heads = 0;                          // 0: not said
   Pool pool = Pool::kOpen;                // what a user says where the configuration does not
   int image_height = 0, image_width = 0;  // the size a user wants; 0: the configuration's
-  bool transformers = false;              // the tensors have transformers' names
+  // The size that preprocessor_config.json makes, which counts where a model of transformers
+  // resizes its positions by itself (DINOv2); 0: it does not say.
+  int processor_height = 0, processor_width = 0;
+  bool transformers = false;  // the tensors have transformers' names
   std::string weights = "";  // the file of the tensors, for messages; "": that of the configuration
 };
 
@@ -132,6 +136,10 @@ void refuse_foreign_config(const std::string& text, const std::string& where);
 // in messages. Where a value contradicts the shapes, the message states both.
 ModelConfig config_from_json(const std::string& text, const ShapeMap& shapes,
                              const std::string& where, const Given& given = {});
+
+// Returns the height and width that a preprocessor_config.json states for the images it makes; 0, 0
+// if it states none.
+std::pair<int, int> processor_size(const std::string& text, const std::string& where);
 
 // Takes preprocessing from the text of transformers' preprocessor_config.json.
 void apply_preprocessor_json(const std::string& text, ModelConfig& config,

@@ -76,11 +76,10 @@ void read_parts(ModelConfig& c, const ShapeReader& in) {
   c.head_dist = in.has("head_dist.weight");
   c.registers = rows_of(in, "reg_token");
   c.norm_pre = in.has("norm_pre.weight");
+  const bool wanted = c.last_norm;  // InternViT has none
   c.last_norm = in.has("norm.weight");
   c.fc_norm = in.has("fc_norm.weight");
-  if (!c.last_norm && !c.fc_norm)
-    fail(in.file, ": tensor 'norm.weight' is missing: a model without a norm after the blocks ",
-         "is not supported");
+  if (wanted && !c.last_norm && !c.fc_norm) fail(in.file, ": tensor 'norm.weight' is missing");
   c.layer_scale = in.has("blocks.0.ls1.gamma");
   c.qkv_bias = in.has(attn + "qkv.bias");
   c.qk_norm = in.has(attn + "q_norm.weight");

@@ -97,7 +97,7 @@ constexpr Foreign kForeign[] = {
     {"a ViT for images of any shape (NaFlexViT)", "naflexvit", "embeds.proj. embeds.pos_embed"},
     {"a ViT on convolutions (hybrid)", "vit_hybrid *_r50_ *_r26_ *_r_s16 *_resnet",
      "embed.backbone bit.enc"},
-    {"a ViT without a norm after the blocks (InternViT)", "vit_intern intern_vit", ""},
+    {"InternViT of its own repository (timm has the same models)", "intern_vit", ""},
     {"torchvision's ViT (timm has the same models)", "", "encoder_layer_ conv_proj."},
     {"torchvision's Swin (timm has the same models)", "", "features.1.0.attn."},
     {"Hiera", "hiera sam2_hiera", "pos_embed_win"},

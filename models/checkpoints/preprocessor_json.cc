@@ -231,6 +231,15 @@ void read_values(const Object& o, PreprocessConfig& p) {
 
 }  // namespace
 
+std::pair<int, int> processor_size(const std::string& text, const std::string& where) {
+  const json value = parse_json(text, where, kMaxNesting);
+  const Object o(value, where);
+  const char* key = o.flag_or("do_center_crop", o.has("crop_size")) ? "crop_size" : "size";
+  if (!o.has(key)) return {0, 0};
+  const Sides sides = read_sides(o, key, true);
+  return {sides.height, sides.shortest ? sides.height : sides.width};
+}
+
 void apply_preprocessor_json(const std::string& text, ModelConfig& config,
                              const std::string& where) {
   const json value = parse_json(text, where, kMaxNesting);

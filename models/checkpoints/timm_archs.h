@@ -16,6 +16,7 @@ struct TimmArch {
   int pool_heads;
   bool pool_prefix;
   int registers;
+  bool last_norm;
   RopeConfig rope;
 };
 

@@ -5,7 +5,7 @@
 
 Made with timm 1.0.31. A line for each architecture with ViT's blocks: width, heads, LayerNorm's epsilon,
 activation, pooling, heads of attention pooling, whether that includes prefix tokens, register
-tokens, RoPE; or why it is refused.
+tokens, whether there is a norm after the blocks, RoPE; or why it is refused.
 """
 import os
 import warnings
@@ -49,8 +49,6 @@ def refusal(model):
         return "has pooling " + str(model.global_pool)
     if not isinstance(getattr(model, "norm", None), (torch.nn.LayerNorm, torch.nn.Identity)):
         return "has a last norm of its own"
-    if isinstance(model.norm, torch.nn.Identity) and isinstance(model.fc_norm, torch.nn.Identity):
-        return "has no norm after the blocks"
     if name_of(block.mlp) not in ("Mlp", "GluMlp", "SwiGLU"):
         return "has an MLP of timm's class " + name_of(block.mlp)
     if name_of(block.mlp.act) not in ACTIVATIONS:
@@ -94,6 +92,11 @@ def pools_prefix(model):
     return name_of(model) == "Eva" or model.pool_include_prefix
 
 
+def has_norm(model):
+    """Whether there is a norm after the blocks, of all tokens or of what is pooled."""
+    return not all(isinstance(getattr(model, n, None), torch.nn.Identity) for n in ("norm", "fc_norm"))
+
+
 def registers(model):
     token = getattr(model, "reg_token", None)
     return 0 if token is None else token.shape[1]
@@ -108,6 +111,7 @@ def line(name):
     return (f'VITRUN_ARCH("{name}", {model.embed_dim}, {block.attn.num_heads}, {eps:g}f, '
             f'{ACTIVATIONS[name_of(block.mlp.act)]}, {POOLS[model.global_pool]}, '
             f'{attention_pool_heads(model)}, {str(pools_prefix(model)).lower()}, {registers(model)}, '
+            f'{str(has_norm(model)).lower()}, '
             f'{rope(model)})\n')
 
 

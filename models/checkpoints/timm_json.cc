@@ -118,6 +118,7 @@ void refuse_args(const Object& args) {
 }
 
 void read_act(const Object& args, ModelConfig& c) {
+  if (args.has("swiglu_mlp") && args.flag("swiglu_mlp")) c.act = ActType::kSilu;
   if (!args.has("act_layer")) return;
   constexpr std::pair<const char*, ActType> kActs[] = {{"gelu", ActType::kGelu},
                                                        {"gelu_tanh", ActType::kGeluTanh},
@@ -172,6 +173,7 @@ void read_heads(const Object& args, const Given& given, ModelConfig& c) {
   if (c.heads.empty() && given.heads && c.family == Family::kVit) c.heads = {given.heads};
   if (c.heads.empty()) c.heads = named;
   if (args.has("pool_include_prefix")) c.pool_prefix = args.flag("pool_include_prefix");
+  if (args.has("final_norm") && !args.flag("final_norm")) c.last_norm = false;
   if (args.has("attn_pool_num_heads")) c.pool_heads = args.integer("attn_pool_num_heads");
 }
 
@@ -206,8 +208,7 @@ void check_model_args(const Object& args, const std::string& where, const ModelC
   check_registers(args, where, c);
   if (args.flag_or("pool_include_prefix", false) && c.pool != Pool::kMap)
     args.bad("pool_include_prefix", "false, but for attention pooling");
-  if (args.flag_or("swiglu_mlp", false) && c.act != ActType::kSilu)
-    args.bad("swiglu_mlp", "false for this architecture");
+  if (args.has("swiglu_mlp")) check_flag(args, "swiglu_mlp", args.flag("swiglu_mlp"), c.gated);
   if (args.has("class_token"))
     check_flag(args, "class_token", args.flag("class_token"), c.class_token);
   if (args.has("init_values")) check_flag(args, "init_values", true, c.layer_scale);

@@ -161,6 +161,21 @@ void check_parts(const Object& vision, const Type& type, const ModelConfig& c) {
          c.registers);
 }
 
+// DINOv2 and DINOv3 take images of any size and resize positions to them, so the size is the image
+// processor's; others insist on their own.
+Given with_size(const Type& type, Given given, ModelConfig& c) {
+  if (!is(type, {"dinov2", "dinov2_with_registers", "dinov3_vit"}) || given.image_height ||
+      given.processor_height == 0)
+    return given;
+  given.image_height = given.processor_height;
+  given.image_width = given.processor_width;
+  if (given.image_height != c.image_height || given.image_width != c.image_width)
+    c.guesses.push_back(cat("images of ", given.image_height, "x", given.image_width,
+                            ", as preprocessor_config.json makes them (the configuration says ",
+                            c.image_height, "x", c.image_width, ")"));
+  return given;
+}
+
 }  // namespace
 
 void set_transformers_preprocess(const std::string& type, PreprocessConfig& p) {
@@ -201,7 +216,7 @@ ModelConfig transformers_config(const Object& root, const ShapeMap& shapes, cons
   read_act(vision, type, c);
   if (is(type, {"dinov3_vit"})) read_rope(vision, c);
   set_pool(vision, type, shapes, c);
-  complete(c, shapes, root.path(), given);
+  complete(c, shapes, root.path(), with_size(type, given, c));
   check_parts(vision, type, c);
   if (is(type, {"clip", "clip_vision_model"}) && c.num_classes) c.last_norm = false;
   if (c.family == Family::kSwin && (c.image_height % c.patch || c.image_width % c.patch))

@@ -58,6 +58,21 @@ std::vector<UniformRange> heads_of(const Node& n, const Tensor& t) {
 
 }  // namespace
 
+std::optional<Activation> activation_of(ActType type) {
+  switch (type) {
+    case ActType::kGelu:
+      return Activation::kGelu;
+    case ActType::kGeluTanh:
+      return Activation::kGeluTanh;
+    case ActType::kQuickGelu:
+      return Activation::kQuickGelu;
+    case ActType::kSilu:
+      return Activation::kSilu;
+    default:
+      return {};
+  }
+}
+
 bool CodeParams::same_as(const CodeParams& o) const {
   const auto run = [](const LevelRun& a, const LevelRun& b) {
     return a.first == b.first && a.level == b.level;

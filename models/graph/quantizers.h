@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -71,6 +72,9 @@ std::vector<uint8_t> level_table(const std::vector<LevelRun>& levels);
 CodeParams code_params(const Node& quantize, const Weights& weights);
 // The inverse: sets the attributes and adds the tensors, named after the node, to both.
 void set_code_params(Graph& graph, int quantize, const CodeParams& params, Weights& weights);
+
+// The kernels' name of an activation that they compute; none for the others.
+std::optional<Activation> activation_of(ActType type);
 
 // Whether a value is a softmax output, whose codes are those of probabilities.
 bool is_softmax(const Graph& graph, int node);

@@ -46,6 +46,27 @@ void add_log_error(std::span<const float> values, const std::vector<LogCandidate
   }
 }
 
+// Evenly spaced codes of probabilities, half of which may be finer (kernels.h, StepCodes).
+struct StepCandidate {
+  CodeParams params;
+  StepCodes codes;
+  float unit;
+
+  explicit StepCandidate(const CodeParams& p)
+      : params(p), codes(step_codes(p)), unit(fixed_point_unit(p)) {}
+
+  float value(float x) const {
+    const float coarse = std::nearbyint(
+        std::min(x * codes.coarse_inverse, static_cast<float>(codes.coarse_top)));
+    const float fine =
+        std::nearbyint(std::min(x * codes.fine_inverse, static_cast<float>(codes.fine_codes)));
+    const bool is_fine = fine < static_cast<float>(codes.fine_codes);
+    return unit * (is_fine ? fine * static_cast<float>(codes.fine_value)
+                           : std::max(coarse * static_cast<float>(codes.coarse_value),
+                                      static_cast<float>(codes.fine_top)));
+  }
+};
+
 // v = (v - mean) / standard deviation, in place; returns the variance.
 double normalize(float* v, int64_t n) {
   double sum = 0, squares = 0;
@@ -84,7 +105,12 @@ class RangeSearch {
  public:
   RangeSearch(Reference& engine, const Site& site, int bits, const CalibrateOptions& options,
               int64_t elements)
-      : engine_(&engine), site_(&site), bits_(bits), rates_(options.log_rates), tails_(elements) {
+      : engine_(&engine),
+        site_(&site),
+        bits_(bits),
+        rates_(options.log_rates),
+        steps_(options.softmax_steps && bits == 8),
+        tails_(elements) {
     const Node& consumer = engine.graph()[site.consumer];
     if (options.objective == Objective::kResidual && consumer.kind == NodeKind::kLinear)
       add_ = residual_add(engine.graph(), site.consumer);
@@ -105,7 +131,7 @@ class RangeSearch {
       set_log_candidates();
     else
       set_uniform_candidates();
-    error_.resize(candidates_.size() + log_candidates_.size());
+    error_.resize(candidates_.size() + log_candidates_.size() + step_candidates_.size());
     if (!energy_.empty())
       for (UniformRange range : candidates_) histograms_.emplace_back(range);
   }
@@ -127,6 +153,10 @@ class RangeSearch {
     if (!energy_.empty()) return best_levels();
     const size_t least = index_of_least(error_);
     if (!site_->softmax) return {bits_, candidates_[least]};
+    if (least >= log_candidates_.size()) {
+      const CodeParams& p = step_candidates_[least - log_candidates_.size()].params;
+      return {bits_, {p.scale, 0}, p.rate, p.twin};
+    }
     return {bits_, {log_candidates_[least].scale, 0}, log_candidates_[least].rate};
   }
 
@@ -169,6 +199,20 @@ class RangeSearch {
     for (double p : kPercentiles)
       for (float rate : rates_)
         if (rate <= finest) log_candidates_.push_back(log_candidate(tails_.high(p), rate, bits_));
+    if (!steps_) return;
+    const double top = std::max(tails_.high(1), 1e-6);
+    for (int twin = 0; twin <= most_twin(bits_); twin++) {
+      CodeParams params{.bits = bits_, .twin = twin};
+      params.scale = static_cast<float>(top / step_codes(params).coarse_top);
+      step_candidates_.emplace_back(params);
+    }
+  }
+
+  void add_softmax_error(std::span<const float> row) {
+    add_log_error(row, log_candidates_, error_);
+    double* error = error_.data() + log_candidates_.size();
+    for (size_t c = 0; c < step_candidates_.size(); c++)
+      for (float x : row) error[c] += std::pow(double{x - step_candidates_[c].value(x)}, 2);
   }
 
   void set_uniform_candidates() {
@@ -192,7 +236,7 @@ class RangeSearch {
   void add_own_error(const Tensor& value) {
     if (!energy_.empty()) return add_to_histograms(value, nullptr);
     for_each_row(*site_, value, [&](std::span<const float> row) {
-      if (site_->softmax) return add_log_error(row, log_candidates_, error_);
+      if (site_->softmax) return add_softmax_error(row);
       for (size_t c = 0; c < candidates_.size(); c++)
         error_[c] += squared_error(row, candidates_[c], bits_);
     });
@@ -221,11 +265,13 @@ class RangeSearch {
   const Site* site_;
   int bits_;
   std::vector<float> rates_;
+  bool steps_;  // evenly spaced codes are tried after softmax too
   int add_ = -1;  // the residual add at which errors are measured; -1: at the site itself
   Tensor input_;  // the site's value in the current batch, kept until the add is reached
   TailObserver tails_;
   std::vector<UniformRange> candidates_;      // empty for a softmax output
   std::vector<LogCandidate> log_candidates_;  // empty for all others
+  std::vector<StepCandidate> step_candidates_;
   std::vector<double> error_;                 // by candidate
   bool split_ = false;                        // the site has copies of outlier channels
   std::vector<float> energy_;  // column_energy() of the consumer, if levels are searched

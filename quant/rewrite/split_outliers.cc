@@ -18,7 +18,7 @@ constexpr int kMostCopies = 64;      // at most so many copies are added to one 
 
 // The nodes of an MLP: fc1, the GELU and fc2.
 struct Mlp {
-  int fc1, gelu, fc2;
+  int fc1, act, fc2;
   std::vector<float> top;  // the largest value of each hidden channel
 };
 
@@ -27,7 +27,7 @@ std::vector<Mlp> mlps_of(const Graph& graph) {
   for (int i = 0; i < graph.size(); i++) {
     if (!graph.is(i, NodeKind::kLinear)) continue;
     const int act = graph[i].in[0];
-    if (!graph.is(act, NodeKind::kAct) || graph[act].act() != ActType::kGelu ||
+    if (!graph.is(act, NodeKind::kAct) || !activation_of(graph[act].act()) ||
         !graph.is(graph[act].in[0], NodeKind::kLinear))
       continue;
     const LinearSize fc1 = linear_size(graph, graph[act].in[0]);
@@ -103,7 +103,7 @@ int split_outliers(FloatModel& model, const ImageSource& images, int threads) {
   Reference engine(model.graph, model.weights, threads);
   run_all(engine, images, [&](int node, Tensor& value) {
     for (Mlp& mlp : mlps) {
-      if (mlp.gelu != node) continue;
+      if (mlp.act != node) continue;
       const size_t cols = mlp.top.size();
       for (size_t i = 0; i < value.data.size(); i++)
         mlp.top[i % cols] = std::max(mlp.top[i % cols], value.data[i]);
@@ -120,7 +120,7 @@ int split_outliers(FloatModel& model, const ImageSource& images, int threads) {
                model.weights.at(fc2.weight), split);
     for (const std::string& name : {fc1.weight, fc1.bias, fc2.weight})
       model.graph.param(name)->dims = model.weights.at(name).dims;
-    model.graph[mlp.gelu].attributes[Attribute::kLimit] = double{split.limit};
+    model.graph[mlp.act].attributes[Attribute::kLimit] = double{split.limit};
     copies += split.added();
   }
   return copies;

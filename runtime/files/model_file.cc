@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <tuple>
 
 #include "models/base/error.h"
 #include "models/checkpoints/json.h"
@@ -102,11 +103,14 @@ std::string config_text(const fs::path& path) {
 }
 
 ModelConfig read_config(const fs::path& path, const std::string& text, const ShapeMap& shapes,
-                        const Given& given) {
-  ModelConfig config = config_from_json(text, shapes, path.string(), given);
+                        Given given) {
   const fs::path preprocessor = fs::path(path).replace_filename("preprocessor_config.json");
-  if (is_file(preprocessor))
-    apply_preprocessor_json(read_text(preprocessor), config, preprocessor.string());
+  if (!is_file(preprocessor)) return config_from_json(text, shapes, path.string(), given);
+  const std::string processor = read_text(preprocessor);
+  std::tie(given.processor_height, given.processor_width) =
+      processor_size(processor, preprocessor.string());
+  ModelConfig config = config_from_json(text, shapes, path.string(), given);
+  apply_preprocessor_json(processor, config, preprocessor.string());
   return config;
 }
 
@@ -114,8 +118,12 @@ Given given_by(const WeightOptions& options, const NameMap& names, const std::st
   const bool transformers = std::ranges::any_of(names, [](const auto& entry) {
     return entry.second.front().find("embeddings.patch_embedding") != std::string::npos;
   });
-  return {options.heads,       options.pool, options.image_height,
-          options.image_width, transformers, weights};
+  return {.heads = options.heads,
+          .pool = options.pool,
+          .image_height = options.image_height,
+          .image_width = options.image_width,
+          .transformers = transformers,
+          .weights = weights};
 }
 
 }  // namespace

@@ -69,8 +69,8 @@ void forward_act(const ForwardCall& c) {
   parallel(c.pool, static_cast<int64_t>(c.y.data.size()), [&](int64_t begin, int64_t end) {
     const float* x = c.in[0]->data.data();
     float* y = c.y.data.data();
-    if (type == ActType::kGelu)
-      c.kernels.gelu(x + begin, end - begin, y + begin);
+    if (const auto activation = activation_of(type))
+      c.kernels.activate(*activation, x + begin, end - begin, y + begin);
     else
       for (int64_t i = begin; i < end; i++)
         y[i] = static_cast<float>(activate(type, double{x[i]}).first);

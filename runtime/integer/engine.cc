@@ -315,6 +315,7 @@ void Engine::gemm(const Step& step, int thread) {
   g.bias = w.bias.data() + c;
   g.epilogue = step.epilogue;
   g.quantizer = step.params.quantizer();
+  g.activation = step.activation;
   if (step.epilogue == Epilogue::kCodes) {
     g.quantizers = {linear.inv_scale.data() + c, linear.low.data() + c, linear.high.data() + c,
                     linear.code_zero.data() + c};

@@ -139,8 +139,8 @@ class Fuser {
 
   Fusion fuse_linear(int i) const {
     if (const int act = sole(i, NodeKind::kAct);
-        act >= 0 && graph_[act].act() == ActType::kGelu && !graph_[act].has(Attribute::kLimit))
-      if (const int q = sole_quantize(act); q >= 0) return chain(Fusion::Kind::kGeluCodes, q);
+        act >= 0 && activation_of(graph_[act].act()) && !graph_[act].has(Attribute::kLimit))
+      if (const int q = sole_quantize(act); q >= 0) return chain(Fusion::Kind::kActCodes, q);
     if (Fusion f = fuse_embed(i); f.last >= 0) return f;
     if (const int add = sole(i, NodeKind::kAdd); add >= 0 && can_add(i, add)) {
       Fusion f = chain(Fusion::Kind::kAdd, add);

@@ -150,7 +150,7 @@ class Lowering {
   int plan_linear(int i, int quantize);
   Step& gemm(int i, int out, int linear, int rows, int column_begin, int column_end);
   void linear_operands(int i, int linear);
-  void linear_gelu(int i, int linear);
+  void linear_act(int i, int linear);
   void linear_embed(int i, int linear);
   void linear_add(int i, int linear);
   bool may_overwrite(int other, int linear, int add) const;
@@ -311,8 +311,8 @@ void Lowering::lower_linear(int i) {
   switch (fusion(i).kind) {
     case Fusion::Kind::kCodes:
       return linear_operands(i, linear);
-    case Fusion::Kind::kGeluCodes:
-      return linear_gelu(i, linear);
+    case Fusion::Kind::kActCodes:
+      return linear_act(i, linear);
     case Fusion::Kind::kEmbed:
       return linear_embed(i, linear);
     case Fusion::Kind::kAdd:
@@ -393,11 +393,12 @@ void Lowering::pad_row(int i, int value, int linear) {
                 linear);
 }
 
-void Lowering::linear_gelu(int i, int linear) {
+void Lowering::linear_act(int i, int linear) {
   const int quantize = fusion(i).last;
   at(done_, graph_[quantize].in[0]) = true;
   Step& s = gemm(i, new_codes(quantize), linear, need(i), 0, shapes_[i].cols);
-  s.epilogue = Epilogue::kGeluCodes;
+  s.epilogue = Epilogue::kActCodes;
+  s.activation = *activation_of(graph_[graph_[quantize].in[0]].act());
   s.result = quantize;
   s.params = quantizer(quantize);
   // Each thread that shares columns knows the sums of its own only.

@@ -60,6 +60,7 @@ struct Step {
   bool across = false;      // rows of its result depend on other rows than those of the same number
   bool sync = false;        // waits for all threads before it
   Epilogue epilogue = Epilogue::kFloat;
+  Activation activation = Activation::kGelu;      // kActCodes
   CodeParams params;                              // quantizer of the codes it writes
   std::vector<uint8_t> levels;                    // kFinish: level_table(), or empty
   const float *gamma = nullptr, *beta = nullptr;  // a norm's, an Unwindow's bias
@@ -151,7 +152,7 @@ struct Fusion {
   enum class Kind {
     kNone,
     kCodes,      // Linear -> Quantize, several for parts of its columns: q, k and v
-    kGeluCodes,  // Linear -> Act -> Quantize
+    kActCodes,  // Linear -> Act -> Quantize
     kAdd,        // Linear -> Add of a value computed before
     kEmbed,      // Linear -> Add of constant positions, with a Concat of constants before or after
     kNormCodes,  // Norm -> Quantize

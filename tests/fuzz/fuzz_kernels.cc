@@ -169,8 +169,12 @@ void fuzz_norm(Choices& choices) {
     keep(out, codes), keep(out, sums);
     std::vector<float> e(x.size()), g(x.size());
     kernels.exp(x.data(), static_cast<int64_t>(x.size()), e.data());
-    kernels.gelu(x.data(), static_cast<int64_t>(x.size()), g.data());
-    keep(out, e), keep(out, g);
+    keep(out, e);
+    for (Activation type : {Activation::kGelu, Activation::kGeluTanh, Activation::kQuickGelu,
+                            Activation::kSilu}) {
+      kernels.activate(type, x.data(), static_cast<int64_t>(x.size()), g.data());
+      keep(out, g);
+    }
   });
 }
 

@@ -46,8 +46,12 @@ def hf_case(name, cls, text=False, after=None, **args):
                 after=after)
 
 
+def open_clip_config(quick_gelu=False, **vision):
+    return dict(embed_dim=12, vision_cfg=dict(OPEN_CLIP, **vision), text_cfg=OPEN_CLIP_TEXT, quick_gelu=quick_gelu)
+
+
 def open_clip_case(name, quick_gelu=False, word="", **vision):
-    config = dict(embed_dim=12, vision_cfg=dict(OPEN_CLIP, **vision), text_cfg=OPEN_CLIP_TEXT, quick_gelu=quick_gelu)
+    config = open_clip_config(quick_gelu, **vision)
     return Case("open_clip_" + name, lambda: lib.make_open_clip(config), config=config, word=word)
 
 
@@ -127,6 +131,7 @@ MODELS = [
     timm_case("beit_headless", "beit_base_patch16_224", **THIN, **BARE),
     timm_case("beit_token", "beit_large_patch16_224", **THIN, global_pool="token"),
     timm_case("beit_shared", "beit_base_patch16_224", **THIN, use_rel_pos_bias=False, use_shared_rel_pos_bias=True),
+    timm_case("beit_swiglu", "beit_base_patch16_224", **THIN, **BARE, swiglu_mlp=True, scale_mlp=True),
     timm_case("beitv2", "beitv2_base_patch16_224", **THIN),
     timm_case("beitv2_oblong", "beitv2_base_patch16_224", **dict(THIN, **OBLONG), **BARE),
     hf_case("beit", "BeitModel", **HF, use_relative_position_bias=True),
@@ -138,6 +143,7 @@ MODELS = [
     timm_case("eva02", "eva02_tiny_patch14_224", **VIT),
     timm_case("eva02_base", "eva02_base_patch14_448", **VIT, **BARE),
     timm_case("eva02_oblong", "eva02_tiny_patch14_336", **dict(VIT, **OBLONG), **BARE),
+    timm_case("eva02_map", "eva02_tiny_patch14_224", **THIN, **BARE, global_pool="map"),
     timm_case("eva02_clip", "eva02_base_patch16_clip_224", **VIT),
     timm_case("eva02_enormous", "eva02_enormous_patch14_clip_224", **THIN),
     timm_case("eva_clip", "eva_giant_patch14_clip_224", **THIN),
@@ -157,6 +163,7 @@ MODELS = [
     timm_case("vit_reg_scaled", "vit_medium_patch16_reg4_gap_256", **THIN, **BARE),
     timm_case("vit_reg_embedded_gap", "vit_so150m_patch16_reg4_gap_256", **THIN),
     timm_case("vit_reg_map", "vit_so150m_patch16_reg4_map_256", **THIN, **BARE),
+    timm_case("vit_class_map", "vit_tiny_patch16_224", **THIN, **BARE, global_pool="map"),
     timm_case("vit_reg1_no_bias", "vit_so150m2_patch16_reg1_gap_256", **THIN),
     timm_case("vit_gap240", "vit_medium_patch16_gap_240", **THIN),
     timm_case("vit_no_bias", "vit_base_patch16_224_miil", **THIN),
@@ -187,6 +194,7 @@ MODELS = [
     timm_case("deit3", "deit3_small_patch16_224", **THIN),
     # rotary positions
     timm_case("rope", "vit_small_patch16_rope_224", **THIN),
+    timm_case("rope_swiglu", "vit_small_patch16_rope_224", **THIN, **BARE, swiglu_mlp=True),
     timm_case("rope_ape", "vit_small_patch16_rope_ape_224", **THIN),
     timm_case("rope_mixed", "vit_small_patch16_rope_mixed_224", **THIN),
     timm_case("rope_mixed_ape", "vit_small_patch16_rope_mixed_ape_224", **THIN, **BARE),
@@ -199,6 +207,7 @@ MODELS = [
     timm_case("swin", "swin_tiny_patch4_window7_224", **SWIN, window_size=4),
     timm_case("swin_headless", "swin_tiny_patch4_window7_224", **SWIN, window_size=4, **BARE),
     timm_case("swin_s3", "swin_s3_tiny_224", **dict(SWIN, img_size=32), window_size=(4, 8)),
+    timm_case("swin_one_token", "swin_tiny_patch4_window7_224", **dict(SWIN, img_size=4), window_size=2),
     timm_case("swinv2", "swinv2_tiny_window8_256", **SWIN, window_size=4),
     timm_case("swinv2_pretrained", "swinv2_base_window12to16_192to256", **SWIN, window_size=4,
               pretrained_window_sizes=(3, 3)),
@@ -218,6 +227,7 @@ MODELS = [
     hf_case("deit", "DeiTForImageClassification", **HF, **LABELS),
     hf_case("deit_teacher", "DeiTForImageClassificationWithTeacher", **HF, **LABELS),
     hf_case("deit_model", "DeiTModel", **HF),
+    hf_case("deit_pooler_gelu", "DeiTModel", **HF, pooler_act="gelu"),
     hf_case("msn", "ViTMSNModel", **HF),
     hf_case("msn_classifier", "ViTMSNForImageClassification", **HF, **LABELS),
     hf_case("mae", "ViTMAEModel", **HF),
@@ -286,6 +296,7 @@ RESIZED = [
     hf_resized("dinov2_large", 16, "Dinov2Model", **HF_LARGE, mlp_ratio=2),
     hf_resized("dinov2_reg_large", 16, "Dinov2WithRegistersModel", **HF_LARGE, mlp_ratio=2),
     hf_resized("dinov3", 24),
+    hf_resized("mae", 24),
     hf_resized("clip_projection", 24),
     hf_resized("siglip_vision", 24),
     hf_resized("beit", 24),

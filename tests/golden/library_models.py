@@ -112,13 +112,14 @@ def vision_tower(model, classifies):
 
 def run_transformers(model, x):
     size = getattr(getattr(model.config, "vision_config", model.config), "image_size", None)
+    args = {}
     if x.shape[-1] != (size[-1] if isinstance(size, (list, tuple)) else size) and may_interpolate(model):
-        return model(x, interpolate_pos_encoding=True)
+        args["interpolate_pos_encoding"] = True
     if model.config.model_type == "vit_mae":  # no patch is left out, none changes its place
-        count = (model.config.image_size // model.config.patch_size) ** 2
+        count = (x.shape[-2] // model.config.patch_size) * (x.shape[-1] // model.config.patch_size)
+        args["noise"] = torch.arange(count, dtype=x.dtype).expand(len(x), -1)
         model.config.mask_ratio = 0.0
-        return model(x, noise=torch.arange(count, dtype=x.dtype).expand(len(x), -1))
-    return model(x)
+    return model(x, **args)
 
 
 def may_interpolate(model):

@@ -175,12 +175,13 @@ class GuardedProduct {
   }
 
   // The codes, followed by their row sums.
-  std::vector<int> gelu_codes(const Kernels& kernels) {
+  std::vector<int> act_codes(const Kernels& kernels, Activation activation) {
     const int64_t stride = round_up(n_, kDepthAlign);
     Guarded<uint8_t> out(area(m_, stride), 77);
     Guarded<int32_t> sums(static_cast<size_t>(m_), -1);
     GemmArgs args = args_;
-    args.epilogue = Epilogue::kGeluCodes;
+    args.epilogue = Epilogue::kActCodes;
+    args.activation = activation;
     args.codes = out.data();
     args.code_stride = stride;
     args.code_sum = sums.data();

@@ -114,7 +114,9 @@ TEST_CASE("every epilogue with row and column tails") {
         for (Epilogue e : {Epilogue::kFloat, Epilogue::kAdd}) {
           CHECK(same_bits(product.floats(*isa, e), product.floats(scalar(), e)));
         }
-        CHECK(product.gelu_codes(*isa) == product.gelu_codes(scalar()));
+        for (Activation type : {Activation::kGelu, Activation::kGeluTanh, Activation::kQuickGelu,
+                                Activation::kSilu})
+          CHECK(product.act_codes(*isa, type) == product.act_codes(scalar(), type));
         CHECK(product.codes(*isa) == product.codes(scalar()));
       }
     }
@@ -302,18 +304,28 @@ TEST_CASE("pack_rows, pack_columns, combine_planes, sum_rows and map_rows at eve
   }
 }
 
-TEST_CASE("exp and gelu return the same bits everywhere") {
+constexpr Activation kActivations[] = {Activation::kGelu, Activation::kGeluTanh,
+                                       Activation::kQuickGelu, Activation::kSilu};
+
+TEST_CASE("exp and activations return the same bits everywhere") {
   std::mt19937 random(10);
   const Guarded<float> x(wild_floats(random, 100003));
   for (const Kernels* isa : isas_under_test()) {
     CAPTURE(std::string(isa->name));
-    for (auto function : {&Kernels::exp, &Kernels::gelu}) {
-      const auto apply = [&](const Kernels& k) {
-        Guarded<float> y(100003);
-        (k.*function)(x.data(), 100003, y.data());
-        return y.values();
+    const auto apply = [&](auto function) {
+      Guarded<float> y(100003);
+      function(y.data());
+      return y.values();
+    };
+    const auto exp = [&](const Kernels& k) {
+      return apply([&](float* y) { k.exp(x.data(), 100003, y); });
+    };
+    CHECK(same_bits(exp(*isa), exp(scalar())));
+    for (Activation type : kActivations) {
+      const auto activate = [&](const Kernels& k) {
+        return apply([&](float* y) { k.activate(type, x.data(), 100003, y); });
       };
-      CHECK(same_bits(apply(*isa), apply(scalar())));
+      CHECK(same_bits(activate(*isa), activate(scalar())));
     }
   }
 }

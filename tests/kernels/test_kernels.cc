@@ -163,7 +163,7 @@ TEST_CASE("gemm: GELU codes, their padding and their row sums") {
   Linear linear(m, n, 64, 4, 3);
   std::vector<uint8_t> codes(index(m, stride, 0), 99);
   std::vector<int32_t> sums(m);
-  linear.args.epilogue = Epilogue::kGeluCodes;
+  linear.args.epilogue = Epilogue::kActCodes;
   linear.args.codes = codes.data();
   linear.args.code_stride = stride;
   linear.args.code_sum = sums.data();

@@ -33,6 +33,12 @@ std::vector<float> apply(void (*f)(const float*, int64_t, float*), const std::ve
   return y;
 }
 
+std::vector<float> activate(const Kernels& k, Activation type, const std::vector<float>& x) {
+  std::vector<float> y(x.size());
+  k.activate(type, x.data(), static_cast<int64_t>(x.size()), y.data());
+  return y;
+}
+
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
@@ -65,7 +71,7 @@ TEST_CASE("gelu is within 1.8 ulp for x > 0 and 1e-7 for x <= 0") {
   for (const Kernels* k : compiled_kernels()) {
     if (!is_supported(*k)) continue;
     CAPTURE(std::string(k->name));
-    const std::vector<float> x = sweep(-12, 12), y = apply(k->gelu, x);
+    const std::vector<float> x = sweep(-12, 12), y = activate(*k, Activation::kGelu, x);
     double worst_ulps = 0, worst_absolute = 0;
     for (size_t i = 0; i < x.size(); i++) {
       const double want = 0.5 * x[i] * std::erfc(-x[i] / std::sqrt(2.0));
@@ -80,12 +86,43 @@ TEST_CASE("gelu is within 1.8 ulp for x > 0 and 1e-7 for x <= 0") {
   }
 }
 
+double exact(Activation type, double x) {
+  switch (type) {
+    case Activation::kGeluTanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case Activation::kQuickGelu:
+      return x / (1 + std::exp(-1.702 * x));
+    default:
+      return x / (1 + std::exp(-x));
+  }
+}
+
+TEST_CASE("activations by a sigmoid are within 1e-6 of their argument") {
+  for (const Kernels* k : compiled_kernels()) {
+    if (!is_supported(*k)) continue;
+    CAPTURE(std::string(k->name));
+    for (Activation type : {Activation::kGeluTanh, Activation::kQuickGelu, Activation::kSilu}) {
+      const std::vector<float> x = sweep(-40, 40), y = activate(*k, type, x);
+      double worst = 0;
+      for (size_t i = 0; i < x.size(); i++)
+        worst = std::max(worst, std::fabs(y[i] - exact(type, double{x[i]})) /
+                                    std::max(std::fabs(double{x[i]}), 1e-30));
+      CHECK(worst <= 1e-6);
+      const std::vector<float> ends = activate(*k, type, {0.0f, 1e30f, -1e9f, kNan});
+      CHECK(ends[0] == 0.0f);
+      CHECK(ends[1] > 0.99e30f);
+      CHECK(std::fabs(ends[2]) <= 1e-7);
+      CHECK(std::isnan(ends[3]));
+    }
+  }
+}
+
 TEST_CASE("gelu: zero, large, infinite and NaN arguments") {
   const std::vector<float> x = {0.0f, 100.0f, -100.0f, kInf, -kInf, kNan, 1e-40f};
   for (const Kernels* k : compiled_kernels()) {
     if (!is_supported(*k)) continue;
     CAPTURE(std::string(k->name));
-    const std::vector<float> y = apply(k->gelu, x);
+    const std::vector<float> y = activate(*k, Activation::kGelu, x);
     CHECK(y[0] == 0.0f);
     CHECK(y[1] == 100.0f);
     CHECK(std::fabs(y[2]) <= 1e-7);

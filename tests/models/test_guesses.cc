@@ -249,8 +249,10 @@ TEST_CASE("what a timm name says that no tensor tells") {
   CHECK(timm_arch("vit_so150m_patch16_reg4_map_256", "f")->registers == 4);
   CHECK(timm_arch("vit_pe_core_base_patch16_224", "f")->pool_heads == 8);
   CHECK(timm_arch("vit_nobody_has_this", "f") == nullptr);
-  CHECK(error_of([] { return timm_arch("vit_intern300m_patch14_448", "f"); }) ==
-        "f: 'vit_intern300m_patch14_448' has no norm after the blocks, which vitrun does not run");
+  CHECK(error_of([] { return timm_arch("test_vit4", "f"); }) ==
+        "f: 'test_vit4' has norms of timm's class RmsNorm, which vitrun does not run");
+  CHECK_FALSE(timm_arch("vit_intern300m_patch14_448", "f")->last_norm);
+  CHECK(timm_arch("vit_base_patch16_gap_224", "f")->last_norm);
 }
 
 TEST_CASE("--arch takes what timm's name says, and --image-size what no tensor does") {

@@ -1,46 +1,34 @@
-// Activations, all from the kernels' exp and GELU, which give the same bits on every ISA.
+// Activations, all from the kernels' functions, which give the same bits on every ISA.
 #include <algorithm>
-#include <cmath>
 
+#include "models/graph/quantizers.h"
 #include "runtime/integer/plain/plain.h"
 
 namespace vitrun {
 namespace {
 
 constexpr int kChunk = 64;  // floats on the stack
-constexpr float kQuick = 1.702f;
-constexpr float kTanhInner = 0.7978845608f;  // sqrt(2 / pi)
-constexpr float kTanhCube = 0.044715f;
 
-// The argument of the sigmoid in y = x sigmoid(a x), or of the sigmoid itself. GELU by tanh is
-// x (1 + tanh u) / 2 = x sigmoid(2 u), tanh u = 2 sigmoid(2 u) - 1.
-float inner(ActType type, float x) {
-  switch (type) {
-    case ActType::kGeluTanh:
-      return 2 * kTanhInner * (x + kTanhCube * x * x * x);
-    case ActType::kQuickGelu:
-      return kQuick * x;
-    case ActType::kTanh:
-      return 2 * x;
-    default:
-      return x;
-  }
+// 1 / (1 + exp(-a x)), of which tanh x is 2 sigmoid(2 x) - 1.
+void sigmoid(const Kernels& kernels, const float* x, int n, float a, float* y) {
+  float exponential[kChunk] = {};
+  for (int i = 0; i < n; i++) exponential[i] = -a * x[i];
+  kernels.exp(exponential, n, exponential);
+  for (int i = 0; i < n; i++) y[i] = 1 / (1 + exponential[i]);
 }
 
 void activate(const PlainCall& c, ActType type, const float* x, int n, float* y) {
-  if (type == ActType::kGelu) return c.kernels.gelu(x, n, y);
-  if (type == ActType::kRelu) {
-    for (int i = 0; i < n; i++) y[i] = std::max(x[i], 0.f);
-    return;
-  }
-  float exponential[kChunk] = {};
-  for (int i = 0; i < n; i++) exponential[i] = -inner(type, x[i]);
-  c.kernels.exp(exponential, n, exponential);
-  for (int i = 0; i < n; i++) {
-    const float sigmoid = 1 / (1 + exponential[i]);
-    y[i] = type == ActType::kSigmoid ? sigmoid
-           : type == ActType::kTanh  ? 2 * sigmoid - 1
-                                     : x[i] * sigmoid;
+  if (const auto activation = activation_of(type)) return c.kernels.activate(*activation, x, n, y);
+  switch (type) {
+    case ActType::kRelu:
+      for (int i = 0; i < n; i++) y[i] = std::max(x[i], 0.f);
+      return;
+    case ActType::kTanh:
+      sigmoid(c.kernels, x, n, 2, y);
+      for (int i = 0; i < n; i++) y[i] = 2 * y[i] - 1;
+      return;
+    default:
+      return sigmoid(c.kernels, x, n, 1, y);
   }
 }
 

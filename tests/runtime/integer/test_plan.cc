@@ -45,7 +45,7 @@ QuantizedCase mlp(ActType type, const std::function<void(B& b, int fc1, int act)
 TEST_CASE("Linear, GELU and Quantize are one step unless somebody else reads what is between") {
   const QuantizedCase q = mlp(ActType::kGelu);
   const Fused alone(q);
-  CHECK(alone.kind("fc1") == Kind::kGeluCodes);
+  CHECK(alone.kind("fc1") == Kind::kActCodes);
   CHECK(alone.last("fc1") == "fc2.codes");
   CHECK(alone.kind("fc2") == Kind::kNone);
   CHECK(Fused(mlp(ActType::kSilu)).kind("fc1") == Kind::kNone);
@@ -54,12 +54,12 @@ TEST_CASE("Linear, GELU and Quantize are one step unless somebody else reads wha
         ActType::kGelu, [&](B& b, int fc1, int act) { b.output("between", linear ? fc1 : act); });
     CHECK(Fused(output).kind("fc1") == Kind::kNone);
     // An output that nobody asks for is none, nor is a reader that no output needs.
-    CHECK(Fused(output, {"out"}).kind("fc1") == Kind::kGeluCodes);
+    CHECK(Fused(output, {"out"}).kind("fc1") == Kind::kActCodes);
     const auto reader = mlp(ActType::kGelu, [&](B& b, int fc1, int act) {
       b.output("mean", b.pool(linear ? fc1 : act, "pool"));
     });
     CHECK(Fused(reader).kind("fc1") == Kind::kNone);
-    CHECK(Fused(reader, {"out"}).kind("fc1") == Kind::kGeluCodes);
+    CHECK(Fused(reader, {"out"}).kind("fc1") == Kind::kActCodes);
   }
   const auto limited =
       mlp(ActType::kSilu, [](B& b, int, int act) { b.set(act, Attribute::kLimit, 0.5); });
@@ -221,7 +221,7 @@ TEST_CASE("the steps and values of a small graph") {
   CHECK(quantize.in == std::vector{load.out});
   CHECK(fc1.in == std::vector{quantize.out});
   CHECK(fc2.in == std::vector{fc1.out});
-  CHECK(fc1.epilogue == Epilogue::kGeluCodes);
+  CHECK(fc1.epilogue == Epilogue::kActCodes);
   CHECK(fc2.epilogue == Epilogue::kFloat);
   CHECK(fc1.params.same_as(q.model->quantizer(q.model->graph.find("fc2.codes"))));
   for (const Step& s : plan.steps) CHECK(s.rows == 30);
