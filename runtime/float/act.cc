@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "models/graph/quantizers.h"
 #include "runtime/choose_kernels.h"
 #include "runtime/float/operators.h"
 
