@@ -81,8 +81,9 @@ struct ModelConfig : ModelInfo {
   int pool_heads = 0;        // of kMap
   int pool_hidden = 0;       // hidden width of kMap's MLP, whose activation is that of the blocks
   bool pool_prefix = false;  // kMap also pools the prefix tokens (timm's EVA)
-  bool pooler = false;       // a Linear and tanh of the class token (transformers' ViTModel)
-  int projection = 0;        // columns of the embedding's projection (CLIP); 0: there is none
+  bool pooler = false;  // a Linear and an activation of the class token (transformers' ViTModel)
+  ActType pooler_act = ActType::kTanh;
+  int projection = 0;  // columns of the embedding's projection (CLIP); 0: there is none
   bool projection_bias = false;
   bool raw_features = false;  // "features" are the tokens before the last norm (CLIP, transformers)
   bool head_bias = true;

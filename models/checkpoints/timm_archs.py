@@ -86,10 +86,8 @@ def attention_pool_heads(model):
 
 
 def pools_prefix(model):
-    """Whether attention pooling reads the prefix tokens too."""
-    if getattr(model, "attn_pool", None) is None:
-        return False
-    return name_of(model) == "Eva" or model.pool_include_prefix
+    """Whether attention pooling, where there is any, reads the prefix tokens too."""
+    return name_of(model) == "Eva" or getattr(model, "pool_include_prefix", False)
 
 
 def has_norm(model):

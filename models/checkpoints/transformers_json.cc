@@ -202,7 +202,6 @@ ModelConfig transformers_config(const Object& root, const ShapeMap& shapes, cons
     require(o, "num_channels", 3, "3");
     require(o, "use_absolute_embeddings", false, "false");
     require(o, "pruned_heads", json::object(), "{}");
-    require(o, "pooler_act", "tanh", "\"tanh\"");
     if (o.has("quantization_config")) fail(o.path(), ": quantized weights are not supported");
   }
   ModelConfig c = open_config(type.family);
@@ -214,6 +213,12 @@ ModelConfig transformers_config(const Object& root, const ShapeMap& shapes, cons
   read_labels(root, c);
   read_defaults(type, shapes, c);
   read_act(vision, type, c);
+  if (vision.has("pooler_act")) {
+    if (vision.text("pooler_act") == "gelu")
+      c.pooler_act = ActType::kGelu;
+    else
+      require(vision, "pooler_act", "tanh", "\"tanh\" or \"gelu\"");
+  }
   if (is(type, {"dinov3_vit"})) read_rope(vision, c);
   set_pool(vision, type, shapes, c);
   complete(c, shapes, root.path(), with_size(type, given, c));

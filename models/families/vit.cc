@@ -128,7 +128,7 @@ int embedding_of(GraphBuilder& b, int x, const ModelConfig& c) {
     b.set_role(y, Role::kLastNorm);
   }
   if (c.pooler)
-    y = b.act(b.linear(y, "pooler.dense", c.embed_dim), "pooler.activation", ActType::kTanh);
+    y = b.act(b.linear(y, "pooler.dense", c.embed_dim), "pooler.activation", c.pooler_act);
   if (c.projection) y = b.linear(y, "visual_projection", c.projection, c.projection_bias);
   return y;
 }
