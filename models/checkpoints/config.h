@@ -79,7 +79,7 @@ struct ModelConfig : ModelInfo {
   ActType act = ActType::kGelu;
   Pool pool = Pool::kOpen;
   int pool_heads = 0;        // of kMap
-  int pool_hidden = 0;       // hidden width of kMap's MLP, whose activation is that of the blocks
+  int pool_hidden = 0;       // hidden width of kMap's MLP
   bool pool_prefix = false;  // kMap also pools the prefix tokens (timm's EVA)
   bool pooler = false;  // a Linear and an activation of the class token (transformers' ViTModel)
   ActType pooler_act = ActType::kTanh;

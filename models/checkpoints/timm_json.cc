@@ -206,8 +206,9 @@ void check_model_args(const Object& args, const std::string& where, const ModelC
   if (args.has("qkv_bias")) check_flag(args, "qkv_bias", args.flag("qkv_bias"), c.qkv_bias);
   if (c.family == Family::kSwin) return;
   check_registers(args, where, c);
-  if (args.flag_or("pool_include_prefix", false) && c.pool != Pool::kMap)
-    args.bad("pool_include_prefix", "false, but for attention pooling");
+  if (args.flag_or("pool_include_prefix", false) &&
+      (c.pool != Pool::kMap || c.act != ActType::kGelu))
+    args.bad("pool_include_prefix", "false, but for attention pooling with GELU");
   if (args.has("swiglu_mlp")) check_flag(args, "swiglu_mlp", args.flag("swiglu_mlp"), c.gated);
   if (args.has("class_token"))
     check_flag(args, "class_token", args.flag("class_token"), c.class_token);

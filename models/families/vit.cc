@@ -96,7 +96,8 @@ int pool_by_attention(GraphBuilder& b, int x, const ModelConfig& c) {
   const int pooled = b.linear(y, "attn_pool.proj", dim);
   y = b.layernorm(pooled, "attn_pool.norm", c.norm_eps);
   y = b.linear(y, "attn_pool.mlp.fc1", c.pool_hidden);
-  y = b.act(y, "attn_pool.mlp.act", c.act);
+  const ActType act = c.pool_prefix ? ActType::kGelu : c.act;  // EVA's has GELU whatever its blocks
+  y = b.act(y, "attn_pool.mlp.act", act);
   y = b.linear(y, "attn_pool.mlp.fc2", dim);
   return b.add(pooled, y, "attn_pool.add");
 }
