@@ -7,6 +7,7 @@
 #include "models/base/error.h"
 #include "models/base/index.h"
 #include "models/checkpoints/shape_reader.h"
+#include "models/checkpoints/timm_archs.h"
 
 namespace vitrun {
 namespace {
@@ -112,6 +113,23 @@ std::vector<ModelConfig> all_archs() {
   return all;
 }
 
+// Fails where the activation, the norms' epsilon or RoPE differ between the models that have such
+// tensors: to guess them would be wrong as often as right.
+void refuse_untold(const ModelConfig& c, const ShapeMap& shapes, const std::string& where) {
+  const std::pair<bool, const char*> untold[] = {
+      {shapes.contains("norm_pre.weight"), "a norm before the blocks (CLIP)"},
+      {shapes.contains("attn_pool.latent"), "attention pooling (SigLIP)"},
+      {shapes.contains("rope.freqs"), "RoPE"},
+      {shapes.contains("visual_projection.weight"), "a projection (CLIP)"},
+      {shapes.contains("visual_projection.transposed"), "a projection (CLIP)"},
+      {c.gated, "a gated MLP"},
+      {c.attn_norm || c.mlp_norm || c.qk_norm, "norms inside the blocks"}};
+  for (const auto& [has, what] : untold)
+    if (has)
+      fail(where, ": the weights have ", what, ", and no tensor tells the activation, LayerNorm's ",
+           "epsilon or RoPE of such a model: they must come from config.json or --arch");
+}
+
 }  // namespace
 
 void settle_pool(ModelConfig& c, const Given& given, const std::string& where) {
@@ -133,8 +151,11 @@ void validate(const ModelConfig& c) {
   if ((c.pool == Pool::kToken || c.pool == Pool::kTokenAndAverage) &&
       (c.family == Family::kSwin || !c.class_token))
     fail("configuration: pooling is 'token', but the model has no class token");
-  if (c.pool == Pool::kAverage && c.distilled)
-    fail("configuration: pooling is 'avg', expected 'token' for a model with a distillation token");
+  if (c.distilled && c.pool != Pool::kToken && c.pool != Pool::kOpen)
+    fail("configuration: pooling is '", c.pool == Pool::kAverage ? "avg" : "map",
+         "', expected 'token' for a model with a distillation token");
+  if (c.family == Family::kSwin && c.pool == Pool::kMap)
+    fail("configuration: pooling is 'map', expected 'avg' for Swin");
   if (c.family == Family::kSwin) validate_swin(c);
   if (!c.labels.empty() && count_of(c.labels) != c.num_classes)
     fail("configuration: ", c.labels.size(), " labels for ", c.num_classes, " classes");
@@ -153,14 +174,26 @@ ModelConfig config_from_arch(const std::string& arch) {
     if (c.arch == name) return c;
   std::string known;
   for (const std::string& k : known_archs()) known += " " + k;
-  fail("unknown architecture '", arch, "'; known:", known);
+  fail("unknown architecture '", arch, "'; known:", known,
+       ", and where there are weights timm's other ViTs");
 }
 
 ModelConfig config_from_arch(const std::string& arch, const ShapeMap& shapes,
                              const std::string& where, const Given& given) {
-  ModelConfig c = config_from_arch(arch);
+  const std::vector<std::string> known = known_archs();
+  const std::string name = arch.substr(0, arch.find('.'));
+  const bool built_in = std::ranges::find(known, name) != known.end();
+  const TimmArch* timm = built_in ? nullptr : timm_arch(name, "--arch");
+  ModelConfig c = timm ? open_config(Family::kVit) : config_from_arch(arch);
   c.num_classes = 0;
   if (c.family == Family::kVit) c.image_height = c.image_width = 0;
+  if (timm) {
+    c.arch = name;
+    apply_arch(*timm, c);
+    c.embed_dim = timm->width;
+    c.pool = given.pool == Pool::kOpen ? timm->pool : given.pool;
+    c.guesses.push_back("preprocessing " + preprocess_text(c.preprocess));
+  }
   complete(c, shapes, where, given);
   return c;
 }
@@ -171,7 +204,11 @@ ModelConfig config_from_shapes(const ShapeMap& shapes, const std::string& where,
   c.swin_v2 = is_swin_v2(shapes);
   const bool vit = c.family == Family::kVit;
   if (vit && given.transformers) c.norm_eps = 1e-12f;
+  const bool mean = vit && shapes.contains("fc_norm.weight") && given.pool == Pool::kOpen;
+  if (mean) c.pool = Pool::kAverage;
   complete(c, shapes, where, given);
+  refuse_untold(c, shapes, where);
+  if (given.transformers && c.layer_scale && !c.relative_bias) c.norm_eps = 1e-6f;  // DINOv2's
   const bool augreg = vit && !c.distilled && !c.layer_scale;
   if (augreg) set_half_normalization(c.preprocess);
   if (c.image_height != 224 || given.transformers) c.preprocess.crop_pct = 1;
@@ -179,7 +216,8 @@ ModelConfig config_from_shapes(const ShapeMap& shapes, const std::string& where,
     c.preprocess.squash = true;
     if (augreg) c.preprocess.resize = PreprocessConfig::Resize::kBilinear;
   }
-  if (vit && c.class_token && given.pool == Pool::kOpen) c.guesses.push_back("pooling token");
+  if (vit && c.class_token && given.pool == Pool::kOpen)
+    c.guesses.push_back(mean ? "pooling avg" : "pooling token");
   if (!vit) c.guesses.push_back(cat("an image of ", c.image_height, "x", c.image_width));
   c.guesses.push_back(cat("LayerNorm's epsilon ", c.norm_eps));
   c.guesses.push_back("activation GELU (erf)");
@@ -214,14 +252,15 @@ void complete(ModelConfig& config, const ShapeMap& shapes, const std::string& wh
   if (config.family != family_of(shapes))
     fail(where, ": the configuration says ", config.family == Family::kVit ? "ViT" : "Swin",
          ", the tensor names say ", config.family == Family::kVit ? "Swin" : "ViT");
-  const ShapeReader in{shapes, where};
+  const std::string& file = given.weights.empty() ? where : given.weights;
+  const ShapeReader in{shapes, where, file};
   try {
     config.family == Family::kVit ? complete_vit(config, in, given)
                                   : complete_swin(config, in, given);
     validate(config);
   } catch (const Error& e) {
     const std::string text = e.what();
-    if (text.starts_with(where)) throw;
+    if (text.starts_with(where) || text.starts_with(file)) throw;
     fail(where, ": ", text);
   }
 }

@@ -22,7 +22,7 @@ enum class Family { kVit, kSwin };
 // (kMap). kTokenAndAverage is both side by side. Open: nobody has said.
 enum class Pool { kOpen, kToken, kAverage, kMap, kTokenAndAverage };
 
-// Which tokens have a learned position.
+// The tokens that have a learned position.
 enum class Positions { kNone, kPatches, kAll };
 
 // How positions are resized to another grid: as timm does, as transformers does, as FlexiViT.
@@ -35,7 +35,7 @@ struct RopeConfig {
   // 2 pi (2 (i + 1/2) / side - 1), DINOv3's. kMixed: both axes with learned frequencies.
   enum class Grid { kNone, kIndex, kCentred, kMixed };
   Grid grid = Grid::kNone;
-  bool neighbours = true;  // pairs are columns 2i and 2i + 1, else i and i + half a head
+  bool neighbours = true;    // pairs are columns 2i and 2i + 1, else i and i + half a head
   bool width_first = false;  // the first half of the pairs turns along the width
   double temperature = 10000;
   double offset = 0;
@@ -65,24 +65,25 @@ struct ModelConfig : ModelInfo {
   PositionFilter position_filter = PositionFilter::kBicubicAntialias;
   RopeConfig rope;
   bool patch_bias = true;
-  bool norm_pre = false;   // a norm before the blocks (CLIP)
-  bool last_norm = true;   // all tokens are normalised after the blocks
-  bool fc_norm = false;    // what has been pooled is normalised
+  bool norm_pre = false;  // a norm before the blocks (CLIP)
+  bool last_norm = true;  // all tokens are normalised after the blocks
+  bool fc_norm = false;   // what has been pooled is normalised
   bool layer_scale = false;
   bool qk_norm = false;    // q and k are normalised by head
   bool attn_norm = false;  // a norm before proj
   bool proj_bias = true;
-  bool mlp_norm = false;   // a norm before fc2
-  bool gated = false;      // SwiGLU: fc1 has the gate's rows, then the values'
+  bool mlp_norm = false;  // a norm before fc2
+  bool gated = false;     // SwiGLU: fc1 has the gate's rows, then the values'
   bool mlp_bias = true;
   bool relative_bias = false, shared_bias = false;  // BEiT's tables, one for all blocks
   ActType act = ActType::kGelu;
   Pool pool = Pool::kOpen;
-  int pool_heads = 0;     // of kMap
-  int pool_hidden = 0;    // hidden width of kMap's MLP
-  bool pool_prefix = true;  // kMap reads prefix tokens too (timm's EVA, not its ViT)
-  bool pooler = false;    // a Linear and tanh of the class token (transformers' ViTModel)
-  int projection = 0;     // columns of the embedding's projection (CLIP); 0: there is none
+  int pool_heads = 0;        // of kMap
+  int pool_hidden = 0;       // hidden width of kMap's MLP
+  bool pool_prefix = false;  // kMap also pools the prefix tokens (timm's EVA)
+  bool pooler = false;  // a Linear and an activation of the class token (transformers' ViTModel)
+  ActType pooler_act = ActType::kTanh;
+  int projection = 0;  // columns of the embedding's projection (CLIP); 0: there is none
   bool projection_bias = false;
   bool raw_features = false;  // "features" are the tokens before the last norm (CLIP, transformers)
   bool head_bias = true;
@@ -107,13 +108,14 @@ struct ModelConfig : ModelInfo {
 
 // A checkpoint's properties that neither its configuration nor its shapes tell.
 struct Given {
-  int heads = 0;              // 0: not said
-  Pool pool = Pool::kOpen;    // what a user says where the configuration does not
+  int heads = 0;                          // 0: not said
+  Pool pool = Pool::kOpen;                // what a user says where the configuration does not
   int image_height = 0, image_width = 0;  // the size a user wants; 0: the configuration's
-  // The size that preprocessor_config.json makes, which counts where a model of transformers resizes
-  // its positions by itself (DINOv2); 0: it does not say.
+  // The size that preprocessor_config.json makes, which counts where a model of transformers
+  // resizes its positions by itself (DINOv2); 0: it does not say.
   int processor_height = 0, processor_width = 0;
   bool transformers = false;  // the tensors have transformers' names
+  std::string weights = "";  // the file of the tensors, for messages; "": that of the configuration
 };
 
 // The shapes of a weight file's tensors by their current timm names.

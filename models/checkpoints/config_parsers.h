@@ -30,8 +30,7 @@ std::vector<std::string> indexed_labels(const Object& o, const char* key);
 // classes.
 bool is_placeholder(const std::vector<std::string>& labels);
 
-// Sets what an image processor of transformers does unless it is told otherwise; `type` is a
-// model_type.
+// Sets what the image processors of a type's files on the hub do; `type` is a model_type.
 void set_transformers_preprocess(const std::string& type, PreprocessConfig& p);
 
 // Validates a configuration to which preprocessing and labels have been added since complete().

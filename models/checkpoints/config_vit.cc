@@ -21,8 +21,7 @@ int rows_of(const ShapeReader& in, const std::string& name) {
 void settle_patch_embedding(ModelConfig& c, const ShapeReader& in) {
   const std::string name = "patch_embed.proj.weight";
   if (in.side(name, 4, 1) != 3)
-    fail(in.where, ": tensor '", name, "' has ", in.side(name, 4, 1),
-         " input channels, expected 3");
+    fail(in.file, ": tensor '", name, "' has ", in.side(name, 4, 1), " input channels, expected 3");
   settle(c.patch, in.side(name, 4, 2), "patch size", in.where);
   if (c.patch > kMaxPatch)
     fail(in.where, ": configuration: patch size is ", c.patch, ", expected 1..", kMaxPatch);
@@ -33,18 +32,40 @@ void settle_patch_embedding(ModelConfig& c, const ShapeReader& in) {
 void settle_head(ModelConfig& c, const ShapeReader& in) {
   const int classes = in.has("head.weight") ? in.side("head.weight", 2, 0) : 0;
   if (classes == 0 && c.num_classes > 0)
-    c.guesses.push_back(cat("no classes: the configuration says ", c.num_classes,
-                            ", the weights have no head"));
+    c.guesses.push_back(
+        cat("no classes: the configuration says ", c.num_classes, ", the weights have no head"));
   if (classes == 0) c.num_classes = 0;
   settle(c.num_classes, classes, "number of classes", in.where);
   if (classes == 0) c.labels.clear();
   c.head_bias = in.has("head.bias");
-  c.projection = in.has("visual_projection.weight")
-                     ? in.side("visual_projection.weight", 2, 0)
-                     : in.has("visual_projection.transposed")
-                           ? in.side("visual_projection.transposed", 2, 1)
-                           : 0;
+  c.projection = in.has("visual_projection.weight") ? in.side("visual_projection.weight", 2, 0)
+                 : in.has("visual_projection.transposed")
+                     ? in.side("visual_projection.transposed", 2, 1)
+                     : 0;
   c.projection_bias = in.has("visual_projection.bias");
+}
+
+// Fails unless a tensor, where there is one, has these dimensions behind ones; 0 is any.
+void expect(const ShapeReader& in, const std::string& name, Dims want) {
+  const auto found = in.shapes.find(name);
+  if (found == in.shapes.end()) return;
+  Dims dims = found->second;
+  while (dims.size() > want.size() && dims.front() == 1) dims.erase(dims.begin());
+  for (size_t i = 0; i < want.size() && dims.size() == want.size(); i++)
+    if (at(want, i) == 0) at(want, i) = at(dims, i);
+  if (dims == want) return;
+  fail(in.file, ": tensor '", name, "' is ", to_string(found->second), ", the model needs ",
+       to_string(want));
+}
+
+// Tokens and positions are rows of the model's width.
+void check_tokens(const ModelConfig& c, const ShapeReader& in) {
+  expect(in, "cls_token", {c.embed_dim});
+  expect(in, "dist_token", {c.embed_dim});
+  const auto registers = in.shapes.find("reg_token");
+  if (registers != in.shapes.end() && element_count(registers->second) > 0)
+    expect(in, "reg_token", {0, c.embed_dim});
+  expect(in, "pos_embed", {0, c.embed_dim});
 }
 
 // The flags, which are always those of the weights.
@@ -55,8 +76,10 @@ void read_parts(ModelConfig& c, const ShapeReader& in) {
   c.head_dist = in.has("head_dist.weight");
   c.registers = rows_of(in, "reg_token");
   c.norm_pre = in.has("norm_pre.weight");
+  const bool wanted = c.last_norm;  // InternViT has none
   c.last_norm = in.has("norm.weight");
   c.fc_norm = in.has("fc_norm.weight");
+  if (wanted && !c.last_norm && !c.fc_norm) fail(in.file, ": tensor 'norm.weight' is missing");
   c.layer_scale = in.has("blocks.0.ls1.gamma");
   c.qkv_bias = in.has(attn + "qkv.bias");
   c.qk_norm = in.has(attn + "q_norm.weight");
@@ -68,7 +91,7 @@ void read_parts(ModelConfig& c, const ShapeReader& in) {
   c.mlp_bias = in.has(mlp + "fc2.bias");
   c.pooler = in.has("pooler.dense.weight");
   if (c.registers > kMaxRegisters)
-    fail(in.where, ": ", c.registers, " register tokens, expected at most ", kMaxRegisters);
+    fail(in.file, ": ", c.registers, " register tokens, expected at most ", kMaxRegisters);
 }
 
 // timm's DeiT with a distillation token has two heads, or without any the mean of two tokens.
@@ -76,15 +99,28 @@ void read_parts(ModelConfig& c, const ShapeReader& in) {
 void check_distilled(ModelConfig& c, const ShapeReader& in, const Given& given) {
   if (c.distilled && !c.head_dist && c.num_classes == 0 && !given.transformers) c.head_dist = true;
   if (c.distilled == c.head_dist || (c.distilled && given.transformers)) return;
-  fail(in.where, ": not supported: a distillation token without a head of its own, or the reverse");
+  fail(in.file, ": not supported: a distillation token without a head of its own, or the reverse");
+}
+
+// Fails unless side `axis` of a matrix is the model's width.
+void check_width(const ModelConfig& c, const ShapeReader& in, const std::string& name,
+                 size_t axis) {
+  Dims found = {in.side(name, 2, 0), in.side(name, 2, 1)}, want = found;
+  want[axis] = c.embed_dim;
+  if (found[1 - axis] == c.embed_dim) want[1 - axis] = found[axis];  // it is transposed
+  if (found[axis] != c.embed_dim)
+    fail(in.file, ": tensor '", name, "' is ", to_string(found), ", the model needs ",
+         to_string(want));
 }
 
 void settle_mlp(ModelConfig& c, const ShapeReader& in) {
+  check_width(c, in, "blocks.0.mlp.fc1.weight", 1);
+  check_width(c, in, "blocks.0.mlp.fc2.weight", 0);
   const int rows = in.side("blocks.0.mlp.fc1.weight", 2, 0);
   const int hidden = in.side("blocks.0.mlp.fc2.weight", 2, 1);
   c.gated = rows == 2 * hidden;
   if (!c.gated && rows != hidden)
-    fail(in.where, ": 'blocks.0.mlp.fc1.weight' has ", rows, " rows, 'blocks.0.mlp.fc2.weight' ",
+    fail(in.file, ": 'blocks.0.mlp.fc1.weight' has ", rows, " rows, 'blocks.0.mlp.fc2.weight' ",
          hidden, " columns");
   // A configuration gives a gated MLP's width in one of several ways; the weights are right.
   if (c.gated) c.mlp_hidden = hidden;
@@ -94,7 +130,7 @@ void settle_mlp(ModelConfig& c, const ShapeReader& in) {
 // Takes the number of prefix tokens with a position of their own: all, the class token alone, where
 // registers come later (transformers' DINOv2), or none.
 void settle_grid(ModelConfig& c, const ShapeReader& in, int rows) {
-  const int patches = c.patches();
+  const int64_t patches = int64_t{c.image_height / c.patch} * (c.image_width / c.patch);
   for (int prefix : {c.prefix(), int{c.class_token}, 0})
     if (rows == patches + prefix) {
       c.positions = prefix ? Positions::kAll : Positions::kPatches;
@@ -104,8 +140,8 @@ void settle_grid(ModelConfig& c, const ShapeReader& in, int rows) {
       return;
     }
   fail(in.where, ": the configuration says an image of ", c.image_height, "x", c.image_width,
-       ", which is ", patches, " patches and ", c.prefix(), " tokens; pos_embed in the weights has ",
-       rows, " rows");
+       ", which is ", patches, " patches and ", c.prefix(),
+       " tokens; pos_embed in the weights has ", rows, " rows");
 }
 
 // A size that nobody states follows from the rows where the patches form a square. Only DeiT-III
@@ -122,24 +158,34 @@ void guess_size(ModelConfig& c, const ShapeReader& in, int rows) {
   c.image_height = c.image_width = side * c.patch;
 }
 
-// Checks the rows of pos_embed against the size of the image.
-void settle_positions(ModelConfig& c, const ShapeReader& in, const Given& given) {
-  if (!in.has("pos_embed")) {
-    c.positions = Positions::kNone;
-    if (c.image_height == 0 && given.image_height == 0)
-      fail(in.where, ": the weights have no positions and do not tell the image size: it must come ",
-           "from config.json, --arch or --image-size");
-  } else {
-    const int rows = rows_of(in, "pos_embed");
-    if (c.image_height == 0) guess_size(c, in, rows);
-    settle_grid(c, in, rows);
-  }
+// Tables of relative positions are for one grid of patches. Angles of RoPE are made for any.
+void settle_size(ModelConfig& c, const ShapeReader& in, const Given& given) {
   if (given.image_height == 0) return;
-  if (c.relative_bias && (c.image_height != given.image_height || c.image_width != given.image_width))
+  if (c.image_height == 0) c.image_height = given.image_height, c.image_width = given.image_width;
+  if (c.relative_bias &&
+      (c.image_height != given.image_height || c.image_width != given.image_width))
     fail(in.where, ": --image-size: the tables of relative positions are those of images of ",
          c.image_height, "x", c.image_width);
   c.image_height = given.image_height;
   c.image_width = given.image_width;
+}
+
+// Checks the rows of pos_embed against the size of the image.
+void settle_positions(ModelConfig& c, const ShapeReader& in, const Given& given) {
+  if (in.has("pos_embed")) {
+    const int rows = rows_of(in, "pos_embed");
+    if (c.image_height == 0) guess_size(c, in, rows);
+    settle_grid(c, in, rows);
+  } else {
+    if (!c.relative_bias && c.rope.grid == RopeConfig::Grid::kNone)
+      fail(in.file, ": tensor 'pos_embed' is missing; RoPE, which needs none, must be named by ",
+           "config.json or --arch");
+    c.positions = Positions::kNone;
+    if (c.image_height == 0 && given.image_height == 0)
+      fail(in.where, ": the weights do not tell the image size: it must come from config.json or ",
+           "--image-size");
+  }
+  settle_size(c, in, given);
 }
 
 // Fails where a block has fewer query, key and value rows than its width: heads were pruned.
@@ -147,7 +193,7 @@ void check_unpruned(const ModelConfig& c, const ShapeReader& in) {
   for (int i = 0; i < c.depths[0]; i++) {
     const std::string name = cat("blocks.", i, ".attn.qkv.weight");
     if (const int rows = in.side(name, 2, 0); rows != 3 * c.embed_dim)
-      fail(in.where, ": '", name, "' has ", rows, " rows, expected ", 3 * c.embed_dim,
+      fail(in.file, ": '", name, "' has ", rows, " rows, expected ", 3 * c.embed_dim,
            "; pruned heads are not supported");
   }
 }
@@ -169,13 +215,45 @@ void settle_heads(ModelConfig& c, const ShapeReader& in, const Given& given) {
   c.guesses.push_back(cat("heads ", c.heads[0], " (embed_dim / 64)"));
 }
 
+void check_linear(const ShapeReader& in, const std::string& name, int rows, int cols) {
+  for (const char* part : {".weight", ".bias"})
+    if (!in.has(name + part)) fail(in.file, ": tensor '", name, part, "' is missing");
+  expect(in, name + ".weight", {rows, cols});
+  expect(in, name + ".bias", {rows});
+}
+
+// Attention pooling's query is computed of these before check_weights() sees them.
 void settle_attention_pool(ModelConfig& c, const ShapeReader& in) {
   if (in.has("attn_pool.latent") != (c.pool == Pool::kMap))
     fail(in.where, c.pool == Pool::kMap ? ": pooling is 'map', but the weights have no attn_pool"
                                         : ": the weights have attn_pool, but pooling is not 'map'");
   if (c.pool != Pool::kMap) return;
+  const int d = c.embed_dim;
+  if (in.has("attn_pool.qkv.weight")) {
+    check_linear(in, "attn_pool.qkv", 3 * d, d);
+  } else {
+    check_linear(in, "attn_pool.q", d, d);
+    check_linear(in, "attn_pool.kv", 2 * d, d);
+  }
+  expect(in, "attn_pool.latent", {d});
   c.pool_hidden = in.side("attn_pool.mlp.fc1.weight", 2, 0);
   if (c.pool_heads == 0) c.pool_heads = c.heads.front();
+  if (c.pool_heads < 1 || d % c.pool_heads)
+    fail(in.where, ": the width ", d, " is no multiple of the ", c.pool_heads,
+         " heads of attention pooling");
+}
+
+// The angles of RoPE are computed before check_weights() sees the frequencies.
+void check_rope(const ModelConfig& c, const ShapeReader& in) {
+  using Grid = RopeConfig::Grid;
+  const int head = c.embed_dim / c.heads[0], pairs = head / 2;
+  const bool mixed = c.rope.grid == Grid::kMixed;
+  if (in.has("rope.freqs") != mixed)
+    mixed ? fail(in.file, ": tensor 'rope.freqs' is missing")
+          : fail(in.where, ": the weights have rope.freqs, so the configuration must name RoPE");
+  if (mixed) expect(in, "rope.freqs", {2, c.depths[0], c.heads[0], pairs});
+  if (c.rope.grid != Grid::kNone && (c.embed_dim % c.heads[0] || head % (mixed ? 2 : 4)))
+    fail(in.where, ": RoPE of ", c.heads[0], " heads in a width of ", c.embed_dim);
 }
 
 }  // namespace
@@ -183,6 +261,7 @@ void settle_attention_pool(ModelConfig& c, const ShapeReader& in) {
 void complete_vit(ModelConfig& c, const ShapeReader& in, const Given& given) {
   settle_patch_embedding(c, in);
   read_parts(c, in);
+  check_tokens(c, in);
   settle_mlp(c, in);
   settle_head(c, in);
   check_distilled(c, in, given);
@@ -195,6 +274,7 @@ void complete_vit(ModelConfig& c, const ShapeReader& in, const Given& given) {
   settle_attention_pool(c, in);
   validate(c);  // bounds the depth, over which the next loops
   check_unpruned(c, in);
+  check_rope(c, in);
 }
 
 }  // namespace vitrun

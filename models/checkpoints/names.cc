@@ -257,13 +257,22 @@ constexpr const char* kIgnored[] = {
 
 // Parts beside the image's encoder, by the beginnings of their tensors' names: the text tower of a
 // model of images and text, the decoder of a masked autoencoder.
-constexpr const char* kOtherParts[] = {
-    "text_model.",          "text_projection",         "logit_scale",
-    "logit_bias",           "transformer.resblocks.",  "token_embedding.",
-    "positional_embedding", "ln_final.",               "text.",
-    "decoder_embed.",       "decoder_blocks.",         "decoder_pos_embed",
-    "decoder_norm.",        "decoder_pred.",
-    "decoder.mask_token",   "decoder.decoder_"};
+constexpr const char* kOtherParts[] = {"text_model.",
+                                       "text_projection",
+                                       "logit_scale",
+                                       "logit_bias",
+                                       "transformer.resblocks.",
+                                       "token_embedding.",
+                                       "positional_embedding",
+                                       "ln_final.",
+                                       "text.",
+                                       "decoder_embed.",
+                                       "decoder_blocks.",
+                                       "decoder_pos_embed",
+                                       "decoder_norm.",
+                                       "decoder_pred.",
+                                       "decoder.mask_token",
+                                       "decoder.decoder_"};
 
 // Takes one wrapper's prefix off, and returns whether there was one.
 bool strip_prefix(std::string_view& name) {
@@ -285,7 +294,8 @@ bool is_ignored(std::string_view name) {
 // Whether a tensor is of another part, whatever wrapper it lies in.
 bool is_other_part(std::string_view name) {
   do {
-    if (std::ranges::any_of(kOtherParts, [&](const char* begin) { return name.starts_with(begin); }))
+    if (std::ranges::any_of(kOtherParts,
+                            [&](const char* begin) { return name.starts_with(begin); }))
       return true;
   } while (strip_prefix(name));
   return false;
@@ -389,7 +399,8 @@ constexpr size_t kShown = 4;  // tensors named in a message
   if (!prefix.empty())
     fail(where, ": the tensors' names begin with '", prefix, "', which vitrun does not know; ",
          "rename them without it");
-  fail(where, ": not supported: tensors of no vision transformer that vitrun knows: ", listed(unknown, kShown));
+  fail(where, ": not supported: tensors of no vision transformer that vitrun knows: ",
+       listed(unknown, kShown));
 }
 
 // Two tensors have one meaning: mostly those of two models under two prefixes.
@@ -409,12 +420,21 @@ void join_plain_mlp(NameMap& map) {
       sources.erase(sources.begin());
 }
 
-// A fused tensor has one source; otherwise all parts must be there, but for a bias of the key, which
-// many models have not.
+// A fused tensor has one source; otherwise all parts must be there, but for a bias of the key,
+// which many models have in no block.
 void check_complete(const NameMap& map, const std::string& where) {
+  const auto without_key = [](const auto& entry) {
+    return entry.first.ends_with(".attn.qkv.bias") && entry.second.size() == 3 &&
+           entry.second[1].empty();
+  };
+  const auto joined = [](const auto& entry) {
+    return entry.first.ends_with(".attn.qkv.bias") && entry.second.size() == 3;
+  };
+  const bool keyless =
+      std::ranges::count_if(map, without_key) == std::ranges::count_if(map, joined);
   for (const auto& [name, sources] : map)
     for (size_t i = 0; i < sources.size(); i++)
-      if (sources[i].empty() && !(i == 1 && name.ends_with(".attn.qkv.bias")))
+      if (sources[i].empty() && !(keyless && i == 1 && name.ends_with(".attn.qkv.bias")))
         fail(where, ": '", name, "' needs ",
              sources.size() == 2 ? "gate and value" : "query, key and value",
              "; one of them is missing");
@@ -459,6 +479,7 @@ NameMap timm_names(const std::vector<std::string>& names, const std::string& whe
     slot = name;
   }
   if (!unknown.empty()) fail_unknown(unknown, rules, prefix, where);
+  if (map.empty()) fail(where, ": no tensor of a vision transformer in it");
   join_plain_mlp(map);
   check_complete(map, where);
   drop_unused(map);

@@ -9,14 +9,14 @@
 
 namespace vitrun {
 
-// Current timm name -> the file's tensors it is made of: one, or those of query, key and value, or of
-// gate and value, whose rows follow one another in this order. An empty name, which only the bias of
-// the key may have, stands for zeros.
+// Current timm name -> the file's tensors it is made of: one, or those of query, key and value, or
+// of gate and value, whose rows follow one another in this order. An empty name, which only the
+// bias of the key may have, stands for zeros.
 using NameMap = std::map<std::string, std::vector<std::string>>;
 
 // Maps all names of a file. Buffers that no graph needs (relative_position_index, ...) are dropped.
-// So are a text tower's tensors. Fails, naming `where`, for tensors of a model that is not supported,
-// two tensors with one meaning, and an incomplete set of query, key and value.
+// So are a text tower's tensors. Fails, naming `where`, for tensors of a model that is not
+// supported, two tensors with one meaning, and an incomplete set of query, key and value.
 NameMap timm_names(const std::vector<std::string>& names, const std::string& where);
 
 }  // namespace vitrun

@@ -14,19 +14,36 @@ using nlohmann::json;
 
 // Keys of "vision_cfg" that are read, that the weights tell or that have no effect on inference.
 constexpr const char* kKnownKeys[] = {
-    "image_size",      "patch_size",     "width",           "layers",
-    "head_width",      "mlp_ratio",      "ls_init_value",   "no_ln_pre",
-    "pool_type",       "patch_dropout",  "output_tokens",   "final_ln_after_pool",
-    "timm_model_name", "timm_pool",      "timm_proj",       "timm_model_pretrained",
-    "timm_drop",       "timm_drop_path", "timm_proj_bias",  "norm_kwargs",
-    "act_kwargs",      "pos_embed_type", "attentional_pool", "timm_use_cls_pool",
+    "image_size",
+    "patch_size",
+    "width",
+    "layers",
+    "head_width",
+    "mlp_ratio",
+    "ls_init_value",
+    "no_ln_pre",
+    "pool_type",
+    "patch_dropout",
+    "output_tokens",
+    "final_ln_after_pool",
+    "timm_model_name",
+    "timm_pool",
+    "timm_proj",
+    "timm_model_pretrained",
+    "timm_drop",
+    "timm_drop_path",
+    "timm_proj_bias",
+    "norm_kwargs",
+    "act_kwargs",
+    "pos_embed_type",
+    "attentional_pool",
+    "timm_use_cls_pool",
 };
 
 void refuse_keys(const Object& vision) {
   for (const auto& [key, value] : vision.json_value().items()) {
-    const bool known = std::ranges::any_of(kKnownKeys, [&name = key](const char* k) {
-      return name == k;
-    });
+    const bool known =
+        std::ranges::any_of(kKnownKeys, [&name = key](const char* k) { return name == k; });
     if (!known && !value.is_null() && value != false)
       fail(vision.path(), ": '", key, "' is not supported");
   }
@@ -40,8 +57,7 @@ void read_tower(const Object& vision, ModelConfig& c) {
   read(vision, "width", c.embed_dim);
   if (vision.json_value().value("layers", json()).is_number()) read(vision, "layers", c.depths);
   const int head = vision.has("head_width") ? vision.integer("head_width") : 64;
-  if (head < 1 || c.embed_dim % head)
-    vision.bad("head_width", "a divisor of 'width'");
+  if (head < 1 || c.embed_dim % head) vision.bad("head_width", "a divisor of 'width'");
   c.heads = {c.embed_dim / head};
   if (vision.has("norm_kwargs"))
     if (const Object norm = vision.object("norm_kwargs"); norm.has("eps"))
@@ -62,19 +78,18 @@ void read_timm_tower(const Object& vision, ModelConfig& c) {
   const TimmArch* arch = timm_arch(name.substr(0, name.find('.')), vision.path());
   if (!arch) vision.bad("timm_model_name", "a ViT that timm 1.0.31 has");
   c.arch = arch->name;
-  c.heads = {arch->heads};
-  c.norm_eps = arch->norm_eps;
-  c.act = arch->act;
-  c.rope = arch->rope;
+  apply_arch(*arch, c);
   c.pool = arch->pool;
-  c.pool_heads = arch->pool_heads;
-  c.pool_prefix = arch->rope.grid != RopeConfig::Grid::kNone;
   if (!vision.has("timm_pool")) return;
   const std::string pool = vision.text("timm_pool");
-  if (pool == "token") c.pool = Pool::kToken;
-  else if (pool == "avg") c.pool = Pool::kAverage;
-  else if (pool == "map") c.pool = Pool::kMap;
-  else if (pool != "") vision.bad("timm_pool", "\"token\", \"avg\" or \"map\"");
+  if (pool == "token")
+    c.pool = Pool::kToken;
+  else if (pool == "avg")
+    c.pool = Pool::kAverage;
+  else if (pool == "map")
+    c.pool = Pool::kMap;
+  else if (pool != "")
+    vision.bad("timm_pool", "\"token\", \"avg\" or \"map\"");
 }
 
 void read_preprocess(const Object& root, ModelConfig& c) {
@@ -92,8 +107,7 @@ void read_preprocess(const Object& root, ModelConfig& c) {
   }
   if (o.has("resize_mode")) {
     const std::string mode = o.text("resize_mode");
-    if (mode != "shortest" && mode != "squash")
-      o.bad("resize_mode", "\"shortest\" or \"squash\"");
+    if (mode != "shortest" && mode != "squash") o.bad("resize_mode", "\"shortest\" or \"squash\"");
     c.preprocess.squash = mode == "squash";
   }
 }
@@ -104,11 +118,11 @@ ModelConfig open_clip_config(const Object& root, const ShapeMap& shapes, const G
   const Object model = root.object("model_cfg"), vision = model.object("vision_cfg");
   refuse_keys(vision);
   ModelConfig c = open_config(Family::kVit);
-  if (vision.has("image_size"))
-    std::tie(c.image_height, c.image_width) = vision.size("image_size");
+  if (vision.has("image_size")) std::tie(c.image_height, c.image_width) = vision.size("image_size");
   if (vision.has("patch_size")) c.patch = vision.square("patch_size");
-  vision.has("timm_model_name") ? read_timm_tower(vision, c) : read_tower(vision, c);
-  if (model.flag_or("quick_gelu", false)) c.act = ActType::kQuickGelu;
+  const bool timm = vision.has("timm_model_name");
+  timm ? read_timm_tower(vision, c) : read_tower(vision, c);
+  if (!timm && model.flag_or("quick_gelu", false)) c.act = ActType::kQuickGelu;
   complete(c, shapes, root.path(), given);
   if (vision.flag_or("final_ln_after_pool", false)) {
     c.last_norm = false;

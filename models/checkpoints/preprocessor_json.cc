@@ -136,6 +136,7 @@ void set_defaults(Like like, PreprocessConfig& p) {
       break;
   }
   if (like != Like::kUnnamed) set_transformers_preprocess(type, p);
+  if (like == Like::kDeit || like == Like::kConvNext) set_half_normalization(p);
   p.floor_crop = true;
 }
 
@@ -165,7 +166,8 @@ void read_resample(const Object& o, PreprocessConfig& p) {
 
 [[noreturn]] void fail_size(const Object& o, const Sides& out, const ModelConfig& c) {
   fail(o.path(), ": makes images of ", out.height, "x", out.width, ", the model takes ",
-       c.image_height, "x", c.image_width);
+       c.image_height, "x", c.image_width, "; if it is to take the former, give --image-size ",
+       out.height, "x", out.width);
 }
 
 // Returns the size to which a processor resizes unless it is told.

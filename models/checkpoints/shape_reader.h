@@ -18,20 +18,22 @@ inline void check_range(const char* what, int value, int low, int high) {
     fail("configuration: ", what, " is ", value, ", expected ", low, "..", high);
 }
 
-// Reads sizes from the shapes of a weight file; `where` names the file in messages.
+// Reads sizes from the shapes of a weight file. `where` names whatever states the configuration in
+// messages, `file` the weights, whose tensors may be at fault.
 struct ShapeReader {
   const ShapeMap& shapes;
   const std::string& where;
+  const std::string& file = where;
 
   bool has(const std::string& name) const { return shapes.contains(name); }
 
   // Returns side `axis` of a tensor, which must exist and have that rank.
   int side(const std::string& name, size_t rank, size_t axis) const {
     const auto it = shapes.find(name);
-    if (it == shapes.end()) fail(where, ": no tensor '", name, "'");
+    if (it == shapes.end()) fail(file, ": no tensor '", name, "'");
     const Dims& dims = it->second;
     if (dims.size() != rank || dims[axis] < 1 || dims[axis] > (1 << 24))
-      fail(where, ": tensor '", name, "' has shape ", to_string(dims), ", expected ", rank,
+      fail(file, ": tensor '", name, "' has shape ", to_string(dims), ", expected ", rank,
            " sides of a sensible size");
     return static_cast<int>(dims[axis]);
   }
@@ -58,7 +60,7 @@ inline void settle(int& stated, int found, const char* what, const std::string& 
 }
 
 inline void settle(std::vector<int>& stated, const std::vector<int>& found, const char* what,
-            const std::string& where) {
+                   const std::string& where) {
   if (stated.empty()) stated = found;
   if (stated == found) return;
   const auto text = [](const std::vector<int>& v) { return to_string(Dims(v.begin(), v.end())); };

@@ -3,8 +3,9 @@
     pip install torch timm
     python3 timm_archs.py        # writes timm_archs.inc beside this file
 
-Made with timm 1.0.31. A line for each architecture with ViT's blocks: heads, LayerNorm's epsilon,
-activation, pooling, RoPE, heads of attention pooling; or why it is refused.
+Made with timm 1.0.31. A line for each architecture with ViT's blocks: width, heads, LayerNorm's epsilon,
+activation, pooling, heads of attention pooling, whether that includes prefix tokens, register
+tokens, whether there is a norm after the blocks, RoPE; or why it is refused.
 """
 import os
 import warnings
@@ -84,15 +85,32 @@ def attention_pool_heads(model):
     return pool.num_heads if pool and pool.num_heads != model.blocks[0].attn.num_heads else 0
 
 
+def pools_prefix(model):
+    """Whether attention pooling, where there is any, reads the prefix tokens too."""
+    return name_of(model) == "Eva" or getattr(model, "pool_include_prefix", False)
+
+
+def has_norm(model):
+    """Whether there is a norm after the blocks, of all tokens or of what is pooled."""
+    return not all(isinstance(getattr(model, n, None), torch.nn.Identity) for n in ("norm", "fc_norm"))
+
+
+def registers(model):
+    token = getattr(model, "reg_token", None)
+    return 0 if token is None else token.shape[1]
+
+
 def line(name):
     model = timm.create_model(name, device="meta")
     reason = refusal(model)
     if reason:
         return f'VITRUN_REFUSED("{name}", "{reason}")\n'
     block, eps = model.blocks[0], next(m.eps for m in model.modules() if hasattr(m, "eps"))
-    return (f'VITRUN_ARCH("{name}", {block.attn.num_heads}, {eps:g}f, '
+    return (f'VITRUN_ARCH("{name}", {model.embed_dim}, {block.attn.num_heads}, {eps:g}f, '
             f'{ACTIVATIONS[name_of(block.mlp.act)]}, {POOLS[model.global_pool]}, '
-            f'{attention_pool_heads(model)}, {rope(model)})\n')
+            f'{attention_pool_heads(model)}, {str(pools_prefix(model)).lower()}, {registers(model)}, '
+            f'{str(has_norm(model)).lower()}, '
+            f'{rope(model)})\n')
 
 
 if __name__ == "__main__":

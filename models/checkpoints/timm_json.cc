@@ -41,22 +41,69 @@ void read_timm_labels(const Object& o, ModelConfig& c) {
 // Arguments that are read or checked below, that the weights tell, or that have no effect on
 // inference.
 constexpr const char* kKnownArgs[] = {
-    "drop_rate",       "pos_drop_rate",    "patch_drop_rate",   "proj_drop_rate",
-    "attn_drop_rate",  "drop_path_rate",   "weight_init",       "fix_init",
-    "dynamic_img_size", "strict_img_size", "dynamic_img_pad",   "in_chans",
-    "num_classes",     "img_size",         "patch_size",        "embed_dim",
-    "depth",           "depths",           "num_heads",         "mlp_ratio",
-    "window_size",     "class_token",      "qkv_bias",          "init_values",
-    "no_embed_class",  "global_pool",      "act_layer",         "fc_norm",
-    "always_partition", "pre_norm",        "qk_norm",           "reg_tokens",
-    "num_reg_tokens",  "pos_embed",        "qkv_fused",         "swiglu_mlp",
-    "swiglu_align_to", "scale_mlp",        "scale_attn_inner",  "use_abs_pos_emb",
-    "use_rel_pos_bias", "use_shared_rel_pos_bias",              "use_rot_pos_emb",
-    "use_fc_norm",     "use_pre_transformer_norm",              "use_post_transformer_norm",
-    "final_norm",      "proj_bias",        "head_init_scale",   "rope_type",
-    "rope_temperature", "rope_grid_offset", "rope_grid_indexing", "rope_rotate_half",
-    "ref_feat_shape",  "attn_pool_num_heads", "attn_pool_mlp_ratio", "attn_type",
-    "rope_shift_coords", "rope_jitter_coords", "rope_rescale_coords", "img_size_pad",
+    "drop_rate",
+    "pos_drop_rate",
+    "patch_drop_rate",
+    "proj_drop_rate",
+    "attn_drop_rate",
+    "drop_path_rate",
+    "weight_init",
+    "fix_init",
+    "dynamic_img_size",
+    "strict_img_size",
+    "dynamic_img_pad",
+    "in_chans",
+    "num_classes",
+    "img_size",
+    "patch_size",
+    "embed_dim",
+    "depth",
+    "depths",
+    "num_heads",
+    "mlp_ratio",
+    "window_size",
+    "class_token",
+    "qkv_bias",
+    "init_values",
+    "no_embed_class",
+    "global_pool",
+    "act_layer",
+    "fc_norm",
+    "always_partition",
+    "pre_norm",
+    "qk_norm",
+    "reg_tokens",
+    "num_reg_tokens",
+    "pos_embed",
+    "qkv_fused",
+    "swiglu_mlp",
+    "swiglu_align_to",
+    "scale_mlp",
+    "scale_attn_inner",
+    "use_abs_pos_emb",
+    "use_rel_pos_bias",
+    "use_shared_rel_pos_bias",
+    "use_rot_pos_emb",
+    "use_fc_norm",
+    "use_pre_transformer_norm",
+    "use_post_transformer_norm",
+    "final_norm",
+    "proj_bias",
+    "head_init_scale",
+    "rope_type",
+    "rope_temperature",
+    "rope_grid_offset",
+    "rope_grid_indexing",
+    "rope_rotate_half",
+    "ref_feat_shape",
+    "attn_pool_num_heads",
+    "attn_pool_mlp_ratio",
+    "attn_type",
+    "pool_include_prefix",
+    "rope_shift_coords",
+    "rope_jitter_coords",
+    "rope_rescale_coords",
+    "img_size_pad",
     "pretrained_window_sizes",
 };
 
@@ -99,7 +146,9 @@ void read_rope(const Object& args, ModelConfig& c) {
   if (!args.has("rope_type")) return;
   using Grid = RopeConfig::Grid;
   const std::string type = args.text("rope_type");
-  const Grid grid = type == "mixed" ? Grid::kMixed : type == "dinov3" ? Grid::kCentred : Grid::kIndex;
+  const Grid grid = type == "mixed"    ? Grid::kMixed
+                    : type == "dinov3" ? Grid::kCentred
+                                       : Grid::kIndex;
   if (type != "" && rope.grid != Grid::kNone && rope.grid != grid)
     args.bad("rope_type", "what the architecture's name says");
 }
@@ -111,6 +160,8 @@ void read_heads(const Object& args, const Given& given, ModelConfig& c) {
   read(args, "num_heads", c.heads);
   if (c.heads.empty() && given.heads && c.family == Family::kVit) c.heads = {given.heads};
   if (c.heads.empty()) c.heads = named;
+  if (args.has("pool_include_prefix")) c.pool_prefix = args.flag("pool_include_prefix");
+  if (args.has("final_norm") && !args.flag("final_norm")) c.last_norm = false;
   if (args.has("attn_pool_num_heads")) c.pool_heads = args.integer("attn_pool_num_heads");
 }
 
@@ -130,15 +181,28 @@ void read_model_args(const Object& args, const Given& given, ModelConfig& c) {
   read_mlp_ratio(args, c);
 }
 
-void check_model_args(const Object& args, const ModelConfig& c) {
+// Registers are those of the arguments, else of the architecture.
+void check_registers(const Object& args, const std::string& where, const ModelConfig& c) {
+  int stated = c.registers;
+  if (const TimmArch* known = timm_arch(c.arch, where)) stated = known->registers;
+  for (const char* key : {"num_reg_tokens", "reg_tokens"}) read_count(args, key, stated);
+  if (stated != c.registers)
+    fail(where, ": the configuration says ", stated, " register tokens, the weights ", c.registers);
+}
+
+void check_model_args(const Object& args, const std::string& where, const ModelConfig& c) {
   if (args.has("qkv_bias")) check_flag(args, "qkv_bias", args.flag("qkv_bias"), c.qkv_bias);
   if (c.family == Family::kSwin) return;
+  check_registers(args, where, c);
+  if (args.flag_or("pool_include_prefix", false) &&
+      (c.pool != Pool::kMap || c.act != ActType::kGelu))
+    args.bad("pool_include_prefix", "false, but for attention pooling with GELU");
+  if (args.has("swiglu_mlp")) check_flag(args, "swiglu_mlp", args.flag("swiglu_mlp"), c.gated);
   if (args.has("class_token"))
     check_flag(args, "class_token", args.flag("class_token"), c.class_token);
   if (args.has("init_values")) check_flag(args, "init_values", true, c.layer_scale);
   if (args.has("no_embed_class") && c.class_token && c.positions != Positions::kNone)
-    check_flag(args, "no_embed_class", args.flag("no_embed_class"),
-               c.positions != Positions::kAll);
+    check_flag(args, "no_embed_class", args.flag("no_embed_class"), c.positions != Positions::kAll);
 }
 
 // Reads global_pool, which changes the model and none of its weights.
@@ -218,6 +282,16 @@ ModelConfig built_in(const std::string& name, Family family) {
   return c;
 }
 
+// Whether a name that timm 1.0.31 does not have is most likely a ViT's whose only secret is the
+// number of heads: in these words' models no tensor tells the activation, the epsilon or RoPE.
+bool is_plain(const std::string& name) {
+  constexpr const char* kOther[] = {"rope", "dino",   "clip",     "siglip", "eva",    "beit",
+                                    "pe_",  "so400m", "giantopt", "flexi",  "naflex", "sam"};
+  if (!name.starts_with("vit_") && !name.starts_with("deit_")) return false;
+  return std::ranges::none_of(kOther,
+                              [&](const char* word) { return name.find(word) != name.npos; });
+}
+
 ModelConfig timm_base(const Object& root, Family family) {
   const std::string arch = root.text("architecture");
   const std::string name = arch.substr(0, arch.find('.'));
@@ -225,22 +299,16 @@ ModelConfig timm_base(const Object& root, Family family) {
   if (name.starts_with("swin")) return c;
   const TimmArch* known = timm_arch(name, root.path());
   if (!known) {
-    const bool plain = name.starts_with("vit_") || name.starts_with("deit_");
-    const bool other = name.find("rope") != name.npos || name.find("dino") != name.npos;
-    if (!plain || other)
-      fail(root.path(), ": architecture '", arch, "' is not supported; expected a ViT, DeiT, BEiT, ",
+    if (!is_plain(name))
+      fail(root.path(), ": architecture '", arch,
+           "' is not supported; expected a ViT, DeiT, BEiT, ",
            "EVA, CLIP, SigLIP, DINO or Swin that timm 1.0.31 has");
     c.guesses.push_back(cat("architecture '", name,
                             "', which timm 1.0.31 does not have: GELU (erf), epsilon 1e-6"));
     return c;
   }
-  c.heads = {known->heads};
-  c.norm_eps = known->norm_eps;
-  c.act = known->act;
-  c.rope = known->rope;
-  c.pool_heads = known->pool_heads;
-  c.pool_prefix = known->rope.grid != RopeConfig::Grid::kNone;
-  if (name.starts_with("flexivit")) c.position_filter = PositionFilter::kBilinear;
+  apply_arch(*known, c);
+  c.embed_dim = known->width;
   return c;
 }
 
@@ -268,7 +336,7 @@ ModelConfig timm_config(const Object& root, const ShapeMap& shapes, const Given&
   const Pool usual = usual_pool(c);
   if (c.pool == Pool::kOpen) c.pool = usual;
   complete(c, shapes, root.path(), given);
-  check_model_args(args, c);
+  check_model_args(args, root.path(), c);
   check_pool(root, args, usual, c);
   read_timm_preprocess(cfg, c);
   read_timm_labels(cfg, c);

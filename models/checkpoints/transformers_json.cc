@@ -61,8 +61,7 @@ void read_transformers_sizes(const Object& root, ModelConfig& c) {
     read(root, "num_hidden_layers", c.depths);
     read(root, "num_attention_heads", c.heads);
     // DINOv2 has a ratio in its place.
-    root.has("mlp_ratio") ? read_mlp_ratio(root, c)
-                          : read(root, "intermediate_size", c.mlp_hidden);
+    root.has("mlp_ratio") ? read_mlp_ratio(root, c) : read(root, "intermediate_size", c.mlp_hidden);
   }
 }
 
@@ -74,13 +73,18 @@ void read_labels(const Object& root, ModelConfig& c) {
 }
 
 // Sizes that are absent because they are the defaults of the type.
-void read_defaults(const Type& type, ModelConfig& c) {
+void read_defaults(const Type& type, const ShapeMap& shapes, ModelConfig& c) {
   const auto fill = [](int& size, int usual) { size = size ? size : usual; };
   if (is(type, {"clip", "clip_vision_model"})) fill(c.patch, 32);
   if (is(type, {"siglip", "siglip_vision_model"})) fill(c.patch, 16);
   if (c.image_height == 0 && c.family == Family::kVit) c.image_height = c.image_width = 224;
   if (!c.heads.empty() || c.family == Family::kSwin) return;
-  c.heads = {is(type, {"dinov3_vit"}) ? 6 : 12};
+  // Where the width is neither stated nor the default, no default of this type is to be relied on.
+  const bool dinov3 = is(type, {"dinov3_vit"});
+  const auto patches = shapes.find("patch_embed.proj.weight");
+  const bool usual = patches != shapes.end() && !patches->second.empty() &&
+                     patches->second[0] == (dinov3 ? 384 : 768);
+  if (c.embed_dim || usual) c.heads = {dinov3 ? 6 : 12};
 }
 
 // The MLP's activation. SwiGLU's gate has SiLU in DINOv2, whatever "hidden_act" says.
@@ -116,7 +120,7 @@ void read_rope(const Object& root, ModelConfig& c) {
   }
 }
 
-// What a type's classifier or pooled output takes of the tokens.
+// Sets what a type's classifier or pooled output takes of the tokens.
 void set_pool(const Object& root, const Type& type, const ShapeMap& shapes, ModelConfig& c) {
   const bool classifier = shapes.contains("head.weight");
   c.position_filter = is(type, {"dinov2_with_registers"}) ? PositionFilter::kBicubicAntialias
@@ -131,6 +135,27 @@ void set_pool(const Object& root, const Type& type, const ShapeMap& shapes, Mode
   if (is(type, {"beit"}))
     c.pool = root.flag_or("use_mean_pooling", true) ? Pool::kAverage : Pool::kToken;
   if (is(type, {"ijepa"})) c.pool = Pool::kAverage;
+}
+
+// Fails where the weights have not what all models of the type have, or what the configuration
+// says.
+void check_parts(const Object& vision, const Type& type, const ModelConfig& c) {
+  const bool clip = is(type, {"clip", "clip_vision_model"}),
+             dino = type.family == Family::kVit && std::string(type.name).starts_with("dino"),
+             no_class =
+                 c.family == Family::kSwin || is(type, {"siglip", "siglip_vision_model", "ijepa"});
+  const std::pair<bool, const char*> lacking[] = {{c.class_token == no_class, "class token"},
+                                                  {clip && !c.norm_pre, "norm before the blocks"},
+                                                  {dino && !c.layer_scale, "LayerScale"}};
+  for (const auto& [wrong, part] : lacking)
+    if (wrong && c.family == Family::kVit)
+      fail(vision.path(), ": 'model_type' is \"", type.name, "\", but the weights ",
+           c.class_token && no_class ? "have a " : "have no ", part);
+  int registers = c.registers;
+  read_count(vision, "num_register_tokens", registers);
+  if (registers != c.registers)
+    fail(vision.path(), ": the configuration says ", registers, " register tokens, the weights ",
+         c.registers);
 }
 
 // DINOv2 and DINOv3 take images of any size and resize positions to them, so the size is the image
@@ -156,10 +181,11 @@ void set_transformers_preprocess(const std::string& type, PreprocessConfig& p) {
   const auto starts = [&](const char* name) { return type.starts_with(name); };
   p = PreprocessConfig();
   p.floor_crop = true;
-  p.squash = !starts("clip");
-  p.crop_pct = type == "deit" ? 0.875f : 1.0f;  // DeiT takes the middle 224 of 256 pixels
+  p.squash = !starts("clip") && !starts("dinov2");
+  // DeiT and DINOv2 take the middle 224 of 256 pixels.
+  p.crop_pct = type == "deit" || starts("dinov2") ? 0.875f : 1.0f;
   if (starts("vit") || starts("dinov3")) p.resize = PreprocessConfig::Resize::kBilinear;
-  if (starts("vit") || starts("siglip") || starts("beit")) set_half_normalization(p);
+  if (type == "vit" || starts("siglip") || starts("beit")) set_half_normalization(p);
   if (!starts("clip")) return;
   std::copy_n(kClipMean, 3, p.mean);
   std::copy_n(kClipStd, 3, p.std);
@@ -178,14 +204,22 @@ ModelConfig transformers_config(const Object& root, const ShapeMap& shapes, cons
   ModelConfig c = open_config(type.family);
   c.arch = type.name;
   c.norm_eps = type.norm_eps;
-  if (vision.has("layer_norm_eps")) c.norm_eps = static_cast<float>(vision.number("layer_norm_eps"));
+  if (vision.has("layer_norm_eps"))
+    c.norm_eps = static_cast<float>(vision.number("layer_norm_eps"));
   read_transformers_sizes(vision, c);
   read_labels(root, c);
-  read_defaults(type, c);
+  read_defaults(type, shapes, c);
   read_act(vision, type, c);
+  if (vision.has("pooler_act")) {
+    if (vision.text("pooler_act") == "gelu")
+      c.pooler_act = ActType::kGelu;
+    else
+      require(vision, "pooler_act", "tanh", "\"tanh\" or \"gelu\"");
+  }
   if (is(type, {"dinov3_vit"})) read_rope(vision, c);
   set_pool(vision, type, shapes, c);
   complete(c, shapes, root.path(), with_size(type, given, c));
+  check_parts(vision, type, c);
   if (is(type, {"clip", "clip_vision_model"}) && c.num_classes) c.last_norm = false;
   if (c.family == Family::kSwin) finish_transformers_swin(root, c);
   if (vision.has("qkv_bias") && !is(type, {"beit"}))

@@ -25,7 +25,8 @@ Tensor rows(const Tensor& x, int64_t begin, int64_t end) {
   return part;
 }
 
-// Tokens and positions are [1, rows, columns], whatever the file says: CLIP has vectors and matrices.
+// Tokens and positions are [1, rows, columns], whatever the file says: CLIP has vectors and
+// matrices.
 void shape_tokens(int width, Weights& weights) {
   for (const char* name : {"cls_token", "dist_token", "reg_token", "pos_embed"})
     if (const auto found = weights.find(name); found != weights.end())
@@ -83,8 +84,8 @@ void repeat_norms(const ModelConfig& c, Weights& weights) {
   }
 }
 
-// A norm that OpenCLIP applies to what is pooled has the name of one of all tokens; CLIP's classifier
-// of transformers has one and does not use it.
+// A norm that OpenCLIP applies to what is pooled has the name of one of all tokens; CLIP's
+// classifier of transformers has one and does not use it.
 void move_last_norm(const ModelConfig& c, Weights& weights) {
   for (const char* part : {"weight", "bias"}) {
     const std::string from = cat("norm.", part), to = cat("fc_norm.", part);
@@ -163,8 +164,10 @@ void derive_vit(const ModelConfig& c, Weights& weights) {
     for (int64_t i = 0; i < n; i++)
       for (int64_t j = 0; j < k; j++) at(weight.data, i * k + j) = at(across.data, j * n + i);
   }
-  if (c.rope.grid == RopeConfig::Grid::kMixed) mixed_angles(c, weights);
-  else if (c.rope.grid != RopeConfig::Grid::kNone) weights["rope.angles"] = axial_angles(c);
+  if (c.rope.grid == RopeConfig::Grid::kMixed)
+    mixed_angles(c, weights);
+  else if (c.rope.grid != RopeConfig::Grid::kNone)
+    weights["rope.angles"] = axial_angles(c);
 }
 
 }  // namespace vitrun

@@ -20,7 +20,7 @@ void derive_weights(const ModelConfig& config, Weights& weights);
 void derive_vit(const ModelConfig& config, Weights& weights);
 void derive_swin(const ModelConfig& config, Weights& weights);
 
-// What a block's branches have beside norm, attention and MLP.
+// The parts of a block's branches beside norm, attention and MLP.
 struct BlockStyle {
   float epsilon;
   bool layer_scale, qkv_bias;

@@ -28,8 +28,8 @@ std::vector<double> axis_weights(int from, int to, PositionFilter filter) {
     if (!antialias) {
       const int first = static_cast<int>(std::floor(centre)) - 1;
       for (int j = first; j < first + 4; j++)
-        row[std::clamp(j, 0, from - 1)] += bilinear ? std::max(1 - std::fabs(j - centre), 0.0)
-                                                    : cubic(j - centre, -0.75);
+        row[std::clamp(j, 0, from - 1)] +=
+            bilinear ? std::max(1 - std::fabs(j - centre), 0.0) : cubic(j - centre, -0.75);
       continue;
     }
     double sum = 0;
@@ -56,8 +56,8 @@ Tensor resize_positions(const Tensor& positions, int prefix, const GridChange& g
       std::ranges::fill(row, 0);
       for (int j = 0; j < g.from_height; j++)
         for (int i = 0; i < g.from_width; i++) {
-          const double w = at(down, int64_t{y} * g.from_height + j) *
-                           at(across, int64_t{x} * g.from_width + i);
+          const double w =
+              at(down, int64_t{y} * g.from_height + j) * at(across, int64_t{x} * g.from_width + i);
           if (w == 0) continue;
           const float* source = from + (int64_t{j} * g.from_width + i) * cols;
           for (int64_t k = 0; k < cols; k++) row[static_cast<size_t>(k)] += w * double{source[k]};

@@ -70,8 +70,7 @@ int build_blocks(GraphBuilder& b, int x, const ModelConfig& c) {
     b.set_block(i);
     const std::string block = "blocks." + std::to_string(i);
     const bool own = c.rope.grid == RopeConfig::Grid::kMixed;
-    if (c.rope.grid != RopeConfig::Grid::kNone && (own || i == 0))
-      style.rope = angles(b, c, block);
+    if (c.rope.grid != RopeConfig::Grid::kNone && (own || i == 0)) style.rope = angles(b, c, block);
     x = attention_branch(b, x, block, style, attention);
     x = mlp_branch(b, x, block, style, c.mlp_hidden);
   }
@@ -97,7 +96,8 @@ int pool_by_attention(GraphBuilder& b, int x, const ModelConfig& c) {
   const int pooled = b.linear(y, "attn_pool.proj", dim);
   y = b.layernorm(pooled, "attn_pool.norm", c.norm_eps);
   y = b.linear(y, "attn_pool.mlp.fc1", c.pool_hidden);
-  y = b.act(y, "attn_pool.mlp.act", c.act);
+  const ActType act = c.pool_prefix ? ActType::kGelu : c.act;  // EVA's has GELU whatever its blocks
+  y = b.act(y, "attn_pool.mlp.act", act);
   y = b.linear(y, "attn_pool.mlp.fc2", dim);
   return b.add(pooled, y, "attn_pool.add");
 }
@@ -114,13 +114,14 @@ int pool(GraphBuilder& b, int x, const ModelConfig& c) {
     case Pool::kAverage:
       return mean_of_patches(b, x, "pool", c);
     case Pool::kTokenAndAverage:
-      return b.concat({b.slice(x, "pool", 0, 1), mean_of_patches(b, x, "pool.mean", c)}, "pool.both", 1);
+      return b.concat({b.slice(x, "pool", 0, 1), mean_of_patches(b, x, "pool.mean", c)},
+                      "pool.both", 1);
     default:
       return c.class_token ? b.slice(x, "pool", 0, 1) : mean_of_patches(b, x, "pool", c);
   }
 }
 
-// What is pooled becomes the embedding.
+// The embedding is what is pooled.
 int embedding_of(GraphBuilder& b, int x, const ModelConfig& c) {
   int y = pool(b, x, c);
   if (c.fc_norm) {
@@ -128,7 +129,7 @@ int embedding_of(GraphBuilder& b, int x, const ModelConfig& c) {
     b.set_role(y, Role::kLastNorm);
   }
   if (c.pooler)
-    y = b.act(b.linear(y, "pooler.dense", c.embed_dim), "pooler.activation", ActType::kTanh);
+    y = b.act(b.linear(y, "pooler.dense", c.embed_dim), "pooler.activation", c.pooler_act);
   if (c.projection) y = b.linear(y, "visual_projection", c.projection, c.projection_bias);
   return y;
 }

@@ -114,7 +114,7 @@ ModelConfig read_config(const fs::path& path, const std::string& text, const Sha
   return config;
 }
 
-Given given_by(const WeightOptions& options, const NameMap& names) {
+Given given_by(const WeightOptions& options, const NameMap& names, const std::string& weights) {
   const bool transformers = std::ranges::any_of(names, [](const auto& entry) {
     return entry.second.front().find("embeddings.patch_embedding") != std::string::npos;
   });
@@ -122,7 +122,8 @@ Given given_by(const WeightOptions& options, const NameMap& names) {
           .pool = options.pool,
           .image_height = options.image_height,
           .image_width = options.image_width,
-          .transformers = transformers};
+          .transformers = transformers,
+          .weights = weights};
 }
 
 }  // namespace
@@ -133,7 +134,7 @@ FloatModel load_float_model(const std::string& path, const WeightOptions& option
   const std::string text = config_text(beside);
   const NameMap names = timm_names(files.names(), files.path());
   const ShapeMap shapes = joined_shapes(files, names);
-  const Given given = given_by(options, names);
+  const Given given = given_by(options, names, files.path());
   const ModelConfig config = !options.arch.empty()
                                  ? config_from_arch(options.arch, shapes, files.path(), given)
                              : beside.empty() ? config_from_shapes(shapes, files.path(), given)

@@ -223,12 +223,12 @@ class Net:
     def norm(self, x, kind, eps, group=None):
         c = x.t.shape[1]
         gamma = self.normal(c, scale=0.2, mean=1)
-        if kind == "layer":
-            return self.same(x, F.layer_norm(x.t, (c,), gamma, self.normal(c, scale=0.2), eps))
-        if kind == "rms":
-            return self.same(x, F.rms_norm(x.t, (c,), gamma, eps))
-        parts = x.t.reshape(x.t.shape[0], -1, group)
-        return self.same(x, F.normalize(parts, dim=-1, eps=eps).reshape(x.t.shape) * gamma)
+        beta = self.normal(c, scale=0.2) if kind == "layer" else 0
+        parts = x.t.reshape(x.t.shape[0], -1, group or c)
+        over = parts.shape[-1:]
+        y = (F.layer_norm(parts, over, eps=eps) if kind == "layer" else F.rms_norm(parts, over, eps=eps)
+             if kind == "rms" else F.normalize(parts, dim=-1, eps=eps))
+        return self.same(x, y.reshape(x.t.shape) * gamma + beta)
 
     def scale(self, x, constant):
         return self.same(x, x.t * constant.t)
@@ -255,12 +255,14 @@ class Net:
         return self.op(alpha * (x.t + y.t), x.map, rule)
 
     def rope(self, x, table, dim, interleaved, begin, end):
+        """`table` has the angles of one head for all, or of each head."""
         first, half = x.t.shape[0] - table.t.shape[0], dim // 2
-        cos, sin = table.t[:, :half], table.t[:, half:]
+        angles = table.t.reshape(table.t.shape[0], -1, 2, half)
+        cos, sin = angles[:, :, 0], angles[:, :, 1]
         heads = x.t[first:, begin:end].reshape(table.t.shape[0], -1, dim)
         pairs = torch.view_as_complex((heads.reshape(*heads.shape[:2], half, 2) if interleaved else
                                        heads.reshape(*heads.shape[:2], 2, half).transpose(-1, -2)).contiguous())
-        turned = torch.view_as_real(pairs * torch.complex(cos, sin)[:, None])
+        turned = torch.view_as_real(pairs * torch.complex(cos, sin))
         turned = turned if interleaved else turned.transpose(-1, -2)
         y = x.t.clone()
         y[first:, begin:end] = turned.reshape(heads.shape[0], -1)

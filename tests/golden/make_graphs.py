@@ -31,9 +31,9 @@ WORST = 100
 
 # --- the cases ---
 
-def rotary_table(net, rows, dim):
-    angles = lambda: torch.rand(rows, dim // 2, generator=net.generator) * 6
-    return Value(net.param(lambda: (lambda a: torch.cat([a.cos(), a.sin()], 1))(angles())))
+def rotary_table(net, rows, dim, heads=1):
+    angles = lambda: torch.rand(rows, heads, dim // 2, generator=net.generator) * 6
+    return Value(net.param(lambda: (lambda a: torch.cat([a.cos(), a.sin()], 2).reshape(rows, -1))(angles())))
 
 
 def windows_of(height, width, side, shift, pad_first=False):
@@ -152,6 +152,21 @@ def rope(interleaved):
         net.output(net.linear(net.attention(q, k, v, 2), 5))
     return case
 
+def rope_by_head(net):
+    table = rotary_table(net, net.input.t.shape[0] - 1, 6, 2)
+    q, k, v = (net.linear(net.input, 12) for _ in range(3))
+    net.output(net.linear(net.attention(net.rope(q, table, 6, True, 0, 12), k, v, 2), 5))
+
+def attention_grid(net):  # BEiT's table for a token and a map of 2 x 3
+    q, k, v = (net.linear(net.input, 12) for _ in range(3))
+    entries = net.normal(18, 2, scale=0.5)
+    at = torch.cartesian_prod(torch.arange(2), torch.arange(3))
+    apart = at[:, None] - at[None]
+    index = torch.zeros(7, 7, dtype=torch.long)
+    index[1:, 1:] = (apart[..., 0] + 1) * 5 + apart[..., 1] + 2
+    index[0, :], index[:, 0], index[0, 0] = 15, 16, 17  # token to map, map to token, token to itself
+    net.output(net.linear(net.attention(q, k, v, 2, bias=entries[index].permute(2, 0, 1)), 5))
+
 def attention_cross(net):
     few = net.slice(net.input, 1, 4)
     q, k, v = net.linear(few, 12), net.linear(net.input, 12), net.linear(net.input, 12)
@@ -161,6 +176,10 @@ def attention_bias(net):
     t = net.input.t.shape[0]
     q, k, v = (net.linear(net.input, 12) for _ in range(3))
     net.output(net.linear(net.attention(q, k, v, 2, bias=net.constant(2, t, t).t), 5))
+
+def attention_act(net):  # what is mixed is read by something else than a product
+    q, k, v = (net.linear(net.input, 12) for _ in range(3))
+    net.output(net.linear(net.act(net.attention(q, k, v, 2), F.gelu), 5))
 
 def attention_causal(net):
     q, k, v = (net.linear(net.input, 12) for _ in range(3))
@@ -246,7 +265,10 @@ CASES = {
     "add_linear_first": (add_linear_first, (1, 6, 5)), "add_earlier_first": (add_earlier_first, (1, 6, 5)),
     "add_linears": (add_linears, (1, 6, 5)), "two_readers": (two_readers, (1, 6, 5)), "outputs3": (outputs3, (2, 4, 5)),
     "sizes": (sizes, (8, 10, 5)), "sizes_other": (sizes, (12, 7, 5)), "attention_cosines": (attention_cosines, (4, 5, 5)),
-    "norm_columns": (norm_columns, (1, 6, 5)),
+    "norm_columns": (norm_columns, (1, 6, 5)), "tanh": (act(torch.tanh), (1, 6, 5)),
+    "norm_layer_group": (norm("layer", 1e-6, 4), (1, 6, 8)), "norm_rms_group": (norm("rms", 1e-6, 4), (1, 6, 8)),
+    "rope_by_head": (rope_by_head, (1, 7, 5)), "attention_grid": (attention_grid, (1, 7, 5)),
+    "attention_act": (attention_act, (1, 7, 5)),
 }
 
 

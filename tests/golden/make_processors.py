@@ -13,18 +13,16 @@ import os
 import zlib
 
 import numpy as np
-import torch
 
-_stub = torch.library.Library("torchvision", "DEF")  # see make_models.py
-for _op in ("nms", "qnms"):
-    _stub.define(f"{_op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-from make_image import pattern  # noqa: E402
-from PIL import Image  # noqa: E402
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil  # noqa: E402
-from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil  # noqa: E402
-from transformers.models.deit.image_processing_pil_deit import DeiTImageProcessorPil  # noqa: E402
-from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil  # noqa: E402
+from make_image import pattern
+from PIL import Image
+from transformers.models.beit.image_processing_pil_beit import BeitImageProcessorPil
+from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
+from transformers.models.deit.image_processing_pil_deit import DeiTImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "image", "processors.txt")
 SIZES = ((40, 31), (31, 40), (23, 23), (64, 20))
@@ -44,6 +42,14 @@ def cases():
     for crop_pct in (0.8, 0.875, 1.0):
         yield ConvNextImageProcessorPil, 16, dict(size={"shortest_edge": 16}, crop_pct=crop_pct)
     yield ConvNextImageProcessorPil, 384, dict(size={"shortest_edge": 384})
+    yield SiglipImageProcessorPil, 16, dict(size=box(16))
+    yield SiglipImageProcessorPil, 224, {}
+    yield BeitImageProcessorPil, 16, dict(size=box(16))
+    yield BeitImageProcessorPil, 16, dict(size=box(18), crop_size=box(16), do_center_crop=True)
+    yield BeitImageProcessorPil, 224, {}
+    yield BitImageProcessorPil, 16, dict(size={"shortest_edge": 18}, crop_size=box(16))  # DINOv2's
+    for processor in (BitImageProcessorPil, CLIPImageProcessorPil, DeiTImageProcessorPil, ViTImageProcessorPil):
+        yield processor, 224, {}
 
 
 def main():

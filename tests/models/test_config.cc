@@ -106,6 +106,10 @@ const Change kInvalid[] = {
      [](ModelConfig& c) { c.pool = Pool::kToken, c.class_token = false; }},
     {"pooling is 'avg', expected",
      [](ModelConfig& c) { c.pool = Pool::kAverage, c.distilled = true; }},
+    {"pooling is 'map', expected 'token'",
+     [](ModelConfig& c) { c.pool = Pool::kMap, c.distilled = true; }},
+    {"pooling is 'map', expected 'avg' for Swin",
+     [](ModelConfig& c) { c.pool = Pool::kMap, c.family = Family::kSwin; }},
     {"window is 0", [](ModelConfig& c) { c.family = Family::kSwin, c.windows = c.shifts = {0}; }},
 };
 
@@ -327,15 +331,30 @@ TEST_CASE("config: bad timm config.json") {
       {timm_vit(R"("num_classes":-1)"), "'num_classes' is -1, expected a positive integer"},
       {timm_vit(R"("num_classes":1000,"num_classes":1000)"), "'num_classes' appears twice"},
       {timm_vit(R"("global_pool":"avg")"), R"('global_pool' is "avg", expected "token")"},
-      {timm_vit(R"("global_pool":"max")"), R"('global_pool' is "max", expected "token" or "avg")"},
-      {R"({"architecture":"vit_small_patch16_rope_ape_224"})", "a ViT with rotary positions"},
-      {R"({"architecture":"vit_large_patch16_siglip_gap_512"})", "the tanh form of GELU"},
+      {timm_vit(R"("global_pool":"max")"), R"(is "max", expected "token", "avg" or "map")"},
+      {R"({"architecture":"vit_small_patch16_rope_ape_224"})",
+       "says embed_dim 384, the weights 192"},
+      {R"({"architecture":"vit_base_patch16_rpn_224"})", "normalises after each branch"},
+      {R"({"architecture":"vit_base_patch16_xp_224"})", "whose attention and MLP run in parallel"},
+      {R"({"architecture":"vit_small_patch16_18x2_224"})", "of timm's class ParallelThingsBlock"},
+      {R"({"architecture":"test_vit4"})",
+       "has norms of timm's class RmsNorm, which vitrun does not"},
+      {R"({"architecture":"vit_new_patch16_rope_224"})", "'vit_new_patch16_rope_224' is not supp"},
+      {R"({"architecture":"vit_new_patch16_clip_224"})", "that timm 1.0.31 has"},
       {R"({"architecture":"coat_tiny"})", "convolutional transformer"},
-      {R"({"architecture":"my_vit"})", "expected a ViT, DeiT, BEiT"},
+      {R"({"architecture":"my_vit"})", "'my_vit' is not supported; expected a ViT, DeiT"},
       {timm_vit(R"("model_args":{"patch_size":32})"), "says patch size 32, the weights 16"},
       {timm_vit(R"("model_args":{"depth":6})"), "says depth [6], the weights [12]"},
       {timm_vit(R"("model_args":{"num_heads":5})"), "no multiple of the number of heads, 5"},
-      {timm_vit(R"("model_args":{"act_layer":"quick_gelu"})"), R"(expected "gelu")"},
+      {timm_vit(R"("model_args":{"act_layer":"relu"})"),
+       R"(is "relu", expected "gelu", "gelu_tanh")"},
+      {timm_vit(R"("model_args":{"reg_tokens":4})"), "says 4 register tokens, the weights 0"},
+      {timm_vit(R"("model_args":{"use_rot_pos_emb":true})"), "'use_rot_pos_emb' is true, expected"},
+      {timm_vit(R"("model_args":{"pool_include_prefix":true})"),
+       "is true, expected false, but for"},
+      {timm_vit(R"("model_args":{"swiglu_mlp":true})"),
+       "'swiglu_mlp' is true, but the weights say otherwise"},
+      {timm_vit(R"("global_pool":"map")"), "pooling is 'map', but the weights have no attn_pool"},
       {timm_vit(R"("model_args":{"swiglu":true})"), "model_args: 'swiglu' is not supported"},
       {timm_vit(R"("model_args":{"qkv_bias":false})"), "'qkv_bias' is false, but the weights"},
       {timm_vit(R"("model_args":{"init_values":1e-5})"), "'init_values' is 1e-05, but the w"},
@@ -367,9 +386,15 @@ TEST_CASE("config: transformers' config.json") {
                        shapes_of("deit_small_distilled_patch16_224"), "f");
   CHECK(c.distilled);
   CHECK(c.heads == std::vector<int>{6});
+  CHECK(c.guesses.front() == "heads 6 (embed_dim / 64)");
   CHECK(std::floor(224 / double{c.preprocess.crop_pct}) == 256);
   CHECK(c.preprocess.mean[0] == 0.485f);
   CHECK(c.norm_eps == 1e-6f);
+
+  // A configuration that leaves out what is DeiTConfig's default: 12 heads.
+  c = config_from_json(R"({"model_type":"deit","hidden_size":384})",
+                       shapes_of("deit_small_distilled_patch16_224"), "f");
+  CHECK(c.heads == std::vector<int>{12});
 
   c = config_from_json(R"({"model_type":"swin","image_size":224,"window_size":7,"mlp_ratio":4.0,)"
                        R"("embed_dim":96,"depths":[2,2,6,2],"num_heads":[3,6,12,24]})",
@@ -389,11 +414,15 @@ TEST_CASE("config: transformers' config.json") {
 TEST_CASE("config: bad transformers config.json") {
   const ShapeMap vit = shapes_of("vit_tiny_patch16_224");
   const std::pair<std::string, const char*> bad[] = {
-      {R"({"model_type":"beit"})",
-       R"('model_type' is "beit": this is BEiT, which vitrun does not run)"},
-      {R"({"model_type":"dinov2"})", "this is DINOv2 of transformers, which"},
-      {R"({"model_type":"new"})",
-       R"('model_type' is "new", expected one of vit, deit)"},
+      {R"({"model_type":"blip"})",
+       R"('model_type' is "blip": this is BLIP, which vitrun does not run)"},
+      {R"({"model_type":"dinov2"})", "is \"dinov2\", but the weights have no LayerScale"},
+      {R"({"model_type":"dinov3_vit","num_attention_heads":3})", "but the weights have no LayerS"},
+      {R"({"model_type":"clip_vision_model","patch_size":16})", "have no norm before the blocks"},
+      {R"({"model_type":"siglip_vision_model"})", "but the weights have a class token"},
+      {R"({"model_type":"new"})", R"('model_type' is "new", expected one of vit, deit, vit_msn, )"},
+      {hf_vit(R"("pooler_act":"relu")"), R"('pooler_act' is "relu", expected "tanh")"},
+      {hf_vit(R"("num_register_tokens":4)"), "says 4 register tokens, the weights 0"},
       {hf_vit(R"("pruned_heads":{"0":[1]})"), "'pruned_heads' is"},
       {hf_vit(R"("quantization_config":{})"), "quantized weights are not supported"},
       {R"({"model_type":"swin"})", "says Swin, the tensor names say ViT"},
@@ -530,23 +559,23 @@ TEST_CASE("names: SwinV2's, where k has no bias") {
 
 TEST_CASE("names: what is not supported says why") {
   const std::pair<std::vector<std::string>, const char*> bad[] = {
-      {{"head.weight", "reg_token"},
-       "f: this has register tokens, which vitrun does not run (tensors 'reg_token')"},
-      {{"head.weight", "norm_pre.weight"}, "a norm before the blocks (CLIP)"},
-      {{"head.weight", "fc_norm.bias"}, "mean pooling"},
-      {{"head.weight", "blocks.0.attn.q_norm.weight"}, "normalised queries"},
+      {{"head.weight", "blocks.0.attn.rel_pos.mlp.fc1.weight"},
+       "f: this is a ViT with relative positions, which vitrun does not run (tensors 'blocks.0."},
+      {{"head.weight", "attn_pool.pos_embed"}, "this has attention pooling, which"},
       {{"conv1.weight", "layer1.0.bn1.weight"},
        "this is a ResNet, which vitrun does not run (tensors 'conv1.weight', 'layer1"},
       {{"a", "b", "c", "d", "e", "f"}, "'a', 'b', 'c', 'd' and 2 more"},
       {{"blocks.01.norm1.weight"}, "'blocks.01.norm1.weight'"},
-      {{"blocks.99999999999.norm1.weight"}, "no ViT, DeiT or Swin"},
-      {{"blocks.0.norm1.gamma"}, "no ViT, DeiT or Swin"},
+      {{"blocks.99999999999.norm1.weight"}, "tensors of no vision transformer that vitrun knows"},
+      {{"blocks.0.norm1.gamma"}, "tensors of no vision transformer that vitrun knows"},
       {{"head.weight", "model.head.weight"}, "are both head.weight"},
-      {{"cls_token", "pos_embed"}, "this is a base model without a head (no 'head.weight')"},
-      {{"embeddings.cls_token"}, "this is a base model"},
-      {{}, "no classifier"},
-      {{"deit.embeddings.distillation_token", "cls_classifier.weight"},
-       "a distillation token without a head of its own"},
+      {{"text_model.embeddings.token_embedding.weight", "logit_scale"},
+       "f: no tensor of a vision transformer in it"},
+      {{}, "f: no tensor of a vision transformer in it"},
+      {{"blocks.0.attn.q_bias", "blocks.0.attn.v_bias", "blocks.1.attn.q_bias",
+        "blocks.1.attn.k_bias", "blocks.1.attn.v_bias"},
+       "'blocks.0.attn.qkv.bias' needs query, key and value"},
+      {{"blocks.0.mlp.fc1_x.weight"}, "'blocks.0.mlp.fc1.weight' needs gate and value"},
   };
   for (const auto& [names, message] : bad) CHECK_ERROR(timm_names(names, "f"), message);
 }

@@ -80,6 +80,22 @@ inline void rope(B& b, int x, bool neighbours) {
   end_linear(b, b.attention(y, y, y, "attn", side_by_side(2, 6)), 5);
 }
 
+inline void rope_by_head(B& b, int x) {
+  const int table = b.constant("angles", {6, 12});
+  const int q = b.linear(x, "q", 12), k = b.linear(x, "k", 12), v = b.linear(x, "v", 12);
+  const int turned = b.rope(q, table, "rope", 6, true, 0, 12);
+  end_linear(b, b.attention(turned, k, v, "attn", heads_of(2, 6)), 5);
+}
+
+// A token and a map of 2 x 3.
+inline void grid(B& b, int x) {
+  const int q = b.linear(x, "q", 12), k = b.linear(x, "k", 12), v = b.linear(x, "v", 12);
+  B::Attention a = heads_of(2, 6);
+  a.grid_height = 2;
+  a.grid_width = 3;
+  end_linear(b, b.attention(q, k, v, "attn", a), 5);
+}
+
 inline void windows(B& b, int x, int shift) {
   const int qkv = b.linear(x, "qkv", 36);
   b.set(qkv, kWindowPad, 3);
@@ -107,6 +123,12 @@ inline void attention(B& b, int x, int rows, bool with_bias, bool causal) {
   if (with_bias) a.bias = b.constant("bias", {2, rows, rows});
   a.causal = causal;
   end_linear(b, b.attention(q, k, v, "attn", a), 5);
+}
+
+inline void attention_act(B& b, int x) {
+  const int q = b.linear(x, "q", 12), k = b.linear(x, "k", 12), v = b.linear(x, "v", 12);
+  const int mixed = b.attention(q, k, v, "attn", heads_of(2, 6));
+  end_linear(b, b.act(mixed, "act", ActType::kGelu), 5);
 }
 
 inline void cross(B& b, int x) {
@@ -205,6 +227,11 @@ inline const std::map<std::string, Body>& bodies() {
       {"sigmoid", [](B& b, int x) { act(b, x, ActType::kSigmoid); }},
       {"relu_limit", [](B& b, int x) { act(b, x, ActType::kRelu, 0.75); }},
       {"norm_layer", [](B& b, int x) { end_linear(b, b.layernorm(x, "norm", 1e-6f)); }},
+      {"tanh", [](B& b, int x) { act(b, x, ActType::kTanh); }},
+      {"norm_layer_group",
+       [](B& b, int x) { end_linear(b, b.norm(x, "norm", NormType::kLayer, 1e-6f, 4)); }},
+      {"norm_rms_group",
+       [](B& b, int x) { end_linear(b, b.norm(x, "norm", NormType::kRms, 1e-6f, 4)); }},
       {"norm_rms", [](B& b, int x) { end_linear(b, b.norm(x, "norm", NormType::kRms, 1e-6f)); }},
       {"norm_l2", [](B& b, int x) { end_linear(b, b.norm(x, "norm", NormType::kL2, 1e-12f, 4)); }},
       {"norm_columns",
@@ -214,6 +241,9 @@ inline const std::map<std::string, Body>& bodies() {
        }},
       {"rope_half", [](B& b, int x) { rope(b, x, false); }},
       {"rope_neighbours", [](B& b, int x) { rope(b, x, true); }},
+      {"rope_by_head", rope_by_head},
+      {"attention_grid", grid},
+      {"attention_act", attention_act},
       {"attention_cross", cross},
       {"attention_bias", [](B& b, int x) { attention(b, x, 7, true, false); }},
       {"attention_causal", [](B& b, int x) { attention(b, x, 7, false, true); }},

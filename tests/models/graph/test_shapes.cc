@@ -215,7 +215,8 @@ TEST_CASE("linears and norms") {
   const auto l2 = [](B& b, int x) { return b.norm(x, "norm", NormType::kL2, 1e-6f, 4); };
   CHECK(why(l2) == "no error");
   CHECK_WHY(why_with(A::kGroup, 3, l2), "groups of 3 of 8 columns");
-  CHECK_WHY(why_with(A::kGroup, 4, layer), "groups of 4 of 8 columns");
+  CHECK(why_with(A::kGroup, 4, layer) == "no error");  // each group by itself
+  CHECK_WHY(why_with(A::kGroup, 16, layer), "groups of 16 of 8 columns");
   CHECK_WHY(why_with(A::kEpsilon, -1, layer), "epsilon is -1, expected 0 to 1");
   CHECK_WHY(why_with(A::kEpsilon, std::numeric_limits<double>::quiet_NaN(), layer), "epsilon is");
   CHECK_WHY(why_with(A::kType, 3, layer), "type is 3");
@@ -226,7 +227,7 @@ TEST_CASE("linears and norms") {
 
 TEST_CASE("activations, sums and products") {
   const auto act = [](B& b, int x) { return b.act(x, "act", ActType::kSilu); };
-  CHECK_WHY(why_with(A::kType, 6, act), "type is 6");
+  CHECK_WHY(why_with(A::kType, 7, act), "type is 7");
   CHECK_WHY(why_with(A::kLimit, -1, act), "limit is -1");
   const auto product = [](const Dims& dims) {
     return [dims](B& b, int x) { return b.mul(x, b.constant("c", dims), "mul"); };
@@ -404,6 +405,46 @@ TEST_CASE("softmax: what is added before it, and of what it is") {
   CHECK_WHY(why(g.graph), "reads scores of 2 groups");
 }
 
+TEST_CASE("relative positions of a token and a map") {
+  // Attention of the first `rows` of x with a grid, and what else `change` does.
+  const auto grid = [](int rows, int height, int width, int keys = 0) {
+    return [=](B& b, int x) {
+      const int few = b.slice(x, "few", 0, rows);
+      B::Attention a = two_heads();
+      a.grid_height = height;
+      a.grid_width = width;
+      const int k = keys ? b.slice(x, "keys", 0, keys) : few;
+      return b.attention(few, k, k, "attn", a);
+    };
+  };
+  CHECK(why(grid(7, 2, 3)) == "no error");
+  CHECK(shape_of(grid(7, 2, 3)).rows == 7);
+  const Graph g = built(grid(7, 2, 3)).graph;
+  CHECK(g.param("attn.relative_position_bias_table")->dims == Dims{3 * 5 + 3, 2});
+  CHECK_WHY(why(grid(6, 2, 3)), "relative positions of a token and 2 x 3 others among 6 rows of q");
+  CHECK_WHY(why(grid(7, 2, 3, 6)), "among 7 rows of q and 6 of k");
+  CHECK_WHY(why(grid(7, 2, 0)), "relative positions of a token and 2 x 0 others");
+  const auto changed = [&](A attribute, double value) {
+    Graph other = g;
+    other[other.find("attn.matmul1")].attributes[attribute] = value;
+    return why(other);
+  };
+  CHECK_WHY(changed(A::kHeight, -1), "height is -1");
+  CHECK_WHY(changed(A::kHeight, 0), "relative positions of a token and 0 x 3 others");
+  CHECK_WHY(changed(A::kWidth, 1e6), "width is 1e+06");
+  CHECK_WHY(changed(A::kWindow, 2), "its input is no map");
+  Graph none = g;
+  for (A a : {A::kHeight, A::kWidth}) none[none.find("attn.matmul1")].attributes.erase(a);
+  CHECK_WHY(why(none), "a table of relative positions without windows or a grid");
+  Graph narrow = g;
+  narrow.param("attn.relative_position_bias_table")->dims = {15, 2};
+  CHECK_WHY(why(narrow), "is [15, 2], expected [18, 2]");
+  // The pairs' rows as BEiT numbers them: the map's offsets, token to map, map to token, the token.
+  const std::vector<int32_t> index = infer_shapes(g).attention.at(0).bias_index;
+  CHECK(std::vector<int32_t>(index.begin(), index.begin() + 10) ==
+        std::vector<int32_t>{17, 15, 15, 15, 15, 15, 15, 16, 7, 6});
+}
+
 TEST_CASE("rotations and codes") {
   const auto rope = [](const Dims& table, int dim, int end) {
     return [=](B& b, int x) {
@@ -414,7 +455,8 @@ TEST_CASE("rotations and codes") {
   CHECK_WHY(why(rope({23, 3}, 3, 6)), "6 columns are no heads of 3");
   CHECK_WHY(why(rope({23, 4}, 4, 6)), "6 columns are no heads of 4");
   CHECK_WHY(why(rope({25, 4}, 4, 8)), "angles of 25 x 4 for 24 rows and heads of 4");
-  CHECK_WHY(why(rope({23, 8}, 4, 8)), "angles of 23 x 8");
+  CHECK(why(rope({23, 8}, 4, 8)) == "no error");  // of each head
+  CHECK_WHY(why(rope({23, 12}, 4, 8)), "angles of 23 x 12 for 24 rows and heads of 4");
   CHECK_WHY(why(rope({23, 4}, 4, 12)), "end is 12");
   CHECK_WHY(why([](B& b, int x) { return b.rope(x, x, "rope", 8, false, 0, 8); }),
             "its angles are no constant");

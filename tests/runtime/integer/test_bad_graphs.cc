@@ -120,9 +120,9 @@ TEST_CASE("bad graphs: attributes") {
        "act 'a': limit is -1"},
       {"an unknown activation",
        [](Model& m) {
-         m.add(K::kAct, "a", {"sum"}, {{A::kType, 6}});
+         m.add(K::kAct, "a", {"sum"}, {{A::kType, 7}});
        },
-       "act 'a': type is 6"},
+       "act 'a': type is 7"},
       {"a group that does not fit",
        [](Model& m) {
          m.add(K::kNorm, "n", {"sum"}, {{A::kType, 2}, {A::kGroup, 3}});
