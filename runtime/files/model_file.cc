@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "models/base/error.h"
+#include "models/checkpoints/clip_text.h"
 #include "models/checkpoints/json.h"
 #include "models/checkpoints/names.h"
 #include "models/families/families.h"
@@ -125,6 +126,18 @@ Given given_by(const WeightOptions& options, const NameMap& names) {
           .transformers = transformers};
 }
 
+// An image tower runs without the text tower, where that is not CLIP's or lacks its tokenizer.
+void load_text(const WeightFiles& files, const std::string& config, const std::string& text,
+               FloatModel& model) {
+  model.no_text = cat(files.path(), ": it holds no text tower");
+  if (!has_text_tower(files.names())) return;
+  try {
+    model.text = load_text_tower(files, config, text);
+  } catch (const Error& e) {
+    model.no_text = e.what();
+  }
+}
+
 }  // namespace
 
 FloatModel load_float_model(const std::string& path, const WeightOptions& options) {
@@ -145,6 +158,7 @@ FloatModel load_float_model(const std::string& path, const WeightOptions& option
   for (const auto& [name, sources] : names) model.weights[name] = load_joined(files, sources);
   derive_weights(config, model.weights);
   check_weights(model.graph, model.weights, files.path(), model.info.arch);
+  if (options.text) load_text(files, beside.string(), text, model);
   return model;
 }
 

@@ -6,6 +6,7 @@
 
 #include "models/graph/model_info.h"
 #include "runtime/files/model_file.h"
+#include "runtime/text/text_input.h"
 
 namespace vitrun {
 
@@ -15,6 +16,12 @@ struct PredictorOptions {
   std::string isa;        // kernels for integer models; empty: VITRUN_ISA or the best
   bool verify = false;    // check a .qbin's weights against their checksums first
   WeightOptions weights;  // what a user says of a float model
+};
+
+// What gives texts their vectors, and the factor of the cosine with an image's.
+struct TextSide {
+  TextEmbedder embed;
+  float logit_scale;
 };
 
 class Predictor {
@@ -29,6 +36,8 @@ class Predictor {
   virtual std::vector<Tensor> run(const Tensor& images, const std::vector<std::string>& names) = 0;
   // Returns the first output alone, which is the logits [batch, classes] of a classifier.
   Tensor run(const Tensor& images) { return std::move(run(images, {outputs().at(0)})[0]); }
+  // The model's text tower, which lives as long as the model. Fails if it has none.
+  virtual TextSide text() = 0;
   // Describes the computation: "float32, OpenBLAS" or "integers, avx512vnni".
   virtual std::string engine() const = 0;
 };
