@@ -129,7 +129,6 @@ Given given_by(const WeightOptions& options, const NameMap& names) {
 // An image tower runs without the text tower, where that is not CLIP's or lacks its tokenizer.
 void load_text(const WeightFiles& files, const std::string& config, const std::string& text,
                FloatModel& model) {
-  model.no_text = cat(files.path(), ": it holds no text tower");
   if (!has_text_tower(files.names())) return;
   try {
     model.text = load_text_tower(files, config, text);

@@ -18,7 +18,7 @@ struct FloatModel {
   Weights weights;                   // exactly the graph's parameters, finite, of the right shape
   std::vector<std::string> guesses;  // what nobody stated, as "heads 3 (embed_dim / 64)"
   std::optional<TextTower> text;     // where WeightOptions ask for it and the file has one
-  std::string no_text;               // else why there is none
+  std::string no_text;               // why the file's text tower is not loaded; empty: it has none
 };
 
 // A user's statements about weights, beside their path.

@@ -22,7 +22,7 @@ class FloatPredictor : public Predictor {
   std::string engine() const override { return "float32, OpenBLAS"; }
 
   TextSide text() override {
-    if (!model_.text) fail(model_.no_text);
+    require_text(model_);
     if (!encoder_) encoder_.emplace(*model_.text, threads_);
     return {[this](const std::vector<std::string>& texts) { return encoder_->embed(texts); },
             model_.text->logit_scale};

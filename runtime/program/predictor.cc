@@ -78,6 +78,10 @@ class IntegerPredictor : public Predictor {
 
 }  // namespace
 
+TextSide Predictor::text() {
+  fail("the model has no text tower");
+}
+
 std::vector<std::string> output_names(const Graph& graph) {
   std::vector<std::string> names;
   for (const Output& o : graph.outputs) names.push_back(o.name);
@@ -92,6 +96,12 @@ FloatModel load_weights(const std::string& path, const WeightOptions& options) {
   std::cerr << path << ": nothing states these, so they are guessed: " << text
             << " (see --config, --arch, --heads and --pool)\n";
   return model;
+}
+
+void require_text(const FloatModel& model) {
+  if (model.text) return;
+  if (model.no_text.empty()) fail("--classes: the model has no text tower");
+  fail("--classes needs the text tower: ", model.no_text);
 }
 
 bool is_qbin(const std::string& path) {

@@ -37,7 +37,7 @@ class Predictor {
   // Returns the first output alone, which is the logits [batch, classes] of a classifier.
   Tensor run(const Tensor& images) { return std::move(run(images, {outputs().at(0)})[0]); }
   // The model's text tower, which lives as long as the model. Fails if it has none.
-  virtual TextSide text() = 0;
+  virtual TextSide text();
   // Describes the computation: "float32, OpenBLAS" or "integers, avx512vnni".
   virtual std::string engine() const = 0;
 };
@@ -56,6 +56,8 @@ std::unique_ptr<Predictor> open_predictor(const std::string& path, const Predict
 bool has_float_engine();
 // Loads a float model and says on stderr what nobody stated of it.
 FloatModel load_weights(const std::string& path, const WeightOptions& options);
+// Fails, with the reason, on a float model whose text tower is not there.
+void require_text(const FloatModel& model);
 std::unique_ptr<Predictor> float_predictor(FloatModel model, int threads);
 
 }  // namespace vitrun

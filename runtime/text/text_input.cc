@@ -14,6 +14,10 @@ Tensor TextInput::embed(std::string_view text) const {
   // What is behind the first end token reaches nothing: attention is causal.
   const auto end = std::ranges::find(tokens, tokenizer_.vocabulary().end);
   tokens.erase(end + 1, tokens.end());
+  return embed_tokens(tokens);
+}
+
+Tensor TextInput::embed_tokens(const std::vector<int32_t>& tokens) const {
   const int64_t width = positions_.dims[1], count = count_of(tokens);
   Tensor out({1, count, 1, width});
   for (int64_t i = 0; i < count; i++) {

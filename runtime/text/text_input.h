@@ -21,6 +21,9 @@ class TextInput {
   // The text up to its end token, [1, tokens, 1, width]: a map of `tokens` rows.
   Tensor embed(std::string_view text) const;
 
+  // Likewise of tokens, at most most_tokens().
+  Tensor embed_tokens(const std::vector<int32_t>& tokens) const;
+
   const Tokenizer& tokenizer() const { return tokenizer_; }
   int most_tokens() const { return static_cast<int>(positions_.dims[0]); }
 

@@ -2,45 +2,18 @@
 // float.
 #include <doctest/doctest.h>
 
-#include <cmath>
-#include <filesystem>
-#include <fstream>
-
 #include "models/base/error.h"
-#include "models/base/index.h"
-#include "models/checkpoints/json.h"
-#include "runtime/files/npy.h"
-#include "runtime/files/weight_files.h"
 #include "runtime/float/text_encoder.h"
+#include "tests/runtime/text/clip_golden.h"
 
 #ifdef VITRUN_TEXT
 using namespace vitrun;
-namespace fs = std::filesystem;
 
 namespace {
 
-const fs::path kGolden = fs::path(VITRUN_TEST_DIR) / "golden/clip";
-
-std::string config_of(const std::string& library) {
-  return (kGolden / library / (library == "hf" ? "config.json" : "open_clip_config.json")).string();
-}
-
-std::string text_of(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-TextTower golden_tower(const std::string& library) {
-  const std::string weights = library == "hf" ? "model.safetensors" : "open_clip_model.safetensors";
-  return load_text_tower(WeightFiles((kGolden / library / weights).string()), config_of(library),
-                         text_of(config_of(library)));
-}
-
-std::string refusal(const std::string& library, const std::string& config) {
-  const std::string weights = library == "hf" ? "model.safetensors" : "open_clip_model.safetensors";
+std::string refusal(const char* library, const std::string& config) {
   try {
-    load_text_tower(WeightFiles((kGolden / library / weights).string()), config_of(library),
-                    config);
+    ClipGolden(library).tower(config);
   } catch (const Error& e) {
     return e.what();
   }
@@ -56,26 +29,19 @@ std::string replaced(std::string text, const std::string& from, const std::strin
 }  // namespace
 
 TEST_CASE("Embeddings of texts equal transformers' and open_clip's") {
-  for (const std::string library : {"hf", "open_clip"}) {
+  for (const char* library : {"hf", "open_clip"}) {
     INFO(library);
-    const TextTower tower = golden_tower(library);
+    const ClipGolden golden(library);
+    const TextTower tower = golden.tower();
     CHECK(std::fabs(tower.logit_scale - std::exp(3.5f)) < 1e-3f);
-    const auto texts = read_json((kGolden / library / "texts.json").string(), 3)["texts"]
-                           .get<std::vector<std::string>>();
-    const Tensor found = TextEncoder(tower, 1).embed(texts);
-    const Tensor want = read_npy((kGolden / library / "text_embeds.npy").string());
-    REQUIRE(found.dims == want.dims);
-    double error = 0, size = 0;
-    for (size_t i = 0; i < want.data.size(); i++) {
-      error += std::pow(double{found.data[i]} - double{want.data[i]}, 2);
-      size += std::pow(double{want.data[i]}, 2);
-    }
-    CHECK(std::sqrt(error / size) < 1e-5);
+    const Tensor found = TextEncoder(tower, 1).embed(golden.list("texts"));
+    REQUIRE(found.dims == golden.value("text_embeds").dims);
+    CHECK(relative_error(found, golden.value("text_embeds")) < 1e-5);
   }
 }
 
 TEST_CASE("Text towers that are not CLIP's are refused with the reason") {
-  const std::string hf = text_of(config_of("hf")), open = text_of(config_of("open_clip"));
+  const std::string hf = ClipGolden("hf").config(), open = ClipGolden("open_clip").config();
   const auto has = [](const std::string& message, const char* part) {
     INFO(message);
     CHECK(message.find(part) != std::string::npos);
@@ -87,7 +53,7 @@ TEST_CASE("Text towers that are not CLIP's are refused with the reason") {
       "5 heads for a width of 32");
   has(refusal("hf", replaced(hf, "\"eos_token_id\": 1214", "\"eos_token_id\": 7")),
       "end token is 7, the tokenizer's 1214");
-  CHECK(refusal("hf", replaced(hf, "\"eos_token_id\": 1214", "\"eos_token_id\": 2")) == "accepted");
+  has(refusal("hf", replaced(hf, "\"clip\"", "\"siglip\"")), "is that of 'siglip', not of CLIP");
   has(refusal("open_clip", replaced(open, "\"heads\": 2", "\"no_causal_mask\": true")),
       "'no_causal_mask' is true");
   has(refusal("open_clip", replaced(open, "\"heads\": 2", "\"hf_model_name\": \"roberta\"")),
@@ -95,6 +61,10 @@ TEST_CASE("Text towers that are not CLIP's are refused with the reason") {
   has(refusal("open_clip", replaced(open, "\"heads\": 2", "\"pool_type\": \"last\"")),
       "'pool_type' is \"last\"");
   has(refusal("open_clip", "{}"), "it describes no text tower");
-  has(refusal("hf", replaced(hf, "\"clip\"", "\"siglip\"")), "is that of 'siglip', not of CLIP");
+}
+
+TEST_CASE("transformers' old mark of the end token is the highest token") {
+  const std::string hf = ClipGolden("hf").config();
+  CHECK(refusal("hf", replaced(hf, "\"eos_token_id\": 1214", "\"eos_token_id\": 2")) == "accepted");
 }
 #endif
