@@ -4,18 +4,19 @@
 #include <map>
 
 #include "models/base/error.h"
+#include "models/text/unicode.h"
 #include "runtime/float/text_encoder.h"
 #include "runtime/text/text_section.h"
 
 namespace vitrun {
 namespace {
 
-constexpr int64_t kTexts = 64;
-constexpr size_t kLeastLetters = 3, kMostBytes = 64;
+constexpr int64_t kTexts = 32;
+constexpr size_t kLeastBytes = 3, kMostBytes = 64;
 constexpr const char* kTemplates[] = {"a photo of a {}.", "a bad photo of the {}.", "{}",
                                       "art of the {}.", "a photo of two {}s and a dog in a park."};
 
-// The words of a vocabulary: tokens of ASCII letters that end a word, as they were merged.
+// The words of a vocabulary, in all scripts: tokens that end a word, in the order of their merges.
 std::vector<std::string> words_of(const Vocabulary& v) {
   std::map<int32_t, std::string> text;  // of each token
   std::map<int32_t, bool> ends;
@@ -24,23 +25,24 @@ std::vector<std::string> words_of(const Vocabulary& v) {
     text.emplace(at(v.bytes, b), std::string(1, static_cast<char>(b % half)));
     ends.emplace(at(v.bytes, b), b >= half);
   }
-  const auto is_letter = [](char c) { return c >= 'a' && c <= 'z'; };
   std::vector<std::string> words;
   for (const Vocabulary::Merge& m : v.merges) {
     const std::string joined = text[m.first] + text[m.second];
     if (joined.size() > kMostBytes) continue;
     text[m.merged] = joined;
     if (ends[m.merged] = ends[m.second];
-        ends[m.merged] && joined.size() >= kLeastLetters && std::ranges::all_of(joined, is_letter))
+        ends[m.merged] && joined.size() >= kLeastBytes && is_utf8(joined))
       words.push_back(joined);
   }
   return words;
 }
 
-std::string prompt(const std::vector<std::string>& words, int64_t i, int64_t count) {
+// The i-th prompt: words are spread over the vocabulary, which has the frequent ones first.
+std::string prompt(const std::vector<std::string>& words, int64_t i) {
+  constexpr int64_t kStride = 7919;  // a prime, so that all words come
   std::string text = kTemplates[static_cast<size_t>(i) % std::size(kTemplates)];
   const std::string word =
-      words.empty() ? "thing" : at(words, i * static_cast<int64_t>(words.size()) / count);
+      words.empty() ? "thing" : at(words, i * kStride % static_cast<int64_t>(words.size()));
   return text.replace(text.find("{}"), 2, word);
 }
 
@@ -49,20 +51,21 @@ std::string prompt(const std::vector<std::string>& words, int64_t i, int64_t cou
 Tensor calibration_texts(const TextTower& tower, int64_t count) {
   const TextInput input = text_input(tower);
   const std::vector<std::string> words = words_of(tower.vocabulary);
-  std::vector<std::vector<int32_t>> texts;
-  size_t longest = 0;
+  const int length = input.most_tokens();
+  const size_t whole = static_cast<size_t>(length);
+  Tensor out({count, length, 1, tower.positions.dims[1]});
+  int64_t next = 0;
   for (int64_t i = 0; i < count; i++) {
-    texts.push_back(input.tokenizer().encode(prompt(words, i, count), input.most_tokens()));
-    longest = std::max(longest, texts.back().size());
-  }
-  Tensor out;
-  for (std::vector<int32_t>& tokens : texts) {
-    tokens.resize(longest, tower.vocabulary.end);
+    std::vector<int32_t> tokens = input.tokenizer().encode(prompt(words, next++), length);
+    while (tokens.size() < whole) {
+      const auto more = input.tokenizer().encode(prompt(words, next++), length);
+      tokens.insert(tokens.end(), more.begin() + 1, more.end());  // but for the start token
+    }
+    tokens.resize(whole);
+    tokens.back() = tower.vocabulary.end;
     const Tensor rows = input.embed_tokens(tokens);
-    out.data.insert(out.data.end(), rows.data.begin(), rows.data.end());
-    out.dims = rows.dims;
+    std::ranges::copy(rows.data, out.data.begin() + i * element_count(rows.dims));
   }
-  out.dims[0] = count;
   return out;
 }
 
@@ -78,9 +81,6 @@ UnitTable add_text_tower(QbinWriter& file, TextTower tower, const QuantizeOption
   model.info.arch = "clip_text";
   model.graph = std::move(tower.graph);
   model.weights = std::move(tower.weights);
-  // The default size becomes that of the texts: what walks the graph backwards knows no other.
-  model.graph[model.graph.find(NodeKind::kInput)].attributes[Attribute::kHeight] =
-      static_cast<double>(texts.dims[1]);
   Quantized text = quantize_model(std::move(model), tensor_source(texts), same, progress);
   file.take_graph(std::move(text.file), "main", kTextGraph);
   return text.units;

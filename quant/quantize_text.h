@@ -6,9 +6,8 @@
 
 namespace vitrun {
 
-// Texts for calibration: prompt templates filled with words of the tokenizer's vocabulary, spread
-// over it, all padded with end tokens to the length of the longest (docs/quantization.md).
-// [count, tokens, 1, width].
+// Texts for calibration, [count, most tokens, 1, width]: prompt templates filled with words of the
+// tokenizer's vocabulary, one after another, each with its end token (docs/quantization.md).
 Tensor calibration_texts(const TextTower& tower, int64_t count);
 
 // Quantizes the text tower with the methods and widths of `options`, but the same bits for all

@@ -19,10 +19,10 @@ Graph build_clip_text(const TextConfig& c) {
   b.set_block(-1);
   x = b.layernorm(x, "text.norm", c.norm_eps);
   b.set_role(x, Role::kLastNorm);
-  x = b.last_row(x, "text.end");
+  // All rows are projected, of which calibration sees more than of the last alone.
   x = b.linear(x, "text.projection", c.projection, false);
   b.set_role(x, Role::kHead);
-  b.output("embedding", x);
+  b.output("embedding", b.last_row(x, "text.end"));
   return b.finish();
 }
 
