@@ -43,6 +43,8 @@ int run(const cxxopts::ParseResult& args) {
   const auto start = Clock::now();
   std::optional<TextTower> text = std::move(job.model.text);
   job.model.text.reset();
+  if (text && options.budget && options.budget->bytes)
+    std::fputs("vitquant: the text tower's bytes come on top of the limit\n", stderr);
   if (!job.model.no_text.empty())
     std::fprintf(stderr, "vitquant: the text tower is left out: %s\n", job.model.no_text.c_str());
   std::optional<Quantized> result;

@@ -1,5 +1,5 @@
 // CLIP's tokenizer: byte-level pairs, as transformers' CLIPTokenizer has them (method.md section
-// 12). Plain data, which a tokenizer.json or a .qbin gives, and the function on it.
+// 20). Plain data, which a tokenizer.json or a .qbin gives, and the function on it.
 #pragma once
 
 #include <cstdint>

@@ -251,10 +251,7 @@ int run(const cxxopts::ParseResult& args) {
     if (args.count(output)) check_npy_writable(args[output].as<std::string>());
   PredictorOptions options = predictor_options(args);
   options.verify = args.count("verify") > 0;
-  const NamedClasses classes = class_options(args);
-  options.weights.text = !classes.names.empty();
-  auto predictor = open_predictor(model, options);
-  if (!classes.names.empty()) predictor = with_classes(std::move(predictor), classes);
+  const auto predictor = open_with_classes(model, options, class_options(args));
   const ModelInfo& config = predictor->info();
   Output output(args, config, predictor->engine());
   const Input input = choose_input(args, config);

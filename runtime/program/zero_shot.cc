@@ -193,4 +193,11 @@ std::unique_ptr<Predictor> with_classes(std::unique_ptr<Predictor> model,
   return std::make_unique<ClassPredictor>(std::move(model), classes);
 }
 
+std::unique_ptr<Predictor> open_with_classes(const std::string& path, PredictorOptions options,
+                                             const NamedClasses& classes) {
+  options.weights.text = !classes.names.empty();
+  auto model = open_predictor(path, options);
+  return classes.names.empty() ? std::move(model) : with_classes(std::move(model), classes);
+}
+
 }  // namespace vitrun

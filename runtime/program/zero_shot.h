@@ -30,4 +30,8 @@ Tensor class_embeddings(const NamedClasses& classes, const TextEmbedder& embed);
 std::unique_ptr<Predictor> with_classes(std::unique_ptr<Predictor> model,
                                         const NamedClasses& classes);
 
+// Opens a model, with classes if some are named.
+std::unique_ptr<Predictor> open_with_classes(const std::string& path, PredictorOptions options,
+                                             const NamedClasses& classes);
+
 }  // namespace vitrun
