@@ -18,7 +18,7 @@ struct PredictorOptions {
   WeightOptions weights;  // what a user says of a float model
 };
 
-// What gives texts their vectors, and the factor of the cosine with an image's.
+// A model's text tower: texts' vectors, and the factor of their cosine with an image's.
 struct TextSide {
   TextEmbedder embed;
   float logit_scale;

@@ -11,7 +11,7 @@ TextInput::TextInput(Vocabulary vocabulary, Tensor positions, Row row)
 
 Tensor TextInput::embed(std::string_view text) const {
   std::vector<int32_t> tokens = tokenizer_.encode(text, most_tokens());
-  // What is behind the first end token reaches nothing: attention is causal.
+  // Attention is causal, so that nothing behind the first end token reaches it.
   const auto end = std::ranges::find(tokens, tokenizer_.vocabulary().end);
   tokens.erase(end + 1, tokens.end());
   return embed_tokens(tokens);

@@ -1,4 +1,4 @@
-// From a text to what a text tower takes: its tokens' embeddings with their positions added.
+// Makes of a text what a text tower takes: its tokens' embeddings with their positions added.
 #pragma once
 
 #include <functional>

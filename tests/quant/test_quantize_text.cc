@@ -1,6 +1,8 @@
 // A text tower in a .qbin, in integers, against transformers' embeddings.
 #include <doctest/doctest.h>
 
+#include <cstring>
+
 #include "models/graph/rewrite.h"
 #include "quant/quantize_text.h"
 #include "runtime/integer/engine.h"
@@ -59,6 +61,26 @@ Buffer with_text(const ClipGolden& golden, const QuantizeOptions& options) {
   return file.serialize();
 }
 
+// A file's parts, which a test may change.
+struct Parts {
+  std::map<std::string, QbinValue> metadata;
+  std::map<std::string, QbinTensor> tensors;
+};
+
+// The message of reading the file after a change; "no error" if there is none.
+std::string read_changed(const Buffer& file, const std::function<void(Parts&)>& change) {
+  const Aligned bytes(file);
+  const QbinFile whole = QbinFile::from_memory(bytes.bytes(), "t.qbin");
+  Parts parts{whole.metadata(), {}};
+  for (const QbinTensor& t : whole.tensors()) parts.tensors.emplace(t.name, t);
+  change(parts);
+  QbinWriter out;
+  for (const auto& [key, value] : parts.metadata) out.set(key, value);
+  for (const auto& [name, graph] : whole.graphs()) out.add(name, graph);
+  for (const auto& [name, t] : parts.tensors) out.add(name, t.dtype, t.bits, t.dims, t.bytes);
+  return error_of([&] { read_text(TextFile(out.serialize()).model); });
+}
+
 }  // namespace
 
 TEST_CASE("A text tower in integers is near transformers' and open_clip's") {
@@ -94,18 +116,49 @@ TEST_CASE("A model without a text tower has none") {
 
 TEST_CASE("A text tower whose parts do not fit together is refused") {
   const ClipGolden golden("hf");
-  const auto refusal = [&](const std::function<void(TextTower&)>& change) {
-    QbinWriter file = image_file();
-    TextTower tower = golden.tower();
-    change(tower);
-    return error_of([&] {
-      add_text_tower(file, std::move(tower), widths(8, 8));
-      read_text(TextFile(file.serialize()).model);
+  const Buffer file = with_text(golden, widths(8, 8));
+  const auto why = [&](const std::function<void(Parts&)>& change) {
+    return read_changed(file, change);
+  };
+  const auto value = [&](const char* key, const QbinValue& v) {
+    return why([&](Parts& p) { p.metadata[key] = v; });
+  };
+  CHECK(why([](Parts&) {}) == "no error");
+  CHECK(contains(value("text.end", int64_t{5000}), "t.qbin: the end token is token 5000"));
+  CHECK(contains(value("text.start", int64_t{-3}), "the start token is token -1"));
+  CHECK(contains(value("text.start", int64_t{1} << 40), "the start token is token -1"));
+  CHECK(contains(value("text.logit_scale", -1.0), "text.logit_scale is -1"));
+  CHECK(contains(value("text.added", std::vector<std::string>{"a"}), "1 added tokens"));
+  CHECK(contains(value("text.added", std::vector<std::string>{"", "a"}), "no UTF-8 text of 1 to"));
+  CHECK(contains(value("text.added_tokens", std::vector<int64_t>{1, 99999}),
+                 "an added token is token 99999"));
+  CHECK(contains(why([](Parts& p) { p.metadata.erase("text.end"); }), "text.end"));
+  const auto without = [&](const char* name) {
+    return why([&](Parts& p) { p.tensors.erase(name); });
+  };
+  for (const char* name : {"text.tokens", "text.tokens_scale", "text.positions", "text.bytes"})
+    CHECK(without(name) == cat("t.qbin: tensor '", name, "' is missing"));
+  CHECK(without("text.merges") == "no error");  // a vocabulary may have none
+  const auto shaped = [&](const char* name, const Dims& dims) {
+    return why([&](Parts& p) { p.tensors.at(name).dims = dims; });
+  };
+  CHECK(contains(shaped("text.tokens", {2430, 16}), "'text.tokens' is [2430, 16]"));
+  CHECK(contains(shaped("text.tokens", {1215 * 32}), "'text.tokens' is [38880]"));
+  CHECK(contains(shaped("text.positions", {154, 16}), "'text.positions' is [154, 16]"));
+  CHECK(contains(shaped("text.bytes", {2, 256}), "'text.bytes' is [2, 256]"));
+  const auto first_number = [&](const char* name, int32_t number) {
+    return why([&](Parts& p) {
+      static Buffer bytes;  // which the tensor's copy in the writer is made of
+      QbinTensor& t = p.tensors.at(name);
+      bytes.assign(t.bytes.begin(), t.bytes.end());
+      std::memcpy(bytes.data(), &number, sizeof number);
+      t.bytes = bytes;
     });
   };
-  CHECK(refusal([](TextTower&) {}) == "no error");
-  CHECK(contains(refusal([](TextTower& t) { t.vocabulary.end = 5000; }), "the end token"));
-  CHECK(contains(refusal([](TextTower& t) { t.logit_scale = -1; }), "text.logit_scale is -1"));
+  CHECK(contains(first_number("text.bytes", -5), "a byte is token -5"));
+  CHECK(contains(first_number("text.merges", 1215), "part of a merge is token 1215"));
+  CHECK(contains(first_number("text.tokens_scale", 0x7f800000), "holds what is no number"));
+  CHECK(contains(first_number("text.positions", 0x7c007c00), "holds what is no number"));
 }
 
 TEST_CASE("Calibration texts are prompts of one length") {
