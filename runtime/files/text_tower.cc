@@ -15,20 +15,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The tensors one behind the other along the first axis.
-Tensor joined(const WeightFiles& files, const std::vector<std::string>& sources) {
-  Tensor out = files.load(sources.front());
-  for (size_t i = 1; i < sources.size(); i++) {
-    const Tensor more = files.load(sources[i]);
-    if (more.dims != files.info(sources.front()).dims)
-      fail(files.path(), ": tensor '", sources[i], "' has shape ", to_string(more.dims),
-           ", expected that of '", sources.front(), "'");
-    out.dims[0] += more.dims[0];
-    out.data.insert(out.data.end(), more.data.begin(), more.data.end());
-  }
-  return out;
-}
-
 // The transpose of a matrix.
 Tensor transposed(const Tensor& t, const std::string& where, const std::string& name) {
   if (t.dims.size() != 2)
@@ -82,7 +68,7 @@ TextTower load_text_tower(const WeightFiles& files, const std::string& config,
   TextTower tower;
   ShapeMap shapes;
   for (const auto& [name, sources] : text_names(files.names(), files.path())) {
-    Tensor& t = tower.weights[name] = joined(files, sources);
+    Tensor& t = tower.weights[name] = files.load_joined(sources);
     if (is_transposed_projection(sources.front())) t = transposed(t, files.path(), name);
     shapes[name] = t.dims;
   }
