@@ -7,9 +7,12 @@
 #include <set>
 
 #include "models/base/error.h"
+#include "quant/quantize_text.h"
 #include "runtime/files/npy.h"
+#include "runtime/float/text_encoder.h"
 #include "runtime/program/cli.h"
 #include "runtime/program/image_loader.h"
+#include "runtime/program/zero_shot.h"
 
 namespace vitrun {
 namespace {
@@ -336,6 +339,24 @@ ImageSource choose_calibration(const cxxopts::ParseResult& args, const ModelInfo
                     static_cast<uint64_t>(seed), std::make_shared<ImageLoader>(config, exif), note);
 }
 
+// Loads the model. With --classes its text tower gives it a head, and is then left away.
+FloatModel load_model(const cxxopts::ParseResult& args, int threads) {
+  const NamedClasses classes = class_options(args);
+  WeightOptions weights = weight_options(args);
+  weights.text = true;
+  FloatModel model = load_weights(args["weights"].as<std::string>(), weights);
+  if (classes.names.empty()) return model;
+  if (args.count("labels")) throw UsageError("--classes names the classes, --labels too");
+  require_text(model);
+  TextEncoder encoder(*model.text, threads);
+  const Tensor vectors = class_embeddings(
+      classes, [&](const std::vector<std::string>& texts) { return encoder.embed(texts); });
+  add_class_head(model, vectors, model.text->logit_scale, classes.names);
+  model.text.reset();
+  model.no_text.clear();
+  return model;
+}
+
 }  // namespace
 
 std::string removed_option(int argc, const char* const* argv) {
@@ -355,7 +376,7 @@ QuantizeJob read_job(const cxxopts::ParseResult& args) {
   choose_steps(recipe, bits, options);
   options.threads = thread_option(args);
   const std::string weights = args["weights"].as<std::string>();
-  FloatModel model = load_weights(weights, weight_options(args));
+  FloatModel model = load_model(args, options.threads);
   if (args.count("labels"))
     model.info.labels = read_labels(args["labels"].as<std::string>(), model.info.num_classes);
   choose_bits(bits, model.graph, options);
@@ -396,6 +417,7 @@ void add_quantize_options(cxxopts::Options& options) {
       ("labels", "class names to put into the .qbin, one a line", cxxopts::value<string>(),
        "FILE")  //
       ("t,threads", "threads to use; default: one per CPU", cxxopts::value<int>(), "N");
+  add_class_options(options);
   add_exif_option(options);
   add_weight_options(options);
   // cxxopts ends a group's heading with "options:".

@@ -369,14 +369,13 @@ Operands quantize_operands(FloatModel& model, Reference& engine, const BitPlan& 
     out = search_guided(model, images, site_bits(model.graph, activation_sites(model.graph), plan),
                         bits, *guidance, options.threads, part(0, kRangePart));
   else
-    out.sites =
-        site_ranges(engine, plan, folds, images,
-                    {.objective = options.objective,
-                     .log_rates = log_rates(options),
-                     .softmax_steps = options.levels && options.method != Method::kFqVit,
-                     .levels = input_levels(options),
-                     .heads = options.heads},
-                    part(0, kRangePart));
+    out.sites = site_ranges(engine, plan, folds, images,
+                            {.objective = options.objective,
+                             .log_rates = log_rates(options),
+                             .softmax_steps = options.levels && options.method != Method::kFqVit,
+                             .levels = input_levels(options),
+                             .heads = options.heads},
+                            part(0, kRangePart));
   if (options.compensate)
     out.weights =
         compensate_weights(model, out.sites, bits, images, options.threads, part(kRangePart, 1));

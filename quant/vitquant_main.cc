@@ -5,6 +5,7 @@
 
 #include "models/base/error.h"
 #include "quant/options.h"
+#include "quant/quantize_text.h"
 #include "runtime/files/atomic_file.h"
 #include "runtime/float/blas.h"
 #include "runtime/program/cli.h"
@@ -40,13 +41,25 @@ int run(const cxxopts::ParseResult& args) {
   const QuantizeOptions& options = job.options;
   const std::string arch = job.model.info.arch;
   const auto start = Clock::now();
+  std::optional<TextTower> text = std::move(job.model.text);
+  job.model.text.reset();
+  if (text && options.budget && options.budget->bytes)
+    std::fputs("vitquant: the text tower's bytes come on top of the limit\n", stderr);
+  if (!job.model.no_text.empty())
+    std::fprintf(stderr, "vitquant: the text tower is left out: %s\n", job.model.no_text.c_str());
   std::optional<Quantized> result;
   {
     ProgressBar bar("quantizing");
     result = quantize_model(std::move(job.model), job.calibration, options,
                             [&](double done) { bar.update(done); });
-    result->file.write(out);
   }
+  UnitTable text_units;
+  if (text) {
+    ProgressBar bar("quantizing the text tower");
+    text_units = add_text_tower(result->file, std::move(*text), options,
+                                [&](double done) { bar.update(done); });
+  }
+  result->file.write(out);
   const auto bytes = static_cast<int64_t>(std::filesystem::file_size(out));
   const std::string recipe =
       cat(method_name(options.method), ", W", options.weight_bits, "/A", options.activation_bits,
@@ -60,6 +73,10 @@ int run(const cxxopts::ParseResult& args) {
                 *result->ranking);
   if (result->plans) std::fputs(report_text(*result->plans).c_str(), stdout);
   std::fputs(unit_text(result->units).c_str(), stdout);
+  if (!text_units.empty()) {
+    std::printf("text tower, %.2f bits a weight\n", mean_weight_bits(text_units));
+    std::fputs(unit_text(text_units).c_str(), stdout);
+  }
   if (const std::string warning = warning_of(result->units); !warning.empty())
     std::fprintf(stderr, "vitquant: warning: %s\n", warning.c_str());
   if (args.count("report"))

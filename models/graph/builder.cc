@@ -124,6 +124,10 @@ int GraphBuilder::slice(int x, const std::string& name, int begin, int end, int 
               {{A::kAxis, axis}, {A::kBegin, begin}, {A::kEnd, end}});
 }
 
+int GraphBuilder::last_row(int x, const std::string& name) {
+  return node(NodeKind::kSlice, name, {x}, cols(x), {{A::kAxis, 0}, {A::kBegin, -1}});
+}
+
 int GraphBuilder::pool(int x, const std::string& name, bool max, int begin) {
   const int y = node(NodeKind::kPool, name, {x}, cols(x), {{A::kType, int{max}}});
   if (begin) set(y, A::kBegin, begin);

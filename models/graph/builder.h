@@ -33,6 +33,7 @@ class GraphBuilder {
   int add(int x, int y, const std::string& name, float alpha = 1);
   int concat(const std::vector<int>& xs, const std::string& name, int axis = 0);
   int slice(int x, const std::string& name, int begin, int end, int axis = 0);
+  int last_row(int x, const std::string& name);
   int pool(int x, const std::string& name, bool max = false, int begin = 0);
   int pool_windows(int x, const std::string& name, bool max, int kernel, int stride,
                    int padding = 0);

@@ -302,7 +302,8 @@ Shape Inference::slice() {
   const Shape& x = operand();
   const bool columns = whole(Attribute::kAxis, 0, 1, 0) != 0;
   const int64_t length = columns ? x.cols : x.rows;
-  const int64_t begin = whole(Attribute::kBegin, 0, length - 1, 0),
+  whole(Attribute::kBegin, -length, length - 1, 0);
+  const int64_t begin = slice_begin(node(), x),
                 end = whole(Attribute::kEnd, begin + 1, length, length);
   Shape s = columns ? sized(1, x.rows, end - begin) : sized(1, end - begin, x.cols);
   if (columns) s.height = x.height, s.width = x.width;
@@ -550,6 +551,11 @@ int64_t window_positions(int64_t side, int64_t kernel, int64_t stride, int64_t p
 
 Shapes infer_shapes(const Graph& graph, const std::vector<MapSize>& sizes) {
   return Inference(graph, sizes).run();
+}
+
+int slice_begin(const Node& slice, const Shape& x) {
+  const int begin = slice.whole(Attribute::kBegin);
+  return begin < 0 ? begin + (slice.whole(Attribute::kAxis) ? x.cols : x.rows) : begin;
 }
 
 std::vector<MapSize> default_sizes(const Graph& graph) {

@@ -61,6 +61,9 @@ struct Shapes {
 // Fails with the node and the reason, before anything of the size in question is allocated.
 Shapes infer_shapes(const Graph& graph, const std::vector<MapSize>& sizes = {});
 
+// The first row or column that a Slice of a value takes.
+int slice_begin(const Node& slice, const Shape& x);
+
 // The default sizes of a graph's inputs.
 std::vector<MapSize> default_sizes(const Graph& graph);
 

@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "models/base/error.h"
+#include "models/checkpoints/clip_text.h"
 #include "models/checkpoints/json.h"
 #include "models/checkpoints/names.h"
 #include "models/families/families.h"
@@ -28,40 +29,10 @@ bool is_file(const fs::path& path) {
   return fs::exists(path, ignored);
 }
 
-// --- joined tensors ---------------------------------------------------------------------------
-
-// Returns the shape of tensors put one after another along the first axis. An empty name stands for
-// zeros.
-Dims joined_shape(const WeightFiles& files, const std::vector<std::string>& sources) {
-  const Dims& first = files.info(sources.front()).dims;
-  Dims dims = first;
-  for (size_t i = 1; i < sources.size(); i++) {
-    const Dims& more = sources[i].empty() ? first : files.info(sources[i]).dims;
-    if (more.empty() || more != first)
-      fail(files.path(), ": tensor '", sources[i], "' has shape ", to_string(more), ", expected ",
-           to_string(first), " as '", sources.front(), "'");
-    dims[0] += more[0];
-  }
-  return dims;
-}
-
 ShapeMap joined_shapes(const WeightFiles& files, const NameMap& names) {
   ShapeMap shapes;
-  for (const auto& [name, sources] : names) shapes[name] = joined_shape(files, sources);
+  for (const auto& [name, sources] : names) shapes[name] = files.joined_dims(sources);
   return shapes;
-}
-
-Tensor load_joined(const WeightFiles& files, const std::vector<std::string>& sources) {
-  Tensor tensor = files.load(sources.front());
-  if (sources.size() == 1) return tensor;
-  tensor.dims = joined_shape(files, sources);
-  tensor.data.reserve(static_cast<size_t>(element_count(tensor.dims)));
-  for (size_t i = 1; i < sources.size(); i++) {
-    const Tensor more =
-        sources[i].empty() ? Tensor(files.info(sources.front()).dims) : files.load(sources[i]);
-    tensor.data.insert(tensor.data.end(), more.data.begin(), more.data.end());
-  }
-  return tensor;
 }
 
 // --- configuration ----------------------------------------------------------------------------
@@ -126,6 +97,17 @@ Given given_by(const WeightOptions& options, const NameMap& names, const std::st
           .weights = weights};
 }
 
+// An image tower runs without the text tower, where that is not CLIP's or lacks its tokenizer.
+void load_text(const WeightFiles& files, const std::string& config, const std::string& text,
+               FloatModel& model) {
+  if (!has_text_tower(files.names())) return;
+  try {
+    model.text = load_text_tower(files, config, text);
+  } catch (const Error& e) {
+    model.no_text = e.what();
+  }
+}
+
 }  // namespace
 
 FloatModel load_float_model(const std::string& path, const WeightOptions& options) {
@@ -143,9 +125,10 @@ FloatModel load_float_model(const std::string& path, const WeightOptions& option
   model.info = config;
   model.guesses = config.guesses;
   model.graph = build_graph(config);
-  for (const auto& [name, sources] : names) model.weights[name] = load_joined(files, sources);
+  for (const auto& [name, sources] : names) model.weights[name] = files.load_joined(sources);
   derive_weights(config, model.weights);
   check_weights(model.graph, model.weights, files.path(), model.info.arch);
+  if (options.text) load_text(files, beside.string(), text, model);
   return model;
 }
 

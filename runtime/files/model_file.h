@@ -1,12 +1,14 @@
 // Loads a float model: its weights and the configuration beside them.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "models/checkpoints/config.h"
 #include "models/graph/graph.h"
 #include "models/graph/model_info.h"
+#include "runtime/files/text_tower.h"
 
 namespace vitrun {
 
@@ -15,6 +17,8 @@ struct FloatModel {
   Graph graph;
   Weights weights;                   // exactly the graph's parameters, finite, of the right shape
   std::vector<std::string> guesses;  // what nobody stated, as "heads 3 (embed_dim / 64)"
+  std::optional<TextTower> text;     // where WeightOptions ask for it and the file has one
+  std::string no_text;               // why the file's text tower is not loaded; empty: it has none
 };
 
 // A user's statements about weights, beside their path.
@@ -24,6 +28,7 @@ struct WeightOptions {
   int heads = 0;       // attention heads of a ViT
   Pool pool = Pool::kOpen;
   int image_height = 0, image_width = 0;  // of the model's images; 0: those of the configuration
+  bool text = false;  // load the text tower too
 };
 
 // Loads a .safetensors, shards by their index, or a folder (runtime/files/weight_files.h) with

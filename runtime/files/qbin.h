@@ -196,6 +196,10 @@ class QbinWriter {
   void add(const std::string& name, DType dtype, int bits, const Dims& dims,
            std::span<const uint8_t> bytes);
 
+  // Adds a graph of another file under a new name, and all of that file's tensors; its metadata is
+  // left out.
+  void take_graph(QbinWriter&& from, const std::string& name, const std::string& as);
+
   std::vector<uint8_t> serialize() const;
   // Writes the file, all or nothing (atomic_file.h).
   void write(const std::string& path) const;

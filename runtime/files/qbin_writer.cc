@@ -90,6 +90,14 @@ void QbinWriter::add(const std::string& name, Graph graph) {
   if (!graphs_.emplace(name, std::move(graph)).second) fail("graph '", name, "' is added twice");
 }
 
+void QbinWriter::take_graph(QbinWriter&& from, const std::string& name, const std::string& as) {
+  add(as, std::move(from.graphs_.at(name)));
+  for (Entry& t : from.tensors_) {
+    if (!names_.insert(t.name).second) fail("tensor '", t.name, "' is added twice");
+    tensors_.push_back(std::move(t));
+  }
+}
+
 Buffer QbinWriter::graph_section() const {
   Buffer out;
   for (const auto& [name, graph] : graphs_) {

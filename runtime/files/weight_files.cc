@@ -158,4 +158,29 @@ std::vector<std::string> WeightFiles::names() const {
   return names;
 }
 
+Dims WeightFiles::joined_dims(const std::vector<std::string>& names) const {
+  const Dims& first = info(names.front()).dims;
+  Dims dims = first;
+  for (size_t i = 1; i < names.size(); i++) {
+    const Dims& more = names[i].empty() ? first : info(names[i]).dims;
+    if (more.empty() || more != first)
+      fail(path_, ": tensor '", names[i], "' has shape ", to_string(more), ", expected ",
+           to_string(first), " as '", names.front(), "'");
+    dims[0] += more[0];
+  }
+  return dims;
+}
+
+Tensor WeightFiles::load_joined(const std::vector<std::string>& names) const {
+  Tensor tensor = load(names.front());
+  if (names.size() == 1) return tensor;
+  tensor.dims = joined_dims(names);
+  tensor.data.reserve(static_cast<size_t>(element_count(tensor.dims)));
+  for (size_t i = 1; i < names.size(); i++) {
+    const Tensor more = names[i].empty() ? Tensor(info(names.front()).dims) : load(names[i]);
+    tensor.data.insert(tensor.data.end(), more.data.begin(), more.data.end());
+  }
+  return tensor;
+}
+
 }  // namespace vitrun

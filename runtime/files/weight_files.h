@@ -26,6 +26,11 @@ class WeightFiles {
   }
   Tensor load(const std::string& name) const { return file_of_.at(name)->load(name); }
 
+  // Tensors of one shape, put one after another along the first axis. An empty name stands for
+  // zeros.
+  Dims joined_dims(const std::vector<std::string>& names) const;
+  Tensor load_joined(const std::vector<std::string>& names) const;
+
  private:
   void open_index();
 

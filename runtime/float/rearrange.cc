@@ -96,14 +96,14 @@ double backward_concat(const BackwardCall& c, Flows& to) {
 
 void forward_slice(const ForwardCall& c) {
   const bool columns = c.node().whole(Attribute::kAxis) != 0;
-  const int begin = c.node().whole(Attribute::kBegin);
+  const int begin = slice_begin(c.node(), c.shape_of(0));
   copy_out(blocks_of(c.shape(), c.shape_of(0), columns, c.batch()),
            c.in[0]->data.data() + offset_of(begin, c.shape_of(0), columns), c.y.data.data());
 }
 
 double backward_slice(const BackwardCall& c, Flows& to) {
   const bool columns = c.node().whole(Attribute::kAxis) != 0;
-  const int begin = c.node().whole(Attribute::kBegin);
+  const int begin = slice_begin(c.node(), c.shape_of(0));
   const Blocks blocks = blocks_of(c.shape(), c.shape_of(0), columns, 1);
   const auto whole = [&](const Values& flow, Values& out) {
     out.assign(c.in[0]->data.size(), 0);

@@ -30,7 +30,7 @@ int rows_of_input(const Graph& graph, const Shapes& shapes, int i, int k, int ne
       return k == 0 && shapes.geometry(i).whole() ? same : x.rows;
     case NodeKind::kSlice:
       if (n.whole(Attribute::kAxis)) return same;
-      return std::min(x.rows, n.whole(Attribute::kBegin) + need);
+      return std::min(x.rows, slice_begin(n, x) + need);
     case NodeKind::kConcat: {
       if (n.whole(Attribute::kAxis)) return same;
       int before = 0;

@@ -75,6 +75,7 @@ class QuantModel {
   const ModelInfo& info() const { return info_; }
   const QuantGraph& graph() const { return graph("main"); }
   const QuantGraph& graph(const std::string& name) const;  // fails if there is none
+  bool has_graph(const std::string& name) const { return graphs_.contains(name); }
 
  private:
   QbinFile file_;

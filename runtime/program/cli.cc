@@ -117,11 +117,11 @@ void add_weight_options(cxxopts::Options& options) {
       ("arch", "a timm architecture, for weights without config.json",
        cxxopts::value<string>()->default_value(""), "NAME")  //
       ("config", "the weights' config.json, where it is not beside them",
-       cxxopts::value<string>()->default_value(""), "FILE")                              //
-      ("heads", "a ViT's heads, where nothing states them", cxxopts::value<int>(), "N")  //
+       cxxopts::value<string>()->default_value(""), "FILE")                                //
+      ("heads", "a ViT's heads, where nothing states them", cxxopts::value<int>(), "N")    //
       ("pool", "token or avg, where nothing states it", cxxopts::value<string>(), "POOL")  //
-      ("image-size", "take images of this size: positions are resized",
-       cxxopts::value<string>(), "N|HxW");
+      ("image-size", "take images of this size: positions are resized", cxxopts::value<string>(),
+       "N|HxW");
 }
 
 namespace {
@@ -139,8 +139,8 @@ std::pair<int, int> image_size(const std::string& text) {
     width = height;
   if (last.ec != std::errc() || last.ptr != end || height < 1 || width < 1 || height > kMost ||
       width > kMost)
-    throw UsageError(cat("--image-size must be N or HEIGHTxWIDTH, 1 to ", kMost, ", got '", text,
-                         "'"));
+    throw UsageError(
+        cat("--image-size must be N or HEIGHTxWIDTH, 1 to ", kMost, ", got '", text, "'"));
   return {height, width};
 }
 

@@ -1,5 +1,7 @@
 // The float part of predictor.h; builds without OpenBLAS have no_float_predictor.cc instead.
+#include "models/base/error.h"
 #include "runtime/float/reference.h"
+#include "runtime/float/text_encoder.h"
 #include "runtime/program/predictor.h"
 
 namespace vitrun {
@@ -8,7 +10,9 @@ namespace {
 class FloatPredictor : public Predictor {
  public:
   FloatPredictor(FloatModel model, int threads)
-      : model_(std::move(model)), engine_(model_.graph, model_.weights, threads) {}
+      : model_(std::move(model)),
+        threads_(threads),
+        engine_(model_.graph, model_.weights, threads) {}
 
   const ModelInfo& info() const override { return model_.info; }
   std::vector<std::string> outputs() const override { return output_names(model_.graph); }
@@ -17,9 +21,18 @@ class FloatPredictor : public Predictor {
   }
   std::string engine() const override { return "float32, OpenBLAS"; }
 
+  TextSide text() override {
+    require_text(model_);
+    if (!encoder_) encoder_.emplace(*model_.text, threads_);
+    return {[this](const std::vector<std::string>& texts) { return encoder_->embed(texts); },
+            model_.text->logit_scale};
+  }
+
  private:
   FloatModel model_;
+  int threads_;
   Reference engine_;
+  std::optional<TextEncoder> encoder_;
 };
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "runtime/files/model_file.h"
 #include "runtime/integer/qmodel.h"
 #include "runtime/program/predictor.h"
+#include "runtime/text/text_section.h"
 
 namespace vitrun {
 namespace {
@@ -97,6 +98,11 @@ Json qbin_json(QbinFile file, const std::string& name) {
   const QuantModel model(std::move(file));
   Json j = {{"file", name}, {"format", "qbin"}, {"tensor_bytes", bytes}};
   j["model"] = model_json(model.info(), model.graph().graph);
+  if (const auto text = read_text(model))
+    j["text"] = {{"arch", "clip_text"},
+                 {"most_tokens", text->input.most_tokens()},
+                 {"nodes", model.graph(kTextGraph).graph.size()},
+                 {"logit_scale", text->logit_scale}};
   j["recipe"] = recipe_json(model.file());
   j["units"] = units_json(model);
   return j;

@@ -6,6 +6,7 @@
 
 #include "models/graph/model_info.h"
 #include "runtime/files/model_file.h"
+#include "runtime/text/text_input.h"
 
 namespace vitrun {
 
@@ -15,6 +16,12 @@ struct PredictorOptions {
   std::string isa;        // kernels for integer models; empty: VITRUN_ISA or the best
   bool verify = false;    // check a .qbin's weights against their checksums first
   WeightOptions weights;  // what a user says of a float model
+};
+
+// A model's text tower: texts' vectors, and the factor of their cosine with an image's.
+struct TextSide {
+  TextEmbedder embed;
+  float logit_scale;
 };
 
 class Predictor {
@@ -29,6 +36,8 @@ class Predictor {
   virtual std::vector<Tensor> run(const Tensor& images, const std::vector<std::string>& names) = 0;
   // Returns the first output alone, which is the logits [batch, classes] of a classifier.
   Tensor run(const Tensor& images) { return std::move(run(images, {outputs().at(0)})[0]); }
+  // The model's text tower, which lives as long as the model. Fails if it has none.
+  virtual TextSide text();
   // Describes the computation: "float32, OpenBLAS" or "integers, avx512vnni".
   virtual std::string engine() const = 0;
 };
@@ -47,6 +56,8 @@ std::unique_ptr<Predictor> open_predictor(const std::string& path, const Predict
 bool has_float_engine();
 // Loads a float model and says on stderr what nobody stated of it.
 FloatModel load_weights(const std::string& path, const WeightOptions& options);
+// Fails, with the reason, on a float model whose text tower is not there.
+void require_text(const FloatModel& model);
 std::unique_ptr<Predictor> float_predictor(FloatModel model, int threads);
 
 }  // namespace vitrun

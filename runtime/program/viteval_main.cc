@@ -9,6 +9,7 @@
 #include "runtime/float/blas.h"
 #include "runtime/program/cli.h"
 #include "runtime/program/evaluate.h"
+#include "runtime/program/zero_shot.h"
 #include "runtime/vision/class_folders.h"
 
 namespace vitrun {
@@ -77,11 +78,12 @@ int run_one(const cxxopts::ParseResult& args) {
   if (!args.count("images")) throw UsageError("--images is missing");
   PredictorOptions options = predictor_options(args);
   options.verify = true;
-  const auto model = open_predictor(args["model"].as<std::string>(), options);
+  const NamedClasses classes = class_options(args);
+  const auto model = open_with_classes(args["model"].as<std::string>(), options, classes);
   std::unique_ptr<Predictor> reference;
   if (args.count("reference")) {
     options.isa.clear();  // a float model has no integer kernels to choose
-    reference = open_predictor(args["reference"].as<std::string>(), options);
+    reference = open_with_classes(args["reference"].as<std::string>(), options, classes);
   }
   if (reference) check_same_input(model->info(), reference->info());
   const Images images = choose_images(args, model->info());
@@ -157,6 +159,7 @@ int main(int argc, char** argv) {
        cxxopts::value<std::vector<int>>()->default_value("0,1,2"))  //
       ("o,output", "table: JSON of all results; what it holds already is not done again",
        cxxopts::value<std::string>());
+  vitrun::add_class_options(options);
   vitrun::add_exif_option(options);
   vitrun::add_weight_options(options);
   const std::string examples =

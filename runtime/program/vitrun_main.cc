@@ -15,6 +15,7 @@
 #include "runtime/program/image_loader.h"
 #include "runtime/program/info.h"
 #include "runtime/program/predictor.h"
+#include "runtime/program/zero_shot.h"
 #include "runtime/vision/image.h"
 #include "runtime/vision/preprocess.h"
 
@@ -250,7 +251,7 @@ int run(const cxxopts::ParseResult& args) {
     if (args.count(output)) check_npy_writable(args[output].as<std::string>());
   PredictorOptions options = predictor_options(args);
   options.verify = args.count("verify") > 0;
-  const auto predictor = open_predictor(model, options);
+  const auto predictor = open_with_classes(model, options, class_options(args));
   const ModelInfo& config = predictor->info();
   Output output(args, config, predictor->engine());
   const Input input = choose_input(args, config);
@@ -293,6 +294,7 @@ int main(int argc, char** argv) {
       ("info", "describe the model instead")                         //
       ("demo", "classify the embedded image")                        //
       ("image", "images", cxxopts::value<std::vector<std::string>>());
+  vitrun::add_class_options(options);
   vitrun::add_exif_option(options);
   vitrun::add_weight_options(options);
   options.parse_positional({"image"});
@@ -303,6 +305,8 @@ int main(int argc, char** argv) {
       "  vitrun --model deit_s.qbin --json *.jpg | jq .  for scripts\n"
       "  vitrun --model deit_s.qbin --embedding e.npy *.jpg\n"
       "                                                  a vector for each image\n"
+      "  vitrun --model clip.qbin --classes 'cat,dog,a red car' photo.jpg\n"
+      "                                                  classes by their names\n"
       "  vitrun --model deit_s.qbin --info               what is in the file\n"
       "  vitrun --model weights/ --heads 6 cat.jpg       float weights without a config.json\n";
   return vitrun::run_program(options, examples, argc, argv, vitrun::run);

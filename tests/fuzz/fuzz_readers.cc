@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "models/checkpoints/config.h"
+#include "models/text/tokenizer_files.h"
 #include "runtime/api/vitrun.h"
 #include "runtime/files/npy.h"
 #include "runtime/files/qbin.h"
@@ -93,6 +94,27 @@ std::string text(Bytes bytes) {
   static const ShapeMap known = shapes();
   ModelConfig config = config_from_json(text(bytes), known, "fuzz");
   apply_preprocessor_json(text(bytes), config, "fuzz");
+}
+
+// The tokens of bytes 0 to 255, and those that end a word behind them; the pairs ab, bc and abc.
+[[maybe_unused]] Vocabulary small_vocabulary() {
+  Vocabulary v;
+  for (int b = 0; b < 512; b++) v.bytes.push_back(b);
+  v.merges = {{'a', 'b', 512}, {'b', 'c', 513}, {512, 'c', 514}, {512, 512, 515}};
+  v.added = {{"<|endoftext|>", 517, false}, {"a b", 516, true}};
+  v.start = 516;
+  v.end = 517;
+  return v;
+}
+
+[[maybe_unused]] void fuzz_tokenizer(Bytes bytes) {
+  const std::string input = text(bytes);
+  const auto encode = [&](const Tokenizer& tokenizer) {
+    const size_t count = tokenizer.encode(input, 77).size();
+    FUZZ_CHECK(count >= 2 && count <= 77);
+  };
+  if (!input.starts_with('{')) return encode(Tokenizer(small_vocabulary()));
+  encode(Tokenizer(vocabulary_from_json(input, "fuzz")));
 }
 
 [[maybe_unused]] void fuzz_npy(Bytes bytes) {

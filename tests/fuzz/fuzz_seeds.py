@@ -67,6 +67,18 @@ def npy():
         write("npy", version, b"\x93NUMPY" + bytes([version, 0]) + length + header + bytes(24))
 
 
+def tokenizer():
+    """A tokenizer.json of a few tokens, and texts."""
+    whole = json.loads((golden / "clip/tokenizer.json").read_text())
+    few = ["a", "b", "a</w>", "b</w>", "ab", "ab</w>", "<|startoftext|>", "<|endoftext|>"]
+    ids = {text: i for i, text in enumerate(few)}
+    whole["model"] |= {"vocab": ids, "merges": [["a", "b"], ["a", "b</w>"]]}
+    whole["added_tokens"] = [t | {"id": ids[t["content"]]} for t in whole["added_tokens"]]
+    whole["post_processor"] |= {"cls": [few[6], 6], "sep": [few[7], 7]}
+    write("tokenizer", "json", json.dumps(whole).encode())
+    write("tokenizer", "text", "It's a<|endoftext|>b \u0130 e\u0301 \u4e2d 12 abc".encode())
+
+
 def config():
     words = {"F32", "F16", "BF16", "dtype", "shape", "data_offsets", "__metadata__"}
     for path in sorted(golden.glob("models/**/*.json")):
@@ -114,5 +126,5 @@ def programs():
             write(target, i, draw.randbytes(size))
 
 
-for seeds in (qbin, safetensors, npy, config, images, lists, graph_section, programs):
+for seeds in (qbin, safetensors, npy, config, tokenizer, images, lists, graph_section, programs):
     seeds()

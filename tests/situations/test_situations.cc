@@ -74,8 +74,8 @@ void check(const Situation& s) {
   const Outcome done =
       execute({"/bin/sh", "-c", script},
               {std::string("BIN=") + VITRUN_BIN_DIR, std::string("EMULATOR=") + VITRUN_EMULATOR,
-               "MODELS=" + golden("models"), "IMAGES=" + golden("image/decode"),
-               std::string("SOURCE=") + VITRUN_TEST_DIR + "/..",
+               "MODELS=" + golden("models"), "CLIP=" + golden("clip"),
+               "IMAGES=" + golden("image/decode"), std::string("SOURCE=") + VITRUN_TEST_DIR + "/..",
                std::string("DEMO=") + VITRUN_TEST_DIR + "/../models/cifar10/demo.jpg"});
   const std::string said = done.out + done.err;
   INFO(s.where, ": ", s.name, "\n  ", s.commands, "\n", said);

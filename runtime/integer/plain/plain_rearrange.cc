@@ -24,7 +24,7 @@ void run_concat(const PlainCall& c) {
 }
 
 void run_slice(const PlainCall& c) {
-  const int begin = c.node.whole(Attribute::kBegin);
+  const int begin = slice_begin(c.node, *c.in[0].shape);
   const bool columns = c.node.whole(Attribute::kAxis) != 0;
   for (int r = c.begin; r < c.end; r++)
     std::copy_n(c.in[0].row(columns ? r : r + begin) + (columns ? begin : 0), c.cols(), c.row(r));

@@ -268,7 +268,10 @@ TEST_CASE("concat, slice, resize and pool") {
     CHECK_WHY(part(0, length + 1), "end is");
     CHECK_WHY(part(3, 3), "end is 3");  // empty
     CHECK_WHY(part(length, length), "begin is");
-    CHECK_WHY(part(-1, 2), "begin is -1");
+    CHECK(part(-1, length) == "no error");  // counted from the end
+    CHECK(part(-length, 2) == "no error");
+    CHECK_WHY(part(-1, 2), "end is 2");
+    CHECK_WHY(part(-length - 1, length), "begin is");
   }
 
   CHECK_WHY(why([](B& b, int x) { return b.resize(x, "resize", true, 0, 3); }), "height is 0");
