@@ -61,18 +61,18 @@ struct ColumnQuantizers {
   const int32_t* zero;
 };
 
-// What an MLP has between its Linears, x times a value between 0 and 1:
+// An MLP has one of these between its Linears: x times a value between 0 and 1:
 //
 //   gelu(x) = x/2 (1 + erf(x / sqrt 2))
 //   the others: x / (1 + exp(-u)), u = 2 sqrt(2 / pi) (x + 0.044715 x^3), 1.702 x, x
 enum class Activation : int32_t { kGelu, kGeluTanh, kQuickGelu, kSilu };
 
 enum class Epilogue : int32_t {
-  kFloat,      // y = value
-  kAdd,        // y = value + residual
-  kCodes,      // codes = quantize(value), each column with its own quantizer; without padding
-  kActCodes,   // codes = quantize(activation(value)) with padding, code_sum = their sum over a row
-  kInt32,      // raw = C; row_sum, scale, offset, zero and bias are not read
+  kFloat,     // y = value
+  kAdd,       // y = value + residual
+  kCodes,     // codes = quantize(value), each column with its own quantizer; without padding
+  kActCodes,  // codes = quantize(activation(value)) with padding, code_sum = their sum over a row
+  kInt32,     // raw = C; row_sum, scale, offset, zero and bias are not read
 };
 
 // One quantized Linear. `a` is [m, k], unsigned codes q_a; the weight is [n, k], signed codes q_w'
@@ -109,10 +109,10 @@ struct GemmArgs {
   // padding up to round_up(n, kDepthAlign) to 0.
   uint8_t* codes;
   int64_t code_stride;
-  int32_t* code_sum;            // kActCodes: [m]
-  Quantizer quantizer;          // kActCodes
+  int32_t* code_sum;                          // kActCodes: [m]
+  Quantizer quantizer;                        // kActCodes
   Activation activation = Activation::kGelu;  // kActCodes
-  ColumnQuantizers quantizers;  // kCodes
+  ColumnQuantizers quantizers;                // kCodes
   // kInt32: raw is [m, n] in rows raw_stride int32 apart.
   int32_t* raw;
   int64_t raw_stride;

@@ -169,8 +169,8 @@ std::vector<float> RelevanceEngine::heatmap_of(const Flow& embedding,
   return patch_sums(embedding, static_cast<size_t>(shapes_[end_].cols));
 }
 
-// What the walk begins with: the chosen class, or without classes the squared norm of the embedding,
-// whose elements have their shares of it.
+// The walk begins with the chosen class, or without classes the squared norm of the
+// embedding, whose elements have their shares of it.
 Flow RelevanceEngine::start_of(const std::vector<float>& y, int target) const {
   Flow start;
   start.relevance.assign(y.size(), 0);

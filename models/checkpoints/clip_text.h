@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "models/checkpoints/config.h"
-#include "models/checkpoints/names.h"
 #include "models/graph/graph.h"
+#include "models/names/names.h"
 
 namespace vitrun {
 

@@ -1,7 +1,7 @@
 // Reads config.json of either convention (timm hub, Hugging Face transformers).
 #include "models/base/error.h"
 #include "models/checkpoints/config_parsers.h"
-#include "models/checkpoints/foreign.h"
+#include "models/names/foreign.h"
 
 namespace vitrun {
 namespace {

@@ -79,7 +79,7 @@ void read_defaults(const Type& type, const ShapeMap& shapes, ModelConfig& c) {
   if (is(type, {"siglip", "siglip_vision_model"})) fill(c.patch, 16);
   if (c.image_height == 0 && c.family == Family::kVit) c.image_height = c.image_width = 224;
   if (!c.heads.empty() || c.family == Family::kSwin) return;
-  // Where the width is neither stated nor the default, no default of this type is to be relied on.
+  // No default of this type is to be relied on where the width is neither stated nor the default.
   const bool dinov3 = is(type, {"dinov3_vit"});
   const auto patches = shapes.find("patch_embed.proj.weight");
   const bool usual = patches != shapes.end() && !patches->second.empty() &&

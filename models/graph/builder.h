@@ -53,8 +53,8 @@ class GraphBuilder {
     // The map behind a token whose relative positions have a table; 0: none.
     int grid_height = 0, grid_width = 0;
     std::string bias_table = "";  // its name where attentions share it; empty: the attention's own
-    int bias = -1;         // a node whose value is added to the scores; -1: none
-    float scale = 0;       // of the scores; 0: 1 / sqrt(head_dim)
+    int bias = -1;                // a node whose value is added to the scores; -1: none
+    float scale = 0;              // of the scores; 0: 1 / sqrt(head_dim)
   };
   // Q K^T, softmax and attn V of the attention module `name`.
   int attention(int q, int k, int v, const std::string& name, const Attention& a);

@@ -383,9 +383,9 @@ int Inference::attention_geometry() {
     elements += tokens * tokens;
   }
   std::vector<double> same;
-  for (int64_t x : {heads, dim, query, key, window, shift, pad_first, int64_t{at(causal_, at_)},
-                    int64_t{q.rows}, int64_t{k.rows}, int64_t{window ? q.height : 0}, grid_height,
-                    grid_width})
+  for (int64_t x :
+       {heads, dim, query, key, window, shift, pad_first, int64_t{at(causal_, at_)},
+        int64_t{q.rows}, int64_t{k.rows}, int64_t{window ? q.height : 0}, grid_height, grid_width})
     same.push_back(static_cast<double>(x));
   same.push_back(scale);
   const auto [found, is_new] = geometries_.emplace(same, count_of(shapes_.attention));
@@ -404,14 +404,14 @@ int Inference::attention_geometry() {
     g.index.resize(static_cast<size_t>(k.rows));
     std::iota(g.index.begin(), g.index.end(), 0);
     if (grid_height > 0)
-      g.bias_index = token_and_map_offsets(static_cast<int>(grid_height),
-                                           static_cast<int>(grid_width));
+      g.bias_index =
+          token_and_map_offsets(static_cast<int>(grid_height), static_cast<int>(grid_width));
   }
-  g.bias_rows = window > 0         ? (2 * g.height - 1) * (2 * g.width - 1)
+  g.bias_rows = window > 0        ? (2 * g.height - 1) * (2 * g.width - 1)
                 : grid_height > 0 ? (2 * static_cast<int>(grid_height) - 1) *
-                                             (2 * static_cast<int>(grid_width) - 1) +
-                                         kTokenOffsets
-                                   : 0;
+                                            (2 * static_cast<int>(grid_width) - 1) +
+                                        kTokenOffsets
+                                  : 0;
   g.heads = static_cast<int>(heads);
   g.head_dim = static_cast<int>(dim);
   g.scale = static_cast<float>(scale);

@@ -56,8 +56,8 @@ struct StepCandidate {
       : params(p), codes(step_codes(p)), unit(fixed_point_unit(p)) {}
 
   float value(float x) const {
-    const float coarse = std::nearbyint(
-        std::min(x * codes.coarse_inverse, static_cast<float>(codes.coarse_top)));
+    const float coarse =
+        std::nearbyint(std::min(x * codes.coarse_inverse, static_cast<float>(codes.coarse_top)));
     const float fine =
         std::nearbyint(std::min(x * codes.fine_inverse, static_cast<float>(codes.fine_codes)));
     const bool is_fine = fine < static_cast<float>(codes.fine_codes);
@@ -270,15 +270,15 @@ class RangeSearch {
   const Site* site_;
   int bits_;
   std::vector<float> rates_;
-  bool steps_;  // evenly spaced codes are tried after softmax too
+  bool steps_;    // evenly spaced codes are tried after softmax too
   int add_ = -1;  // the residual add at which errors are measured; -1: at the site itself
   Tensor input_;  // the site's value in the current batch, kept until the add is reached
   TailObserver tails_;
   std::vector<UniformRange> candidates_;      // empty for a softmax output
   std::vector<LogCandidate> log_candidates_;  // empty for all others
   std::vector<StepCandidate> step_candidates_;
-  std::vector<double> error_;                 // by candidate
-  bool split_ = false;                        // the site has copies of outlier channels
+  std::vector<double> error_;  // by candidate
+  bool split_ = false;         // the site has copies of outlier channels
   std::vector<float> energy_;  // column_energy() of the consumer, if levels are searched
   std::vector<LevelHistogram> histograms_;  // by candidate, if levels are searched
 };

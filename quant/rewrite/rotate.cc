@@ -129,9 +129,9 @@ std::vector<bool> stream_of(const Graph& graph) {
 std::vector<bool> norms_of(const Graph& graph, const std::vector<bool>& in_stream) {
   std::vector<bool> norms(graph.nodes.size());
   for (int i = 0; i < graph.size(); i++)
-    norms[static_cast<size_t>(i)] = graph.is(i, NodeKind::kNorm) &&
-                                    graph[i].norm() == NormType::kLayer &&
-                                    !graph[i].has(Attribute::kGroup) && at(in_stream, graph[i].in[0]);
+    norms[static_cast<size_t>(i)] =
+        graph.is(i, NodeKind::kNorm) && graph[i].norm() == NormType::kLayer &&
+        !graph[i].has(Attribute::kGroup) && at(in_stream, graph[i].in[0]);
   return norms;
 }
 
@@ -210,7 +210,8 @@ bool has_residual_stream(const Graph& graph) {
         if (!at(in_stream, r) && !at(norms, r)) return false;
     if (at(norms, i) && !only_linears_read(graph, readers, i)) return false;
   }
-  return std::ranges::none_of(graph.outputs, [&](const Output& o) { return at(in_stream, o.node); });
+  return std::ranges::none_of(graph.outputs,
+                              [&](const Output& o) { return at(in_stream, o.node); });
 }
 
 // Whether an output is the last norm's tokens, some of them or their mean, with no Linear between.

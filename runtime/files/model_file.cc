@@ -7,8 +7,8 @@
 #include "models/base/error.h"
 #include "models/checkpoints/clip_text.h"
 #include "models/checkpoints/json.h"
-#include "models/checkpoints/names.h"
 #include "models/families/families.h"
+#include "models/names/names.h"
 #include "runtime/files/mapped_file.h"
 #include "runtime/files/weight_files.h"
 

@@ -28,7 +28,7 @@ struct WeightOptions {
   int heads = 0;       // attention heads of a ViT
   Pool pool = Pool::kOpen;
   int image_height = 0, image_width = 0;  // of the model's images; 0: those of the configuration
-  bool text = false;  // load the text tower too
+  bool text = false;                      // load the text tower too
 };
 
 // Loads a .safetensors, shards by their index, or a folder (runtime/files/weight_files.h) with

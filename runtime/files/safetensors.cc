@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "models/base/error.h"
-#include "models/checkpoints/foreign.h"
 #include "models/checkpoints/json.h"
+#include "models/names/foreign.h"
 #include "runtime/files/half.h"
 
 namespace vitrun {

@@ -1,5 +1,6 @@
 // The program viteval: it measures the accuracy of a model on labelled images and its agreement
 // with the float model, or does both for a table of quantizations.
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -8,6 +9,7 @@
 #include "quant/report/eval_table.h"
 #include "runtime/float/blas.h"
 #include "runtime/program/cli.h"
+#include "runtime/program/embeddings.h"
 #include "runtime/program/evaluate.h"
 #include "runtime/program/zero_shot.h"
 #include "runtime/vision/class_folders.h"
@@ -45,8 +47,9 @@ nlohmann::ordered_json report(const Evaluation& n, const Predictor& model, const
 
 void print(const nlohmann::ordered_json& j) {
   for (const auto& [key, value] : j.items()) {
-    const bool fraction =
-        key == "top1" || key == "top5" || key == "agreement" || key == "logits_error";
+    const bool fraction = key == "top1" || key == "top5" || key == "agreement" ||
+                          key == "logits_error" || key == "knn1" || key == "knn5" ||
+                          key == "embedding_error" || key == "neighbour_agreement";
     if (fraction)
       std::printf("%-18s %.2f %%\n", key.c_str(), 100 * value.get<double>());
     else
@@ -74,6 +77,46 @@ Images choose_images(const cxxopts::ParseResult& args, const ModelInfo& model) {
   return {std::move(list.samples), labelling.from, exif_option(args)};
 }
 
+void print_report(const nlohmann::ordered_json& j, bool as_json) {
+  if (as_json)
+    std::cout << j.dump(2) << "\n";
+  else
+    print(j);
+}
+
+// Reports on embeddings, those of a model without classes or where --embedding asks for them.
+int run_embeddings(const cxxopts::ParseResult& args, Predictor& model, Predictor* reference,
+                   const Images& images) {
+  ImageLoader loader(model.info(), images.exif);
+  Embeddings e;
+  {
+    ProgressBar bar("evaluating");
+    e = embed(model, reference, loader, images.samples,
+              static_cast<size_t>(int_option(args, "batch", 1, 4096)),
+              [&](double done) { bar.update(done); });
+  }
+  std::cerr << unread_note(e.unread);
+  nlohmann::ordered_json j = {{"model", model.info().arch},        {"engine", model.engine()},
+                              {"images", e.labels.size()},         {"skipped", e.unread.size()},
+                              {"labels_from", images.labels_from}, {"exif", exif_name(images.exif)},
+                              {"embedding", e.values.dims[1]}};
+  if (std::ranges::any_of(e.labels, [](int label) { return label >= 0; })) {
+    j["knn1"] = neighbour_accuracy(e.values, e.labels, 1);
+    j["knn5"] = neighbour_accuracy(e.values, e.labels, 5);
+  }
+  if (reference) {
+    const EmbeddingAgreement a = agreement_of(e);
+    j["cosine"] = a.cosine;
+    j["worst_cosine"] = a.worst_cosine;
+    j["embedding_error"] = a.error;
+    j["neighbour_agreement"] = a.neighbour;
+  }
+  j["seconds"] = e.seconds;
+  j["images_per_second"] = static_cast<double>(e.labels.size()) / e.seconds;
+  print_report(j, args.count("json") > 0);
+  return 0;
+}
+
 int run_one(const cxxopts::ParseResult& args) {
   if (!args.count("images")) throw UsageError("--images is missing");
   PredictorOptions options = predictor_options(args);
@@ -87,6 +130,8 @@ int run_one(const cxxopts::ParseResult& args) {
   }
   if (reference) check_same_input(model->info(), reference->info());
   const Images images = choose_images(args, model->info());
+  if (args.count("embedding") || model->info().num_classes == 0)
+    return run_embeddings(args, *model, reference.get(), images);
   ImageLoader loader(model->info(), images.exif);
   ReferenceLogits expected;
   if (reference) expected = [&](int64_t, const Tensor& batch) { return reference->run(batch); };
@@ -98,11 +143,7 @@ int run_one(const cxxopts::ParseResult& args) {
                  [&](double done) { bar.update(done); });
   }
   std::cerr << unread_note(result.unread);
-  const auto j = report(result, *model, images, reference != nullptr);
-  if (args.count("json"))
-    std::cout << j.dump(2) << "\n";
-  else
-    print(j);
+  print_report(report(result, *model, images, reference != nullptr), args.count("json") > 0);
   return 0;
 }
 
@@ -148,6 +189,7 @@ int main(int argc, char** argv) {
       ("isa", "kernels to use; default: the best",
        cxxopts::value<std::string>()->default_value(""))                      //
       ("batch", "images per run", cxxopts::value<int>()->default_value("8"))  //
+      ("embedding", "evaluate embeddings, as of a model without classes")     //
       ("json", "print one JSON object; fractions are 0..1")                   //
       ("table",
        "quantize and evaluate each row of this file, `name | vitquant options`, and print a "
@@ -165,6 +207,7 @@ int main(int argc, char** argv) {
   const std::string examples =
       "  viteval --model vit.qbin --images val/list.txt\n"
       "  viteval --model vit.qbin --images val/ --reference model.safetensors --json\n"
+      "  viteval --embedding --model vit.qbin --images val/ --reference model.safetensors\n"
       "  viteval --table bench/tables/methods.txt --weights vit.safetensors --calib train/ \\\n"
       "          --images val/list.txt --seeds 0,1,2 -o methods.json > methods.md\n";
   return vitrun::run_program(options, examples, argc, argv, vitrun::run);

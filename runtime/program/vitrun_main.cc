@@ -256,6 +256,9 @@ int run(const cxxopts::ParseResult& args) {
   Output output(args, config, predictor->engine());
   const Input input = choose_input(args, config);
   const std::vector<std::string> wanted = wanted_outputs(args, *predictor);
+  if (wanted.empty())
+    std::fputs("vitrun: this model has no classes; --embedding FILE.npy writes its vectors\n",
+               stderr);
   OutputFiles files(args, wanted, input.names.size());
   const size_t unread = classify(input, *predictor, wanted, options.max_batch, files, output);
   output.finish();

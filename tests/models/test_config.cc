@@ -9,8 +9,8 @@
 #include <string>
 
 #include "models/base/error.h"
-#include "models/checkpoints/names.h"
 #include "models/families/families.h"
+#include "models/names/names.h"
 
 using namespace vitrun;
 

@@ -1,10 +1,10 @@
 // Refusals name what a file is; prefixes of wrappers come off.
-#include "models/checkpoints/foreign.h"
+#include "models/names/foreign.h"
 
 #include <doctest/doctest.h>
 
 #include "models/base/error.h"
-#include "models/checkpoints/names.h"
+#include "models/names/names.h"
 
 using namespace vitrun;
 

@@ -176,11 +176,11 @@ TEST_CASE("vitquant: every option of --help is accepted, the paper's names in th
   const std::vector<std::string> everyday = options_in(help.substr(0, second)),
                                  paper = options_in(help.substr(second));
   CHECK(everyday == std::vector<std::string>{
-                        "--weights", "--calib",      "--calib-raw", "--calib-count", "--seed",
-                        "--recipe",  "--bits",       "--without",   "--with",        "--labels",
-                        "--threads", "--exif",       "--arch",      "--config",      "--heads",
-                        "--pool",    "--image-size", "--report",    "--output",      "--help",
-                        "--version"});
+                        "--weights", "--calib",   "--calib-raw", "--calib-count", "--seed",
+                        "--recipe",  "--bits",    "--without",   "--with",        "--labels",
+                        "--threads", "--classes", "--template",  "--exif",        "--arch",
+                        "--config",  "--heads",   "--pool",      "--image-size",  "--report",
+                        "--output",  "--help",    "--version"});
   CHECK(paper == std::vector<std::string>{"--method", "--wbits", "--abits", "--mixed", "--mp-case",
                                           "--size", "--importance"});
   const TempFolder folder;

@@ -1,4 +1,4 @@
-#include "models/checkpoints/foreign.h"
+#include "models/names/foreign.h"
 
 #include <algorithm>
 #include <cctype>

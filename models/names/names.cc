@@ -1,4 +1,4 @@
-#include "models/checkpoints/names.h"
+#include "models/names/names.h"
 
 #include <algorithm>
 #include <optional>
@@ -8,7 +8,7 @@
 #include "models/base/error.h"
 #include "models/base/index.h"
 #include "models/base/listed.h"
-#include "models/checkpoints/foreign.h"
+#include "models/names/foreign.h"
 
 namespace vitrun {
 namespace {
@@ -251,9 +251,12 @@ constexpr const char* kPrefixes[] = {"module.",
                                      "swinv2."};
 
 // Tensors that are recomputed from the configuration, unused in classification, or counters.
-constexpr const char* kIgnored[] = {
-    "relative_position_index", "relative_coords_table", "attn_mask",
-    "position_ids",            "num_batches_tracked",   "mask_token"};
+constexpr const char* kIgnored[] = {"relative_position_index",
+                                    "relative_coords_table",
+                                    "attn_mask",
+                                    "position_ids",
+                                    "num_batches_tracked",
+                                    "mask_token"};
 
 // Parts beside the image's encoder, by the beginnings of their tensors' names: the text tower of a
 // model of images and text, the decoder of a masked autoencoder.
