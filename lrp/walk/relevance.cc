@@ -183,7 +183,7 @@ Flow RelevanceEngine::start_of(const std::vector<float>& y, int target) const {
   for (float v : y) energy += double{v} * double{v};
   start.gradient.assign(y.begin(), y.end());
   for (size_t i = 0; i < y.size(); i++) {
-    start.relevance[i] = static_cast<float>(double{y[i]} * double{y[i]} / energy);
+    at(start.relevance, i) = static_cast<float>(double{y[i]} * double{y[i]} / energy);
     start.gradient[i] *= 2;
   }
   return start;

@@ -20,8 +20,8 @@ constexpr SwinSize kSwinSizes[] = {
     {"large", 192, 18, 6},
 };
 
-ModelConfig swin_arch(const std::string& arch, const SwinSize& size, std::vector<int> windows,
-                      int side) {
+ModelConfig swin_arch(const std::string& arch, const SwinSize& size,
+                      const std::vector<int>& windows, int side) {
   ModelConfig c;
   c.arch = arch;
   c.family = Family::kSwin;

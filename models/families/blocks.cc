@@ -99,6 +99,12 @@ Graph build_graph(const ModelConfig& config) {
   return config.family == Family::kVit ? build_vit(config) : build_swin(config);
 }
 
+Tensor take(Weights& weights, const std::string& name) {
+  Tensor tensor = std::move(weights.at(name));
+  weights.erase(name);
+  return tensor;
+}
+
 void derive_weights(const ModelConfig& config, Weights& weights) {
   config.family == Family::kVit ? derive_vit(config, weights) : derive_swin(config, weights);
 }

@@ -11,11 +11,6 @@
 namespace vitrun {
 namespace {
 
-Tensor take(Weights& weights, const std::string& name) {
-  auto node = weights.extract(name);
-  return std::move(node.mapped());
-}
-
 Tensor rows(const Tensor& x, int64_t begin, int64_t end) {
   Dims dims = x.dims;
   const int64_t width = element_count(dims) / dims[0];

@@ -10,6 +10,9 @@ namespace vitrun {
 // docs/qbin.md).
 Graph build_graph(const ModelConfig& config);
 
+// Takes a tensor, which must be there, out of the weights.
+Tensor take(Weights& weights, const std::string& name);
+
 Graph build_vit(const ModelConfig& config);
 Graph build_swin(const ModelConfig& config);
 

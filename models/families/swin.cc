@@ -145,7 +145,7 @@ Tensor position_bias(const Stage& s, const Tensor& w1, const Tensor& b1, const T
       const double dy = log_spaced(i, s.pretrained ? s.pretrained : h),
                    dx = log_spaced(j, s.pretrained ? s.pretrained : w);
       for (size_t k = 0; k < hidden; k++)
-        y[k] = std::max(
+        at(y, k) = std::max(
             double{w1.data[2 * k]} * dy + double{w1.data[2 * k + 1]} * dx + double{b1.data[k]},
             0.0);
       for (size_t head = 0; head < heads; head++) {
@@ -167,11 +167,6 @@ Tensor cosine_weight(const Stage& s, const Tensor& logit_scale) {
     at(weight.data, i) = static_cast<float>(std::exp(std::min(scale, std::numbers::ln10 * 2)));
   }
   return weight;
-}
-
-Tensor take(Weights& weights, const std::string& name) {
-  auto node = weights.extract(name);
-  return std::move(node.mapped());
 }
 
 void derive_block(const Stage& s, int block, Weights& weights) {

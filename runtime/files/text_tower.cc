@@ -6,6 +6,7 @@
 
 #include "models/base/error.h"
 #include "models/checkpoints/clip_text.h"
+#include "models/families/families.h"
 #include "models/families/text_graph.h"
 #include "models/text/tokenizer_files.h"
 #include "runtime/files/weight_files.h"
@@ -24,11 +25,6 @@ Tensor transposed(const Tensor& t, const std::string& where, const std::string& 
     for (int64_t j = 0; j < t.dims[1]; j++)
       at(out.data, j * t.dims[0] + i) = at(t.data, i * t.dims[1] + j);
   return out;
-}
-
-// Takes one tensor out of the weights.
-Tensor take(Weights& weights, const std::string& name) {
-  return std::move(weights.extract(name).mapped());
 }
 
 Vocabulary vocabulary_beside(const WeightFiles& files, const std::string& config, int64_t tokens) {

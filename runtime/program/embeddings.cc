@@ -74,11 +74,10 @@ std::vector<size_t> nearest(const Tensor& embeddings, size_t i, size_t count) {
   std::vector<std::pair<double, size_t>> others;
   for (size_t j = 0; j < count_rows(embeddings); j++)
     if (j != i) others.emplace_back(-cosine(embeddings, i, embeddings, j), j);
-  count = std::min(count, others.size());
-  std::partial_sort(others.begin(), others.begin() + static_cast<std::ptrdiff_t>(count),
-                    others.end());
+  std::ranges::sort(others);
   std::vector<size_t> rows;
-  for (size_t j = 0; j < count; j++) rows.push_back(others[j].second);
+  for (const auto& [distance, row] : others)
+    if (rows.size() < count) rows.push_back(row);
   return rows;
 }
 
