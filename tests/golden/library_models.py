@@ -155,9 +155,10 @@ def open_clip_outputs(model, x):
 
 
 def outputs_of(model, x):
+    """Of images in the type of the model's parameters."""
     library = {"timm": timm_outputs, "transformers": transformers_outputs, "open_clip": open_clip_outputs}
     with torch.no_grad():
-        found = library[library_of(model)](model, x.double())
+        found = library[library_of(model)](model, x.to(next(model.parameters()).dtype))
     return {name: value.numpy() for name, value in found.items()}
 
 
