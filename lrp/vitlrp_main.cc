@@ -334,6 +334,7 @@ int perturb(const cxxopts::ParseResult& args) {
   keep_memory();
   if (!args.count("weights")) throw UsageError("--weights is missing");
   const FloatModel model = load_weights(args["weights"].as<std::string>(), weight_options(args));
+  if (model.info.num_classes == 0) fail("perturb counts right classes, and this model has none");
   const Work work = choose_work(args, model.info, true);
   if (args.count("raw")) throw UsageError("perturb needs --images with labels");
   for (int64_t i = 0; i < work.count; i++)

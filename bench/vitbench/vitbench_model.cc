@@ -157,10 +157,16 @@ const char* op_name(Op op) {
   return "";
 }
 
+// The columns of a model's first output: its logits, or without classes its embedding.
+int outputs_of(const QuantModel& model) {
+  const Graph& graph = model.graph().graph;
+  return infer_shapes(graph)[graph.outputs[0].node].cols;
+}
+
 void print_profile(const std::string& name, const QuantModel& model, const Tensor& images,
                    int repetitions) {
   Engine engine(model.graph(), {});
-  std::vector<float> logits(static_cast<size_t>(model.info().num_classes));
+  std::vector<float> logits(static_cast<size_t>(outputs_of(model)));
   engine.run(images.data.data(), 1, logits.data());
   engine.start_profile();
   for (int i = 0; i < repetitions; i++) engine.run(images.data.data(), 1, logits.data());
@@ -270,7 +276,7 @@ void bench_file(const BenchOptions& options, const std::string& path) {
   std::vector<Candidate> candidates;
   add_engines(options, std::filesystem::path(path).filename().string(), path, model,
               folder / "x.npy", candidates);
-  compare(options, model.info().arch, images, model.info().num_classes, candidates);
+  compare(options, model.info().arch, images, outputs_of(model), candidates);
   if (options.profile) print_profile(path, model, images, options.repetitions);
 }
 

@@ -123,8 +123,10 @@ class ErrorPredictor {
       if (std::find(needed_.begin(), needed_.end(), node) != needed_.end()) values[node] = value;
     });
     walk_.visit(forward, image, seed, [&](int linear, std::span<const float> gradient) {
+      if (unit_of_.at(linear).empty()) return;  // turns tokens back, always in 8 bits
       add_weight_errors(linear, gradient, values, squares[unit_of_.at(linear)]);
       for (const SiteCandidates& s : sites_) {
+        if (s.site.unit.empty()) continue;
         const Tensor& value = values.at(s.site.node);
         if (s.site.consumer == linear)
           add_input_errors(s, through_weight(linear, gradient), value, squares[s.site.unit]);

@@ -81,6 +81,8 @@ FloatModelResults run_float(const TableOptions& options, const std::vector<Sampl
   PredictorOptions predictor = options.predictor;
   predictor.isa.clear();
   const auto model = open_predictor(options.weights, predictor);
+  if (model->info().num_classes == 0)
+    fail(options.weights, ": a model without classes, which --table does not evaluate");
   FloatModelResults results;
   results.logits = Tensor({static_cast<int64_t>(samples.size()), model->info().num_classes});
   class Keeping : public Predictor {  // keeps the logits of each run

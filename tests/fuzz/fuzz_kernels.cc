@@ -141,6 +141,7 @@ void fuzz_gemm(Choices& choices) {
                            code_stride,
                            code_sum.data(),
                            q,
+                           Activation::kGelu,
                            {inverse.data(), low.data(), high.data(), q_zero.data()},
                            raw.data(),
                            n};
