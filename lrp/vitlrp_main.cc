@@ -235,8 +235,7 @@ void accumulate(const Ranks& ranks, RelevanceEngine& engine, const Work& work,
     if (options.until_stable) stop = stability.settled(ranks.sum(own)) || stop;
   }
   scores = ranks.sum(own);
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = seconds_since(start);
   if (ranks.rank() == 0)
     std::fprintf(stderr, "%jd images in %.1f s, %.1f images/s, relevance conserved to %.1e%s\n",
                  static_cast<intmax_t>(scores.images - before), seconds,

@@ -16,10 +16,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
 // Returns the least time of a few runs on one image and one thread, in milliseconds.
 double measure_speed(const std::string& qbin, const Tensor& image) {
   const auto model = open_predictor(qbin, {});

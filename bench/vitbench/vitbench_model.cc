@@ -159,8 +159,8 @@ const char* op_name(Op op) {
 
 // The columns of a model's first output: its logits, or without classes its embedding.
 int outputs_of(const QuantModel& model) {
-  const Graph& graph = model.graph().graph;
-  return infer_shapes(graph)[graph.outputs[0].node].cols;
+  const QuantGraph& graph = model.graph();
+  return (*graph.shapes)[graph.graph.outputs[0].node].cols;
 }
 
 void print_profile(const std::string& name, const QuantModel& model, const Tensor& images,

@@ -204,6 +204,14 @@ void read_openclip(const Object& model, TextConfig& c) {
   if (pool == "eos") c.end_token = text.has("eos_id") ? text.integer("eos_id") : kOldEnd;
 }
 
+void refuse_other(const Object& root) {
+  if (root.has("model_cfg")) return;
+  const std::string type = root.has("model_type") ? root.text("model_type") : "";
+  if (type != "clip")
+    fail(root.path(), type.empty() ? ": it describes no text tower"
+                                   : cat(": the text tower is that of '", type, "', not of CLIP"));
+}
+
 }  // namespace
 
 bool has_text_tower(const std::vector<std::string>& names) {
@@ -222,19 +230,14 @@ bool is_transposed_projection(const std::string& source) {
 
 void refuse_other_text(const std::string& json, const std::string& where) {
   const nlohmann::json value = parse_json(json, where, kJsonDepth);
-  const Object root(value, where);
-  if (root.has("model_cfg")) return;
-  const std::string type = root.has("model_type") ? root.text("model_type") : "";
-  if (type != "clip")
-    fail(where, type.empty() ? ": it describes no text tower"
-                             : cat(": the text tower is that of '", type, "', not of CLIP"));
+  refuse_other(Object(value, where));
 }
 
 TextConfig text_config(const std::string& json, const ShapeMap& shapes, const std::string& where) {
-  refuse_other_text(json, where);
-  TextConfig c = sizes_of(shapes, where);
   const nlohmann::json value = parse_json(json, where, kJsonDepth);
   const Object root(value, where);
+  refuse_other(root);
+  TextConfig c = sizes_of(shapes, where);
   if (root.has("model_cfg"))
     read_openclip(root.object("model_cfg"), c);
   else

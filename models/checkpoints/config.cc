@@ -132,6 +132,17 @@ void refuse_untold(const ModelConfig& c, const ShapeMap& shapes, const std::stri
 
 }  // namespace
 
+void settle_patch_embedding(ModelConfig& c, const ShapeReader& in) {
+  const std::string name = "patch_embed.proj.weight";
+  if (in.side(name, 4, 1) != 3)
+    fail(in.file, ": tensor '", name, "' has ", in.side(name, 4, 1), " input channels, expected 3");
+  settle(c.patch, in.side(name, 4, 2), "patch size", in.where);
+  if (c.patch > kMaxSide)
+    fail(in.where, ": configuration: patch size is ", c.patch, ", expected 1..", kMaxSide);
+  settle(c.embed_dim, in.side(name, 4, 0), "embed_dim", in.where);
+  c.patch_bias = in.has("patch_embed.proj.bias");
+}
+
 void settle_pool(ModelConfig& c, const Given& given, const std::string& where) {
   if (c.pool == Pool::kOpen) c.pool = given.pool;
   if (given.pool != Pool::kOpen && given.pool != c.pool)

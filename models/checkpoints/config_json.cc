@@ -29,6 +29,14 @@ void set_crop_pct(const Object& o, const char* key, float pct, ModelConfig& c) {
   c.preprocess.crop_pct = pct;
 }
 
+Pool read_pool_name(const Object& o, const char* key) {
+  const std::string name = o.text(key);
+  if (name == "token") return Pool::kToken;
+  if (name == "avg") return Pool::kAverage;
+  if (name != "map") o.bad(key, "\"token\", \"avg\" or \"map\"");
+  return Pool::kMap;
+}
+
 void read_mlp_ratio(const Object& o, ModelConfig& c) {
   if (!o.has("mlp_ratio") || c.embed_dim == 0) return;
   const double hidden = c.embed_dim * o.number("mlp_ratio");

@@ -16,6 +16,9 @@ void set_crop_pct(const Object& o, const char* key, float pct, ModelConfig& c);
 // Reads "mlp_ratio", for which the width must be known.
 void read_mlp_ratio(const Object& o, ModelConfig& c);
 
+// Reads timm's name of a pooling: "token", "avg" or "map".
+Pool read_pool_name(const Object& o, const char* key);
+
 // Reads the sides of Swin's windows from timm's arguments.
 void read_timm_windows(const Object& args, ModelConfig& c);
 // Reads transformers' configuration of Swin or SwinV2, and what it says once the image size is

@@ -116,7 +116,7 @@ void check_windows(const ModelConfig& c, const ShapeReader& in) {
 void check_positions(const ModelConfig& c, const ShapeReader& in) {
   if (!c.absolute_positions) return;
   const int rows = in.side("absolute_pos_embed", 3, 1);
-  const int patches = (c.image_height / c.patch) * (c.image_width / c.patch);
+  const int patches = c.patches();
   if (rows != patches)
     fail(in.where, ": the configuration says an image of ", c.image_height, "x", c.image_width,
          ", which is ", patches, " patches; absolute_pos_embed in the weights has ", rows, " rows");
@@ -124,11 +124,7 @@ void check_positions(const ModelConfig& c, const ShapeReader& in) {
 
 void settle_common(ModelConfig& c, const ShapeReader& in) {
   const std::string head = "head.fc", first_block = block_of(0);
-  if (in.side("patch_embed.proj.weight", 4, 1) != 3)
-    fail(in.where, ": tensor 'patch_embed.proj.weight' has ",
-         in.side("patch_embed.proj.weight", 4, 1), " input channels, expected 3");
-  settle(c.patch, in.side("patch_embed.proj.weight", 4, 2), "patch size", in.where);
-  settle(c.embed_dim, in.side("patch_embed.proj.weight", 4, 0), "embed_dim", in.where);
+  settle_patch_embedding(c, in);
   settle(c.mlp_hidden, in.side(first_block + ".mlp.fc1.weight", 2, 0), "MLP width", in.where);
   if (in.has(head + ".weight")) {
     settle(c.num_classes, in.side(head + ".weight", 2, 0), "number of classes", in.where);

@@ -7,7 +7,7 @@
 namespace vitrun {
 namespace {
 
-constexpr int kMaxPatch = 2048, kMaxRegisters = 64;
+constexpr int kMaxRegisters = 64;
 
 // The number of a tensor's rows, behind dimensions of 1.
 int rows_of(const ShapeReader& in, const std::string& name) {
@@ -16,17 +16,6 @@ int rows_of(const ShapeReader& in, const std::string& name) {
   const Dims& dims = found->second;
   if (element_count(dims) == 0) return 0;
   return in.side(name, dims.size(), dims.size() < 2 ? 0 : dims.size() - 2);
-}
-
-void settle_patch_embedding(ModelConfig& c, const ShapeReader& in) {
-  const std::string name = "patch_embed.proj.weight";
-  if (in.side(name, 4, 1) != 3)
-    fail(in.file, ": tensor '", name, "' has ", in.side(name, 4, 1), " input channels, expected 3");
-  settle(c.patch, in.side(name, 4, 2), "patch size", in.where);
-  if (c.patch > kMaxPatch)
-    fail(in.where, ": configuration: patch size is ", c.patch, ", expected 1..", kMaxPatch);
-  settle(c.embed_dim, in.side(name, 4, 0), "embed_dim", in.where);
-  c.patch_bias = in.has("patch_embed.proj.bias");
 }
 
 void settle_head(ModelConfig& c, const ShapeReader& in) {

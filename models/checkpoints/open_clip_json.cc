@@ -80,16 +80,8 @@ void read_timm_tower(const Object& vision, ModelConfig& c) {
   c.arch = arch->name;
   apply_arch(*arch, c);
   c.pool = arch->pool;
-  if (!vision.has("timm_pool")) return;
-  const std::string pool = vision.text("timm_pool");
-  if (pool == "token")
-    c.pool = Pool::kToken;
-  else if (pool == "avg")
-    c.pool = Pool::kAverage;
-  else if (pool == "map")
-    c.pool = Pool::kMap;
-  else if (pool != "")
-    vision.bad("timm_pool", "\"token\", \"avg\" or \"map\"");
+  if (vision.has("timm_pool") && vision.text("timm_pool") != "")
+    c.pool = read_pool_name(vision, "timm_pool");
 }
 
 void read_preprocess(const Object& root, ModelConfig& c) {

@@ -20,26 +20,30 @@ float crop_ratio(int out, int size) {
   return double{ratio} * size == out ? ratio : std::nextafter(ratio, 0.0f);
 }
 
-// The image processors that are read, by the beginning of their class's name, and what they do
-// where a key is absent.
-enum class Like { kUnnamed, kVit, kDeit, kClip, kSiglip, kBeit, kDinov3, kConvNext };
+// A class of image processors may do this in a way of its own where a key is absent.
+enum class Like { kUnnamed, kPlain, kDeit, kClip, kConvNext };
+
+// The image processors that are read, by the beginning of their class's name, and the model_type
+// whose images they make.
 struct Processor {
   const char* name;
-  Like like;
+  const char* type;
+  Like like = Like::kPlain;
 };
-constexpr Processor kProcessors[] = {{"ViTImage", Like::kVit},
-                                     {"ViTFeature", Like::kVit},
-                                     {"DeiTImage", Like::kDeit},
-                                     {"DeiTFeature", Like::kDeit},
-                                     {"BitImage", Like::kClip},
-                                     {"CLIPImage", Like::kClip},
-                                     {"CLIPFeature", Like::kClip},
-                                     {"SiglipImage", Like::kSiglip},
-                                     {"BeitImage", Like::kBeit},
-                                     {"BeitFeature", Like::kBeit},
-                                     {"DINOv3ViTImage", Like::kDinov3},
-                                     {"ConvNextImage", Like::kConvNext},
-                                     {"ConvNextFeature", Like::kConvNext}};
+constexpr Processor kProcessors[] = {{"ViTImage", "vit"},
+                                     {"ViTFeature", "vit"},
+                                     {"DeiTImage", "deit", Like::kDeit},
+                                     {"DeiTFeature", "deit", Like::kDeit},
+                                     {"BitImage", "clip", Like::kClip},
+                                     {"CLIPImage", "clip", Like::kClip},
+                                     {"CLIPFeature", "clip", Like::kClip},
+                                     {"SiglipImage", "siglip"},
+                                     {"BeitImage", "beit"},
+                                     {"BeitFeature", "beit"},
+                                     {"DINOv3ViTImage", "dinov3_vit"},
+                                     {"ConvNextImage", "deit", Like::kConvNext},
+                                     {"ConvNextFeature", "deit", Like::kConvNext}};
+constexpr Processor kUnnamed = {"", "", Like::kUnnamed};
 
 // Keys that are read below or that change no pixel of an RGB image.
 constexpr const char* kKnownKeys[] = {
@@ -102,40 +106,17 @@ std::string processor_type(const Object& o) {
   return "";
 }
 
-Like processor_like(const Object& o, const std::string& type) {
-  if (type.empty()) return Like::kUnnamed;
+const Processor& processor_of(const Object& o, const std::string& type) {
+  if (type.empty()) return kUnnamed;
   for (const Processor& known : kProcessors)
-    if (type.starts_with(known.name)) return known.like;
+    if (type.starts_with(known.name)) return known;
   fail(o.path(), ": the image processor is '", type,
        "', expected that of ViT, DeiT, BEiT, CLIP, SigLIP, DINOv3, ConvNext or Bit");
 }
 
-void set_defaults(Like like, PreprocessConfig& p) {
-  const char* type = "";
-  switch (like) {
-    case Like::kUnnamed:
-      break;
-    case Like::kVit:
-      type = "vit";
-      break;
-    case Like::kDeit:
-    case Like::kConvNext:
-      type = "deit";
-      break;
-    case Like::kClip:
-      type = "clip";
-      break;
-    case Like::kSiglip:
-      type = "siglip";
-      break;
-    case Like::kBeit:
-      type = "beit";
-      break;
-    case Like::kDinov3:
-      type = "dinov3_vit";
-      break;
-  }
-  if (like != Like::kUnnamed) set_transformers_preprocess(type, p);
+void set_defaults(const Processor& processor, PreprocessConfig& p) {
+  const Like like = processor.like;
+  if (like != Like::kUnnamed) set_transformers_preprocess(processor.type, p);
   if (like == Like::kDeit || like == Like::kConvNext) set_half_normalization(p);
   p.floor_crop = true;
 }
@@ -247,8 +228,9 @@ void apply_preprocessor_json(const std::string& text, ModelConfig& config,
   const std::string type = processor_type(o);
   if (type.starts_with("TimmWrapper")) return;  // config.json says it
   std::erase_if(config.guesses, [](const auto& g) { return g.starts_with("preprocessing"); });
-  const Like like = processor_like(o, type);
-  set_defaults(like, config.preprocess);
+  const Processor& processor = processor_of(o, type);
+  const Like like = processor.like;
+  set_defaults(processor, config.preprocess);
   check_keys(o, config);
   read_resample(o, config.preprocess);
   like == Like::kConvNext ? read_convnext(o, config) : read_resize_and_crop(o, like, config);

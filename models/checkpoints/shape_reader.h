@@ -77,6 +77,9 @@ bool is_swin_v2(const ShapeMap& shapes);
 void add_swin_archs(std::vector<ModelConfig>& all, int side);
 void validate_swin(const ModelConfig& config);
 
+// Fills the patch size and the width, which the patch embedding tells.
+void settle_patch_embedding(ModelConfig& config, const ShapeReader& in);
+
 // Fills the pooling, which a configuration and a user must agree on.
 void settle_pool(ModelConfig& config, const Given& given, const std::string& where);
 

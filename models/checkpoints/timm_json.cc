@@ -208,10 +208,7 @@ void check_model_args(const Object& args, const std::string& where, const ModelC
 // Reads global_pool, which changes the model and none of its weights.
 void read_pool(const Object& o, ModelConfig& c) {
   if (!o.has("global_pool")) return;
-  const std::string text = o.text("global_pool");
-  if (text != "token" && text != "avg" && text != "map")
-    o.bad("global_pool", "\"token\", \"avg\" or \"map\"");
-  const Pool pool = text == "token" ? Pool::kToken : text == "avg" ? Pool::kAverage : Pool::kMap;
+  const Pool pool = read_pool_name(o, "global_pool");
   if (c.pool != Pool::kOpen && c.pool != pool) o.bad("global_pool", "the same in all places");
   c.pool = pool;
 }

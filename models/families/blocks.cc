@@ -19,7 +19,7 @@ int close_branch(GraphBuilder& b, int x, int y, const std::string& scale, const 
   return with_role(b, b.add(x, y, add), Role::kResidual);
 }
 
-// q and k by head through a norm; v stays with them, or is apart.
+// The values whose columns are q, k and v, which may be one.
 struct Operands {
   int q, k, v;
 };
@@ -68,7 +68,7 @@ int attention_branch(GraphBuilder& b, int x, const std::string& block, const Blo
   const int dim = b.cols(x);
   const std::string name = block + ".attn";
   const int norm = with_role(b, b.layernorm(x, block + ".norm1", style.epsilon), Role::kPreNorm);
-  const int qkv = with_role(b, b.linear(norm, name + ".qkv", 3 * dim, style.qkv_bias), Role::kQkv);
+  const int qkv = linear(b, norm, name + ".qkv", 3 * dim, style.qkv_bias, Role::kQkv);
   if (attention.window) b.set(qkv, Attribute::kPadToWindow, attention.window);
   attention.head_dim = dim / attention.heads;
   attention.key_begin = dim;
@@ -78,7 +78,7 @@ int attention_branch(GraphBuilder& b, int x, const std::string& block, const Blo
   if (style.rope >= 0) rotate(b, operands, name, style, attention);
   int mixed = b.attention(operands.q, operands.k, operands.v, name, attention);
   if (style.attn_norm) mixed = b.layernorm(mixed, name + ".norm", style.epsilon);
-  const int proj = with_role(b, b.linear(mixed, name + ".proj", dim, style.proj_bias), Role::kProj);
+  const int proj = linear(b, mixed, name + ".proj", dim, style.proj_bias, Role::kProj);
   return close_branch(b, x, proj, block + ".ls1", block + ".add1", style);
 }
 
@@ -86,17 +86,28 @@ int mlp_branch(GraphBuilder& b, int x, const std::string& block, const BlockStyl
                int hidden) {
   const std::string name = block + ".mlp";
   int y = with_role(b, b.layernorm(x, block + ".norm2", style.epsilon), Role::kPreNorm);
-  y = b.linear(y, name + ".fc1", style.gated ? 2 * hidden : hidden, style.mlp_bias);
-  b.set_role(y, Role::kFc1);
+  y = linear(b, y, name + ".fc1", style.gated ? 2 * hidden : hidden, style.mlp_bias, Role::kFc1);
   y = style.gated ? gate(b, y, name, hidden, style.act) : b.act(y, name + ".act", style.act);
   if (style.mlp_norm) y = b.layernorm(y, name + ".norm", style.epsilon);
-  y = with_role(b, b.linear(y, name + ".fc2", b.cols(x), style.mlp_bias), Role::kFc2);
+  y = linear(b, y, name + ".fc2", b.cols(x), style.mlp_bias, Role::kFc2);
   return close_branch(b, x, y, block + ".ls2", block + ".add2", style);
 }
 
 Graph build_graph(const ModelConfig& config) {
   validate(config);
   return config.family == Family::kVit ? build_vit(config) : build_swin(config);
+}
+
+int linear(GraphBuilder& b, int x, const std::string& name, int cols, bool has_bias, Role role) {
+  return with_role(b, b.linear(x, name, cols, has_bias), role);
+}
+
+Tensor transposed(const Tensor& matrix) {
+  const int64_t rows = matrix.dims[0], cols = matrix.dims[1];
+  Tensor out({cols, rows});
+  for (int64_t i = 0; i < rows; i++)
+    for (int64_t j = 0; j < cols; j++) at(out.data, j * rows + i) = at(matrix.data, i * cols + j);
+  return out;
 }
 
 Tensor take(Weights& weights, const std::string& name) {

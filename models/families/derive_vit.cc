@@ -11,15 +11,6 @@
 namespace vitrun {
 namespace {
 
-Tensor rows(const Tensor& x, int64_t begin, int64_t end) {
-  Dims dims = x.dims;
-  const int64_t width = element_count(dims) / dims[0];
-  dims[0] = end - begin;
-  Tensor part(dims);
-  std::copy_n(x.data.begin() + begin * width, (end - begin) * width, part.data.begin());
-  return part;
-}
-
 // Tokens and positions are [1, rows, columns], whatever the file says: CLIP has vectors and
 // matrices.
 void shape_tokens(int width, Weights& weights) {
@@ -50,8 +41,8 @@ void fix_query(const ModelConfig& c, Weights& weights) {
   if (weights.contains("attn_pool.qkv.weight")) {
     for (const char* part : {"weight", "bias"}) {
       const Tensor qkv = take(weights, cat("attn_pool.qkv.", part));
-      weights[cat("attn_pool.q.", part)] = rows(qkv, 0, d);
-      weights[cat("attn_pool.kv.", part)] = rows(qkv, d, 3 * d);
+      weights[cat("attn_pool.q.", part)] = slice(qkv, 0, d);
+      weights[cat("attn_pool.kv.", part)] = slice(qkv, d, 2 * d);
     }
   }
   const Tensor latent = take(weights, "attn_pool.latent"),
@@ -152,13 +143,8 @@ void derive_vit(const ModelConfig& c, Weights& weights) {
   if (c.pool == Pool::kMap) fix_query(c, weights);
   if (c.qk_norm) repeat_norms(c, weights);
   if (!c.last_norm) move_last_norm(c, weights);
-  if (weights.contains("visual_projection.transposed")) {
-    const Tensor across = take(weights, "visual_projection.transposed");
-    const int64_t k = across.dims[0], n = across.dims[1];
-    Tensor& weight = weights["visual_projection.weight"] = Tensor({n, k});
-    for (int64_t i = 0; i < n; i++)
-      for (int64_t j = 0; j < k; j++) at(weight.data, i * k + j) = at(across.data, j * n + i);
-  }
+  if (weights.contains("visual_projection.transposed"))
+    weights["visual_projection.weight"] = transposed(take(weights, "visual_projection.transposed"));
   if (c.rope.grid == RopeConfig::Grid::kMixed)
     mixed_angles(c, weights);
   else if (c.rope.grid != RopeConfig::Grid::kNone)

@@ -12,6 +12,10 @@ Graph build_graph(const ModelConfig& config);
 
 // Takes a tensor, which must be there, out of the weights.
 Tensor take(Weights& weights, const std::string& name);
+Tensor transposed(const Tensor& matrix);
+
+// A Linear with its role.
+int linear(GraphBuilder& b, int x, const std::string& name, int cols, bool has_bias, Role role);
 
 Graph build_vit(const ModelConfig& config);
 Graph build_swin(const ModelConfig& config);
@@ -30,8 +34,7 @@ struct BlockStyle {
   bool qk_norm = false, attn_norm = false, proj_bias = true;
   bool mlp_norm = false, gated = false, mlp_bias = true;
   ActType act = ActType::kGelu;
-  // RoPE of q and k: the Const of a block's angles; -1: none. `rope_by_head`: the heads' angles
-  // differ.
+  // RoPE of q and k: the Const of a block's angles, of one head or of all; -1: none.
   int rope = -1;
   bool rope_neighbours = false;
 };

@@ -40,12 +40,6 @@ std::vector<Stage> stages_of(const ModelConfig& c) {
   return stages;
 }
 
-int linear(GraphBuilder& b, int x, const std::string& name, int cols, bool has_bias, Role role) {
-  const int y = b.linear(x, name, cols, has_bias);
-  b.set_role(y, role);
-  return y;
-}
-
 // x + norm(y), SwinV2's end of a branch.
 int close_normalised(GraphBuilder& b, int x, int y, const std::string& norm, const std::string& add,
                      float epsilon) {
@@ -119,8 +113,8 @@ int embed_patches(GraphBuilder& b, const ModelConfig& c) {
   b.set_unit(x, "patch_embed");
   x = b.layernorm(x, "patch_embed.norm", kOuterEpsilon);
   if (!c.absolute_positions) return x;
-  const int patches = (c.image_height / c.patch) * (c.image_width / c.patch);
-  return b.add(x, b.constant("absolute_pos_embed", {1, patches, c.embed_dim}), "pos_embed.add");
+  const int pos = b.constant("absolute_pos_embed", {1, c.patches(), c.embed_dim});
+  return b.add(x, pos, "pos_embed.add");
 }
 
 // --- parameters of SwinV2 ---------------------------------------------------------------------

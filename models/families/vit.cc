@@ -79,9 +79,7 @@ int build_blocks(GraphBuilder& b, int x, const ModelConfig& c) {
 }
 
 int head(GraphBuilder& b, int x, const std::string& name, const ModelConfig& c) {
-  const int logits = b.linear(x, name, c.num_classes, c.head_bias);
-  b.set_role(logits, Role::kHead);
-  return logits;
+  return linear(b, x, name, c.num_classes, c.head_bias, Role::kHead);
 }
 
 // Attention with a learned query, and an MLP: x + mlp(norm(x)) (timm's AttentionPoolLatent).

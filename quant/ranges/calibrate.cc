@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "quant/ranges/code_levels.h"
+#include "runtime/float/fake_quant.h"
 
 namespace vitrun {
 namespace {
@@ -45,27 +46,6 @@ void add_log_error(std::span<const float> values, const std::vector<LogCandidate
     }
   }
 }
-
-// Evenly spaced codes of probabilities, half of which may be finer (kernels.h, StepCodes).
-struct StepCandidate {
-  CodeParams params;
-  StepCodes codes;
-  float unit;
-
-  explicit StepCandidate(const CodeParams& p)
-      : params(p), codes(step_codes(p)), unit(fixed_point_unit(p)) {}
-
-  float value(float x) const {
-    const float coarse =
-        std::nearbyint(std::min(x * codes.coarse_inverse, static_cast<float>(codes.coarse_top)));
-    const float fine =
-        std::nearbyint(std::min(x * codes.fine_inverse, static_cast<float>(codes.fine_codes)));
-    const bool is_fine = fine < static_cast<float>(codes.fine_codes);
-    return unit * (is_fine ? fine * static_cast<float>(codes.fine_value)
-                           : std::max(coarse * static_cast<float>(codes.coarse_value),
-                                      static_cast<float>(codes.fine_top)));
-  }
-};
 
 // v = (v - mean) / standard deviation, in place; returns the variance.
 double normalize(float* v, int64_t n) {
@@ -159,7 +139,7 @@ class RangeSearch {
     const size_t least = index_of_least(error_);
     if (!site_->softmax) return {bits_, candidates_[least]};
     if (least >= log_candidates_.size()) {
-      const CodeParams& p = step_candidates_[least - log_candidates_.size()].params;
+      const CodeParams& p = step_candidates_[least - log_candidates_.size()];
       return {bits_, {p.scale, 0}, p.rate, p.twin};
     }
     return {bits_, {log_candidates_[least].scale, 0}, log_candidates_[least].rate};
@@ -209,15 +189,20 @@ class RangeSearch {
     for (int twin = 0; twin <= most_twin(bits_); twin++) {
       CodeParams params{.bits = bits_, .twin = twin};
       params.scale = static_cast<float>(top / step_codes(params).coarse_top);
-      step_candidates_.emplace_back(params);
+      step_candidates_.push_back(params);
     }
   }
 
   void add_softmax_error(std::span<const float> row) {
     add_log_error(row, log_candidates_, error_);
+    const auto n = static_cast<int64_t>(row.size());
     double* error = error_.data() + log_candidates_.size();
-    for (size_t c = 0; c < step_candidates_.size(); c++)
-      for (float x : row) error[c] += std::pow(double{x - step_candidates_[c].value(x)}, 2);
+    std::vector<float> rounded(row.size());
+    for (size_t c = 0; c < step_candidates_.size(); c++) {
+      std::ranges::copy(row, rounded.begin());
+      fake_quantize(step_candidates_[c], true, rounded.data(), 1, n, 0, n);
+      for (size_t i = 0; i < row.size(); i++) error[c] += std::pow(double{row[i] - rounded[i]}, 2);
+    }
   }
 
   void set_uniform_candidates() {
@@ -276,9 +261,9 @@ class RangeSearch {
   TailObserver tails_;
   std::vector<UniformRange> candidates_;      // empty for a softmax output
   std::vector<LogCandidate> log_candidates_;  // empty for all others
-  std::vector<StepCandidate> step_candidates_;
-  std::vector<double> error_;  // by candidate
-  bool split_ = false;         // the site has copies of outlier channels
+  std::vector<CodeParams> step_candidates_;   // evenly spaced codes, beside them
+  std::vector<double> error_;                 // by candidate
+  bool split_ = false;                        // the site has copies of outlier channels
   std::vector<float> energy_;  // column_energy() of the consumer, if levels are searched
   std::vector<LevelHistogram> histograms_;  // by candidate, if levels are searched
 };

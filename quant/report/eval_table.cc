@@ -118,8 +118,7 @@ Json run_cell(const TableOptions& options, const TableRow& row, int seed,
   const auto start = std::chrono::steady_clock::now();
   const Quantized quantized = quantize_model(std::move(job.model), job.calibration, job.options,
                                              [&](double done) { bar.update(0.5 * done); });
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = seconds_since(start);
   quantized.file.write(scratch.path);
   const auto model = open_predictor(scratch.path, options.predictor);
   const auto slice_of = [&](int64_t first, const Tensor& images) {

@@ -16,17 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The transpose of a matrix.
-Tensor transposed(const Tensor& t, const std::string& where, const std::string& name) {
-  if (t.dims.size() != 2)
-    fail(where, ": '", name, "' is ", to_string(t.dims), ", expected a matrix");
-  Tensor out({t.dims[1], t.dims[0]});
-  for (int64_t i = 0; i < t.dims[0]; i++)
-    for (int64_t j = 0; j < t.dims[1]; j++)
-      at(out.data, j * t.dims[0] + i) = at(t.data, i * t.dims[1] + j);
-  return out;
-}
-
 Vocabulary vocabulary_beside(const WeightFiles& files, const std::string& config, int64_t tokens) {
   std::error_code error;
   for (const fs::path& file :
@@ -65,7 +54,11 @@ TextTower load_text_tower(const WeightFiles& files, const std::string& config,
   ShapeMap shapes;
   for (const auto& [name, sources] : text_names(files.names(), files.path())) {
     Tensor& t = tower.weights[name] = files.load_joined(sources);
-    if (is_transposed_projection(sources.front())) t = transposed(t, files.path(), name);
+    if (is_transposed_projection(sources.front())) {
+      if (t.dims.size() != 2)
+        fail(files.path(), ": '", name, "' is ", to_string(t.dims), ", expected a matrix");
+      t = transposed(t);
+    }
     shapes[name] = t.dims;
   }
   const TextConfig c = text_config(text, shapes, config);

@@ -74,8 +74,7 @@ void ProgressBar::update(double fraction) {
             step = terminal_ ? permille : permille / 100;
   if (step == shown_) return;
   shown_ = step;
-  const double spent =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  const double spent = seconds_since(start_);
   if (!terminal_) {
     std::fprintf(stderr, "%s: %d %% (%.1f s)\n", what_.c_str(), permille / 10, spent);
     return;

@@ -13,6 +13,10 @@
 
 namespace vitrun {
 
+inline double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
 // Parses the arguments, answers --help and --version, runs `body` and turns errors into a message
 // and an exit status. `examples` follow the options in --help.
 int run_program(cxxopts::Options options, const std::string& examples, int argc, char** argv,

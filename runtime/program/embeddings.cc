@@ -7,25 +7,61 @@
 
 #include "models/base/error.h"
 #include "models/base/index.h"
+#include "runtime/program/cli.h"
 
 namespace vitrun {
 namespace {
 
-double dot(const Tensor& a, size_t i, const Tensor& b, size_t j) {
-  const size_t d = static_cast<size_t>(a.dims[1]);
-  const float *x = a.data.data() + i * d, *y = b.data.data() + j * d;
+double dot(const float* x, const float* y, size_t n) {
   double sum = 0;
-  for (size_t k = 0; k < d; k++) sum += double{x[k]} * double{y[k]};
+  for (size_t k = 0; k < n; k++) sum += double{x[k]} * double{y[k]};
   return sum;
 }
 
-double cosine(const Tensor& a, size_t i, const Tensor& b, size_t j) {
-  const double lengths = std::sqrt(dot(a, i, a, i) * dot(b, j, b, j));
-  return lengths > 0 ? dot(a, i, b, j) / lengths : 0;
+// Rows of a tensor [n, D], and their squared lengths.
+struct Rows {
+  const Tensor& values;
+  size_t width;
+  std::vector<double> squares;
+
+  explicit Rows(const Tensor& t) : values(t), width(static_cast<size_t>(t.dims[1])) {
+    for (size_t i = 0; i < count(); i++) squares.push_back(dot(row(i), row(i), width));
+  }
+
+  size_t count() const { return static_cast<size_t>(values.dims[0]); }
+  const float* row(size_t i) const { return values.data.data() + i * width; }
+};
+
+double cosine(const Rows& a, size_t i, const Rows& b, size_t j) {
+  const double lengths = std::sqrt(a.squares[i] * b.squares[j]);
+  return lengths > 0 ? dot(a.row(i), b.row(j), a.width) / lengths : 0;
 }
 
-size_t count_rows(const Tensor& t) {
-  return static_cast<size_t>(t.dims[0]);
+// The other rows by falling cosine with row i, of equal ones the earlier first.
+std::vector<size_t> nearest(const Rows& rows, size_t i) {
+  std::vector<std::pair<double, size_t>> others;
+  for (size_t j = 0; j < rows.count(); j++)
+    if (j != i) others.emplace_back(-cosine(rows, i, rows, j), j);
+  std::ranges::sort(others);
+  std::vector<size_t> order;
+  for (const auto& [distance, row] : others) order.push_back(row);
+  return order;
+}
+
+std::vector<size_t> first_of(std::vector<size_t> order) {
+  order.resize(std::min<size_t>(order.size(), 1));
+  return order;
+}
+
+// The label for which the k nearest labelled rows vote; of a tie the nearer one.
+int vote(const std::vector<size_t>& order, const std::vector<int>& labels, int k) {
+  std::map<int, int> votes;
+  int best = -1, counted = 0;
+  for (size_t j : order)
+    if (labels[j] >= 0 && counted < k) counted++, votes[labels[j]]++;
+  for (size_t j : order)
+    if (votes.contains(labels[j]) && (best < 0 || votes[labels[j]] > votes[best])) best = labels[j];
+  return best;
 }
 
 void append(Tensor& all, const Tensor& more) {
@@ -47,76 +83,56 @@ Embeddings embed(Predictor& model, Predictor* reference, ImageLoader& loader,
                  const std::vector<Sample>& samples, size_t batch,
                  const std::function<void(double)>& progress) {
   Embeddings e;
-  for (size_t first = 0; first < samples.size(); first += batch) {
-    const size_t n = std::min(batch, samples.size() - first);
-    const LoadedImages loaded = loader.load(samples, first, n);
-    e.unread.insert(e.unread.end(), loaded.unread.begin(), loaded.unread.end());
-    if (progress) progress(ratio(first + n, samples.size()));
-    if (loaded.read.empty()) continue;
+  e.unread = for_each_batch(loader, samples, batch, progress, [&](const LoadedImages& loaded) {
     const auto start = std::chrono::steady_clock::now();
     const Tensor values = embedding_of(model, loaded.images);
-    e.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    e.seconds += seconds_since(start);
     append(e.values, values);
     for (size_t i : loaded.read) e.labels.push_back(samples[i].label);
-    if (!reference) continue;
+    if (!reference) return;
     const Tensor expected = embedding_of(*reference, loaded.images);
     if (expected.dims != values.dims)
       fail("--reference is another kind of model: embeddings of ", expected.dims[1],
            " numbers instead of ", values.dims[1]);
     append(e.reference, expected);
-  }
-  if (e.labels.empty())
-    fail(unread_note(e.unread), "none of ", samples.size(), " images could be read");
+  });
   return e;
-}
-
-std::vector<size_t> nearest(const Tensor& embeddings, size_t i, size_t count) {
-  std::vector<std::pair<double, size_t>> others;
-  for (size_t j = 0; j < count_rows(embeddings); j++)
-    if (j != i) others.emplace_back(-cosine(embeddings, i, embeddings, j), j);
-  std::ranges::sort(others);
-  std::vector<size_t> rows;
-  for (const auto& [distance, row] : others)
-    if (rows.size() < count) rows.push_back(row);
-  return rows;
 }
 
 EmbeddingAgreement agreement_of(const Embeddings& e) {
   EmbeddingAgreement a;
-  const size_t n = count_rows(e.values);
+  const Rows rows(e.values), reference(e.reference);
   double error = 0, energy = 0;
   size_t same = 0;
-  for (size_t i = 0; i < n; i++) {
-    const double c = cosine(e.values, i, e.reference, i);
-    a.cosine += c / static_cast<double>(n);
+  for (size_t i = 0; i < rows.count(); i++) {
+    const double c = cosine(rows, i, reference, i);
+    a.cosine += c / static_cast<double>(rows.count());
     a.worst_cosine = std::min(a.worst_cosine, c);
-    same += nearest(e.values, i, 1) == nearest(e.reference, i, 1);
+    same += first_of(nearest(rows, i)) == first_of(nearest(reference, i));
   }
   for (size_t i = 0; i < e.values.data.size(); i++) {
     error += std::pow(double{e.values.data[i]} - double{e.reference.data[i]}, 2);
     energy += std::pow(double{e.reference.data[i]}, 2);
   }
   a.error = std::sqrt(error / energy);
-  a.neighbour = ratio(same, n);
+  a.neighbour = ratio(same, rows.count());
   return a;
 }
 
-double neighbour_accuracy(const Tensor& embeddings, const std::vector<int>& labels, int k) {
-  size_t right = 0, labelled = 0;
+std::vector<double> neighbour_accuracy(const Tensor& embeddings, const std::vector<int>& labels,
+                                       const std::vector<int>& ks) {
+  const Rows rows(embeddings);
+  std::vector<size_t> right(ks.size());
+  size_t labelled = 0;
   for (size_t i = 0; i < labels.size(); i++) {
     if (labels[i] < 0) continue;
     labelled++;
-    std::map<int, int> votes;
-    int best = -1, counted = 0;
-    const std::vector<size_t> others = nearest(embeddings, i, labels.size());
-    for (size_t j : others)
-      if (labels[j] >= 0 && counted < k) counted++, votes[labels[j]]++;
-    for (size_t j : others)
-      if (votes.contains(labels[j]) && (best < 0 || votes[labels[j]] > votes[best]))
-        best = labels[j];
-    right += best == labels[i];
+    const std::vector<size_t> order = nearest(rows, i);
+    for (size_t k = 0; k < ks.size(); k++) right[k] += vote(order, labels, ks[k]) == labels[i];
   }
-  return ratio(right, labelled);
+  std::vector<double> shares;
+  for (size_t r : right) shares.push_back(ratio(r, labelled));
+  return shares;
 }
 
 }  // namespace vitrun

@@ -32,12 +32,9 @@ struct EmbeddingAgreement {
 };
 EmbeddingAgreement agreement_of(const Embeddings& e);
 
-// The share of labelled images that the k nearest other labelled images, by cosine, vote for; of a
-// tie the nearer label counts.
-double neighbour_accuracy(const Tensor& embeddings, const std::vector<int>& labels, int k);
-
-// The other rows of embeddings [n, D] by falling cosine with row i, of equal ones the earlier
-// first.
-std::vector<size_t> nearest(const Tensor& embeddings, size_t i, size_t count);
+// For each k the share of labelled images that the k nearest other labelled images, by cosine, vote
+// for; of a tie the nearer label counts.
+std::vector<double> neighbour_accuracy(const Tensor& embeddings, const std::vector<int>& labels,
+                                       const std::vector<int>& ks);
 
 }  // namespace vitrun

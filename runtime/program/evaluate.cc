@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "models/base/error.h"
+#include "runtime/program/cli.h"
 
 namespace vitrun {
 namespace {
@@ -64,24 +65,17 @@ Evaluation evaluate(Predictor& model, const ReferenceLogits& reference, ImageLoa
                     const std::function<void(double)>& progress) {
   check_labels(samples, model.info());
   Evaluation result;
-  for (size_t first = 0; first < samples.size(); first += batch) {
-    const size_t n = std::min(batch, samples.size() - first);
-    const LoadedImages loaded = loader.load(samples, first, n);
-    result.unread.insert(result.unread.end(), loaded.unread.begin(), loaded.unread.end());
-    if (progress) progress(ratio(first + n, samples.size()));
-    if (loaded.read.empty()) continue;
+  result.unread = for_each_batch(loader, samples, batch, progress, [&](const LoadedImages& loaded) {
     const auto start = std::chrono::steady_clock::now();
     const Tensor logits = model.run(loaded.images);
-    result.seconds +=
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    result.seconds += seconds_since(start);
     Tensor expected;
     if (reference) expected = reference(result.images, loaded.images);
     std::vector<int> labels;
     for (size_t i : loaded.read) labels.push_back(samples[i].label);
     count(logits, reference ? &expected : nullptr, labels, result);
-  }
-  if (result.images > 0) return result;
-  fail(unread_note(result.unread), "none of ", samples.size(), " images could be read");
+  });
+  return result;
 }
 
 }  // namespace vitrun

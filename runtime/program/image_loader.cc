@@ -48,6 +48,22 @@ Tensor ImageLoader::load_all(const std::vector<Sample>& samples, size_t first, s
   return std::move(loaded.images);
 }
 
+std::vector<UnreadImage> for_each_batch(ImageLoader& loader, const std::vector<Sample>& samples,
+                                        size_t batch, const std::function<void(double)>& progress,
+                                        const std::function<void(const LoadedImages&)>& body) {
+  std::vector<UnreadImage> unread;
+  for (size_t first = 0; first < samples.size(); first += batch) {
+    const size_t n = std::min(batch, samples.size() - first);
+    const LoadedImages loaded = loader.load(samples, first, n);
+    unread.insert(unread.end(), loaded.unread.begin(), loaded.unread.end());
+    if (progress) progress(ratio(first + n, samples.size()));
+    if (!loaded.read.empty()) body(loaded);
+  }
+  if (unread.size() == samples.size())
+    fail(unread_note(unread), "none of ", samples.size(), " images could be read");
+  return unread;
+}
+
 std::string unread_note(const std::vector<UnreadImage>& unread) {
   if (unread.empty()) return "";
   constexpr size_t kMost = 10;

@@ -2,6 +2,7 @@
 // named and left out, and the program decides whether enough remain.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -47,6 +48,12 @@ class ImageLoader {
   Exif exif_;
   PreprocessScratch scratch_;
 };
+
+// Loads the samples in batches and calls body() with each that holds images; `progress` gets the
+// fraction done. Returns the samples that could not be read; fails if these are all.
+std::vector<UnreadImage> for_each_batch(ImageLoader& loader, const std::vector<Sample>& samples,
+                                        size_t batch, const std::function<void(double)>& progress,
+                                        const std::function<void(const LoadedImages&)>& body);
 
 // Returns lines that name the images that were left out, at most ten; empty for none.
 std::string unread_note(const std::vector<UnreadImage>& unread);

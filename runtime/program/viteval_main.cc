@@ -101,8 +101,9 @@ int run_embeddings(const cxxopts::ParseResult& args, Predictor& model, Predictor
                               {"labels_from", images.labels_from}, {"exif", exif_name(images.exif)},
                               {"embedding", e.values.dims[1]}};
   if (std::ranges::any_of(e.labels, [](int label) { return label >= 0; })) {
-    j["knn1"] = neighbour_accuracy(e.values, e.labels, 1);
-    j["knn5"] = neighbour_accuracy(e.values, e.labels, 5);
+    const std::vector<double> shares = neighbour_accuracy(e.values, e.labels, {1, 5});
+    j["knn1"] = shares[0];
+    j["knn5"] = shares[1];
   }
   if (reference) {
     const EmbeddingAgreement a = agreement_of(e);

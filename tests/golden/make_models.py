@@ -233,7 +233,7 @@ def make_dtypes():
 
 def make_archs():
     lines = []
-    # Of SwinV2 the graph has other parameters: a table for the MLP of positions, a bias of k, and a factor for
+    # The graph of SwinV2 has other parameters than its file: a table for the MLP of positions, a bias of k, and a factor for
     # each column of q and k in place of one for each head.
     def computed(attn):
         if not hasattr(attn, "cpb_mlp"):
