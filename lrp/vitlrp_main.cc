@@ -79,9 +79,16 @@ void take_shard(const std::string& shard, Work& work) {
   };
 }
 
-void choose_targets(const cxxopts::ParseResult& args, Work& work) {
+void choose_targets(const cxxopts::ParseResult& args, const ModelInfo& config, Work& work) {
   work.targets.assign(static_cast<size_t>(work.count), -1);
   if (args.count("class") + args.count("labels") > 1) throw UsageError("give --class or --labels");
+  if (config.num_classes == 0) {
+    for (const char* option : {"class", "labels"})
+      if (args.count(option))
+        fail("--", option, ": the model has no classes; without it the embedding is explained");
+    work.target = "embedding";
+    return;
+  }
   if (args.count("class")) {
     const int c = int_option(args, "class", 0, 1 << 20);
     work.targets.assign(work.targets.size(), c);
@@ -132,7 +139,7 @@ Work choose_work(const cxxopts::ParseResult& args, const ModelInfo& config, bool
     };
   }
   for (const Sample& s : samples) work.labels.push_back(s.label);
-  choose_targets(args, work);
+  choose_targets(args, config, work);
   if (args.count("shard")) take_shard(args["shard"].as<std::string>(), work);
   return work;
 }
@@ -243,6 +250,12 @@ void accumulate(const Ranks& ranks, RelevanceEngine& engine, const Work& work,
                  interrupted ? "; interrupted, what was done is kept" : "");
 }
 
+// What an image's relevance explains: a class, or for -1 the embedding.
+std::string target_text(const ModelInfo& info, int target) {
+  if (target < 0) return "embedding";
+  return target < count_of(info.labels) ? at(info.labels, target) : cat("class ", target);
+}
+
 std::vector<Picture> draw_pictures(RelevanceEngine& engine, const ModelInfo& info, const Work& work,
                                    int64_t count) {
   std::vector<Picture> pictures;
@@ -250,10 +263,8 @@ std::vector<Picture> draw_pictures(RelevanceEngine& engine, const ModelInfo& inf
     const LoadedImages one = work.load(i, 1);
     if (one.read.empty()) continue;
     const ImageRelevance r = engine.run(one.images, of_read(one, work.targets), true)[0];
-    const auto& labels = info.labels;
     pictures.push_back(
-        {r.target < count_of(labels) ? at(labels, r.target) : cat("class ", r.target),
-         draw_heatmap(info, engine.patches(), one.images, r.heatmap)});
+        {target_text(info, r.target), draw_heatmap(info, engine.patches(), one.images, r.heatmap)});
   }
   return pictures;
 }

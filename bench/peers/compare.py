@@ -32,7 +32,6 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from safetensors.torch import save_file
 
 ort.set_default_logger_severity(3)
-SHAPE = (1, 3, 224, 224)
 
 
 class Data(CalibrationDataReader):
@@ -53,7 +52,7 @@ class Output(ctypes.Structure):
 
 
 def vitrun_runner(library, path, threads, isa, x):
-    """Through the C ABI, as an application would."""
+    """The model's first output through the C ABI, as an application would: logits, or an embedding."""
     lib = ctypes.CDLL(library)
     lib.vit_last_error.restype = ctypes.c_char_p
     model, session = ctypes.c_void_p(), ctypes.c_void_p()
@@ -61,11 +60,13 @@ def vitrun_runner(library, path, threads, isa, x):
     if lib.vit_model_open(str(path).encode(), None, ctypes.byref(model)) or \
             lib.vit_session_create(model, ctypes.byref(options), ctypes.byref(session)):
         raise RuntimeError(lib.vit_last_error().decode())
-    logits = np.empty(1000, np.float32)
+    lib.vit_model_output_name.restype = ctypes.c_char_p
+    name = lib.vit_model_output_name(model, 0)
+    answer = np.empty(lib.vit_model_output_rows(model, 0) * lib.vit_model_output_cols(model, 0), np.float32)
     images = ctypes.c_void_p(x.ctypes.data)
-    output = Output(b"logits", logits.ctypes.data, logits.size)
+    output = Output(name, answer.ctypes.data, answer.size)
 
-    def run(_=(x, logits)):  # the default argument keeps the arrays alive
+    def run(_=(x, answer)):  # the default argument keeps the arrays alive
         if lib.vit_session_run_float(session, images, 1, ctypes.byref(output), 1):
             raise RuntimeError(lib.vit_last_error().decode())
 
@@ -87,10 +88,16 @@ def openvino_runner(model, threads, x):
     return lambda: request.infer({0: x})
 
 
-def prepare(arch, programs, folder, x):
-    """All the files the contenders run."""
+def random_model(arch, size):
+    """A timm model of seeded random weights for square images of `size` pixels (None: its own size), and one image."""
     torch.manual_seed(0)
-    model = timm.create_model(arch, pretrained=False).eval()
+    model = timm.create_model(arch, pretrained=False, **({"img_size": size} if size else {})).eval()
+    side = size or model.pretrained_cfg["input_size"][1]
+    return model, np.random.default_rng(0).standard_normal((1, 3, side, side)).astype(np.float32)
+
+
+def prepare(model, arch, programs, folder, x):
+    """All the files the contenders run."""
     files = {"weights": folder / "model.safetensors", "f32": folder / "f32.onnx"}
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, files["weights"])
     torch.onnx.export(model, torch.from_numpy(x), str(files["f32"]), input_names=["x"], dynamo=False,
@@ -99,8 +106,9 @@ def prepare(arch, programs, folder, x):
     for bits in (8, 6, 4):
         files[f"W{bits}"] = folder / f"w{bits}.qbin"
         subprocess.run([f"{programs}/vitquant", "--weights", files["weights"], "--arch", arch, "--calib-raw",
-                        folder / "x.npy", "--wbits", str(bits), "--abits", "8", "-o", files[f"W{bits}"]],
-                       check=True, capture_output=True)
+                        folder / "x.npy", "--wbits", str(bits), "--abits", "8", "--image-size", str(x.shape[2]),
+                        "--without", "rounding",  # it takes minutes and no run is slower or faster for it
+                        "-o", files[f"W{bits}"]], check=True, stdout=subprocess.DEVNULL)
     prepared = folder / "prepared.onnx"
     quant_pre_process(str(files["f32"]), str(prepared), skip_symbolic_shape=True)
     files["dynamic"], files["static"] = folder / "dynamic.onnx", folder / "static.onnx"
@@ -156,6 +164,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programs", default="build", help="folder of vitquant and libvitrun.so")
     parser.add_argument("--arch", default="deit_small_patch16_224", help="timm names, separated by commas")
+    parser.add_argument("--image-size", type=int, help="side of the images in pixels; default: the model's own")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--isas", default="", help="ours, separated by commas; default: the best")
@@ -163,11 +172,11 @@ def main():
     parser.add_argument("--json", help="also append one JSON object a row to this file")
     args = parser.parse_args()
     library = os.path.abspath(f"{args.programs}/libvitrun.so")
-    x = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
     print("| model | threads | contender | median ms | min ms | x best ORT int8 |\n|---|---|---|---|---|---|")
     for arch in args.arch.split(","):
+        model, x = random_model(arch, args.image_size)
         with tempfile.TemporaryDirectory() as folder:
-            files = prepare(arch, args.programs, pathlib.Path(folder), x)
+            files = prepare(model, arch, args.programs, pathlib.Path(folder), x)
             for threads in map(int, args.threads.split(",")):
                 isas = args.isas.split(",")
                 trips = [round_trip(args.probe)] if args.probe and threads > 1 else []

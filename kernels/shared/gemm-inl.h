@@ -108,11 +108,23 @@ inline void add_correction(const int32_t* correction, int rows, int sum_stride, 
   }
 }
 
+// Packed panels that are multiplied next. They come from memory while others are multiplied, a
+// share with each row tile.
+struct NextPanels {
+  const uint8_t* begin;
+  int64_t bytes;
+
+  void prefetch(int part, int parts) const {
+    for (int64_t i = bytes * part / parts & -64, end = bytes * (part + 1) / parts; i < end; i += 64)
+      __builtin_prefetch(begin + i, 0, 2);
+  }
+};
+
 // Multiplies all rows by some unpacked panels. The row tiles have nearly equal heights, because a
 // last tile of a single row would cost nearly as much as a full one.
 template <class Tile>
-inline void gemm_columns(const GemmArgs& g, int run, int column, int panels,
-                         const int8_t* const* w) {
+inline void gemm_columns(const GemmArgs& g, int run, int column, int panels, const int8_t* const* w,
+                         const NextPanels& next) {
   constexpr int kStride = Tile::kPanels * kColumns;
   const uint8_t flip = Tile::kSignedCodes && g.a_bits == 8 ? 128 : 0;
   const bool finished = Tile::kFinishes && finishes_in_registers(g, column + panels * kColumns);
@@ -133,6 +145,7 @@ inline void gemm_columns(const GemmArgs& g, int run, int column, int panels,
                    .row = 0,
                    .column = column};
   for (int t = 0, row = 0; t < tiles; t++) {
+    next.prefetch(t, tiles);
     const int rows = (g.m - row) / (tiles - t);
     choose_tile<Tile>(rows, panels)(args);
     if constexpr (part_depth<Tile>() < kMaxDepth) {
@@ -169,7 +182,11 @@ void gemm_tiles(const GemmArgs& g, int run) {
       const uint8_t* panel = g.panels + pack_bytes(column + panels * kColumns, g.k, g.bits);
       w[panels] = Tile::unpack(panel, g.bits, depth, scratch + panels * kRoom);
     }
-    gemm_columns<Tile>(g, run, column, panels, w);
+    const int behind = column + panels * kColumns, more = g.n - behind;
+    const int64_t begin = pack_bytes(behind, g.k, g.bits);
+    const int64_t end =
+        pack_bytes(behind + (more < panels * kColumns ? more : panels * kColumns), g.k, g.bits);
+    gemm_columns<Tile>(g, run, column, panels, w, {g.panels + begin, end - begin});
   }
   finish_codes(g, 0, g.m);
 }

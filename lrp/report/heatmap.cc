@@ -3,12 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#define STB_IMAGE_WRITE_IMPLEMENTATION
-#define STB_IMAGE_WRITE_STATIC
-#define STBI_WRITE_NO_STDIO
-#include <stb/stb_image_write.h>
-
-#include "models/base/error.h"
+#include "models/base/index.h"
+#include "runtime/vision/encode_image.h"
 
 namespace vitrun {
 namespace {
@@ -30,33 +26,11 @@ Color colormap(float x) {
   return {a.r + (b.r - a.r) * t, a.g + (b.g - a.g) * t, a.b + (b.b - a.b) * t};
 }
 
-class Canvas {
- public:
-  Canvas(int width, int height)
-      : width_(width), height_(height), rgb_(array_size(width, height) * 3, 255) {}
-
-  void set(int x, int y, Color c) {
-    uint8_t* p = rgb_.data() + 3 * (int64_t{y} * width_ + x);
-    for (float v : {c.r, c.g, c.b})
-      *p++ = static_cast<uint8_t>(std::lround(std::clamp(v, 0.f, 255.f)));
-  }
-
-  std::vector<uint8_t> png() const {
-    std::vector<uint8_t> out;
-    auto append = [](void* to, void* data, int size) {
-      const auto* bytes = static_cast<const uint8_t*>(data);
-      static_cast<std::vector<uint8_t>*>(to)->insert(static_cast<std::vector<uint8_t>*>(to)->end(),
-                                                     bytes, bytes + size);
-    };
-    if (!stbi_write_png_to_func(append, &out, width_, height_, 3, rgb_.data(), 0))
-      fail("cannot encode a picture of ", width_, " x ", height_);
-    return out;
-  }
-
- private:
-  int width_, height_;
-  std::vector<uint8_t> rgb_;
-};
+void set_pixel(Image& picture, int x, int y, Color c) {
+  uint8_t* p = picture.rgb.data() + 3 * (int64_t{y} * picture.width + x);
+  for (float v : {c.r, c.g, c.b})
+    *p++ = static_cast<uint8_t>(std::lround(std::clamp(v, 0.f, 255.f)));
+}
 
 // Interpolates map [height, width] between the centres of patches at the point (x, y) of the image,
 // each in 0..1.
@@ -83,7 +57,8 @@ std::vector<uint8_t> draw_heatmap(const ModelInfo& info, MapSize patches, const 
   const int w = width * zoom, h = height * zoom, gap = 8, bar = 12;
   const auto [low, high] = std::minmax_element(heatmap.begin(), heatmap.end());
   const float span = *high > *low ? *high - *low : 1;
-  Canvas canvas(2 * w + 2 * gap + bar, h);
+  Image canvas{2 * w + 2 * gap + bar, h, {}};
+  canvas.rgb.assign(3 * array_size(canvas.width, canvas.height), 255);
   for (int y = 0; y < h; y++) {
     for (int x = 0; x < w; x++) {
       float pixel[3];
@@ -91,7 +66,7 @@ std::vector<uint8_t> draw_heatmap(const ModelInfo& info, MapSize patches, const 
         const float value = at(image.data, (i * height + y / zoom) * width + x / zoom);
         pixel[i] = 255 * (value * p.std[i] + p.mean[i]);
       }
-      canvas.set(x, y, {pixel[0], pixel[1], pixel[2]});
+      set_pixel(canvas, x, y, {pixel[0], pixel[1], pixel[2]});
       const float heat = (sample(heatmap, patches.width, patches.height,
                                  (static_cast<float>(x) + 0.5f) / static_cast<float>(w),
                                  (static_cast<float>(y) + 0.5f) / static_cast<float>(h)) -
@@ -100,15 +75,15 @@ std::vector<uint8_t> draw_heatmap(const ModelInfo& info, MapSize patches, const 
       const Color over = colormap(heat);
       const float grey = 0.3f * pixel[0] + 0.59f * pixel[1] + 0.11f * pixel[2],
                   mix = 0.4f + 0.35f * heat;
-      canvas.set(w + gap + x, y,
-                 {grey + (over.r - grey) * mix, grey + (over.g - grey) * mix,
-                  grey + (over.b - grey) * mix});
+      set_pixel(canvas, w + gap + x, y,
+                {grey + (over.r - grey) * mix, grey + (over.g - grey) * mix,
+                 grey + (over.b - grey) * mix});
     }
     for (int x = 0; x < bar; x++)
-      canvas.set(2 * w + 2 * gap + x, y,
-                 colormap(1 - static_cast<float>(y) / static_cast<float>(h - 1)));
+      set_pixel(canvas, 2 * w + 2 * gap + x, y,
+                colormap(1 - static_cast<float>(y) / static_cast<float>(h - 1)));
   }
-  return canvas.png();
+  return encode_png(canvas);
 }
 
 }  // namespace vitrun

@@ -7,22 +7,6 @@
 #include "runtime/program/html.h"
 
 namespace vitrun {
-namespace {
-
-std::string base64(const std::vector<uint8_t>& bytes) {
-  static constexpr char kDigits[] =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    const size_t left = std::min<size_t>(3, bytes.size() - i);
-    uint32_t word = 0;
-    for (size_t j = 0; j < 3; j++) word = word << 8 | (j < left ? bytes[i + j] : 0u);
-    for (size_t j = 0; j < 4; j++) out += j <= left ? kDigits[word >> (18 - 6 * j) & 63] : '=';
-  }
-  return out;
-}
-
-}  // namespace
 
 BitLabels bit_labels(const std::string& qbin, const Scores& scores) {
   const QuantModel model(QbinFile::open(qbin));
@@ -74,9 +58,8 @@ std::string report_page(const Scores& scores, const BitLabels& bits,
   body += "</div>\n";
   if (!pictures.empty()) body += "<h2>Where the model looks</h2><div class=\"grid\">\n";
   for (const Picture& p : pictures)
-    body += cat("<figure><figcaption>", escape_html(p.title),
-                "</figcaption><img alt=\"\" src=\"data:image/png;base64,", base64(p.png),
-                "\"></figure>\n");
+    body += cat("<figure><figcaption>", escape_html(p.title), "</figcaption><img alt=\"\" src=\"",
+                data_uri("image/png", p.png), "\"></figure>\n");
   if (!pictures.empty()) body += "</div>";
   return html_page("Relevance of " + scores.model, body);
 }

@@ -181,6 +181,7 @@ Flow RelevanceEngine::start_of(const std::vector<float>& y, int target) const {
   }
   double energy = 0;
   for (float v : y) energy += double{v} * double{v};
+  if (!(energy > 0)) fail("the embedding is zero: there is nothing to explain");
   start.gradient.assign(y.begin(), y.end());
   for (size_t i = 0; i < y.size(); i++) {
     at(start.relevance, i) = static_cast<float>(double{y[i]} * double{y[i]} / energy);
@@ -196,8 +197,11 @@ ImageRelevance RelevanceEngine::explain(Reference& forward, const Tensor& image,
   ImageRelevance out;
   out.score.resize(unit_.size());
   out.gradient_input.resize(unit_.size());
-  out.target =
-      target >= 0 ? target : static_cast<int>(std::ranges::max_element(logits) - logits.begin());
+  if (graph_.output("logits") < 0)
+    out.target = -1;
+  else
+    out.target =
+        target >= 0 ? target : static_cast<int>(std::ranges::max_element(logits) - logits.begin());
   std::vector<Flow> flows(values.size());
   at(flows, logits_) = start_of(logits, out.target);
   std::vector<float> row;  // the class token's row of the heat map's product

@@ -16,7 +16,7 @@ std::vector<std::string> scored_units(const Graph& graph);
 
 // The scores of one image. Vectors over units are in the order of scored_units().
 struct ImageRelevance {
-  int target = 0;                      // the class that is explained
+  int target = 0;                      // the class that is explained; -1: the embedding
   std::vector<double> score;           // mean of (gradient * relevance)+ over the unit's output
   std::vector<double> gradient_input;  // mean of |gradient * value|, a scorer without relevance
   // The largest |sum R + absorbed - 1| over all residual adds and the embedding.

@@ -32,8 +32,9 @@ struct Scores {
     ExactSum score, squares, gradient_input;
   };
 
-  std::string model;   // the model's architecture
-  std::string target;  // the class that was explained: "predicted", "labels" or "class 7"
+  std::string model;  // the model's architecture
+  std::string
+      target;  // the class that was explained: "predicted", "labels", "class 7"; or "embedding"
   int64_t images = 0;
   int64_t skipped = 0;  // images that could not be read, which are in no sum
   std::vector<Unit> units;

@@ -26,7 +26,7 @@ enum class Pool { kOpen, kToken, kAverage, kMap, kTokenAndAverage };
 enum class Positions { kNone, kPatches, kAll };
 
 // How positions are resized to another grid: as timm does, as transformers does, as FlexiViT.
-enum class PositionFilter { kBicubicAntialias, kBicubic, kBilinear };
+enum class PositionFilter { kBicubicAntialias, kBicubic, kBilinear, kGeometric };
 
 // Rotary positions of the patches; prefix tokens have none. A pair of columns is turned by
 // position / temperature^(pair / pairs) along one axis, for half of the pairs along each axis.
@@ -60,9 +60,11 @@ struct ModelConfig : ModelInfo {
   int registers = 0;
   Positions positions = Positions::kAll;
   // The table of positions in the weights: rows of prefix tokens, then a grid of patches, which is
-  // resized where the image has another one.
+  // resized where the image has another one. Tables of relative positions (BEiT, Swin) are of that
+  // grid.
   int position_prefix = 0, position_height = 0, position_width = 0;
   PositionFilter position_filter = PositionFilter::kBicubicAntialias;
+  PositionFilter relative_filter = PositionFilter::kGeometric;  // also of Swin's tables
   RopeConfig rope;
   bool patch_bias = true;
   bool norm_pre = false;  // a norm before the blocks (CLIP)

@@ -156,14 +156,34 @@ void check_v2_tensors(const ModelConfig& c, const ShapeReader& in) {
     }
 }
 
-// Another image would need other windows, and other tables of their positions.
-void refuse_resize(const ModelConfig& c, const Given& given, const std::string& where) {
+// The windows of transformers' SwinV2 stay those of the configuration's image: where a map was one
+// window, windows do not grow with the map and are not shifted.
+void keep_windows(ModelConfig& c) {
+  const int side = std::min(c.image_height, c.image_width) / c.patch;
+  for (int s = 0; s < count_of(c.windows); s++) {
+    const int map = (side + (1 << s) - 1) >> s;
+    if (map > at(c.windows, s)) continue;
+    at(c.windows, s) = map;
+    at(c.shifts, s) = 0;
+  }
+}
+
+// Takes the size that a user wants. The tables of relative positions are those of the
+// configuration's.
+void settle_size(ModelConfig& c, const Given& given, const std::string& where) {
+  c.position_height = c.image_height / c.patch;
+  c.position_width = c.image_width / c.patch;
   if (given.image_height == 0 ||
       (given.image_height == c.image_height && given.image_width == c.image_width))
     return;
-  fail(where, ": --image-size ", given.image_height, "x", given.image_width,
-       ": Swin's windows are those of images of ", c.image_height, "x", c.image_width,
-       " and are not resized");
+  if (c.absolute_positions)
+    fail(where, ": --image-size ", given.image_height, "x", given.image_width,
+         ": a Swin's absolute positions, those of images of ", c.image_height, "x", c.image_width,
+         ", are not resized");
+  if (given.transformers && c.swin_v2) keep_windows(c);
+  c.image_height = given.image_height;
+  c.image_width = given.image_width;
+  validate(c);
 }
 
 // Brings lists that stand for all stages to one entry for each.
@@ -219,11 +239,11 @@ void complete_swin(ModelConfig& c, const ShapeReader& in, const Given& given) {
   expand(c.pretrained_windows, count_of(depths));
   set_windows(c, c.windows.empty() ? windows_of_tables(c, in) : c.windows);
   if (c.image_height == 0) guess_image(c, in);
-  refuse_resize(c, given, in.where);
   settle_pool(c, given, in.where);
   validate(c);  // bounds the sizes, which check_windows() multiplies
   v2 ? check_v2_tensors(c, in) : check_windows(c, in);
   check_positions(c, in);
+  settle_size(c, given, in.where);
 }
 
 void validate_swin(const ModelConfig& c) {

@@ -147,14 +147,20 @@ void guess_size(ModelConfig& c, const ShapeReader& in, int rows) {
   c.image_height = c.image_width = side * c.patch;
 }
 
-// Tables of relative positions are for one grid of patches. Angles of RoPE are made for any.
+// Takes the size that a user wants. transformers' BEiT confuses the sides of an oblong table of
+// relative positions when it resizes it.
 void settle_size(ModelConfig& c, const ShapeReader& in, const Given& given) {
-  if (given.image_height == 0) return;
   if (c.image_height == 0) c.image_height = given.image_height, c.image_width = given.image_width;
-  if (c.relative_bias &&
-      (c.image_height != given.image_height || c.image_width != given.image_width))
-    fail(in.where, ": --image-size: the tables of relative positions are those of images of ",
-         c.image_height, "x", c.image_width);
+  if (c.relative_bias) {
+    c.position_height = c.image_height / c.patch;
+    c.position_width = c.image_width / c.patch;
+    if (given.transformers) c.relative_filter = PositionFilter::kBilinear;
+  }
+  if (given.image_height == 0) return;
+  const bool other = c.image_height != given.image_height || c.image_width != given.image_width;
+  if (c.relative_bias && given.transformers && other && c.position_height != c.position_width)
+    fail(in.where, ": --image-size: the tables of relative positions are those of oblong images, ",
+         c.image_height, "x", c.image_width, ", and are not resized");
   c.image_height = given.image_height;
   c.image_width = given.image_width;
 }

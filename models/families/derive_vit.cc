@@ -35,6 +35,16 @@ void settle_positions(const ModelConfig& c, Weights& weights) {
   pos.dims[1] += missing;
 }
 
+// Tables of relative positions for the image's own grid.
+void settle_relative_positions(const ModelConfig& c, Weights& weights) {
+  const GridChange grid{c.position_height, c.position_width, c.image_height / c.patch,
+                        c.image_width / c.patch};
+  if (grid.from_height == grid.to_height && grid.from_width == grid.to_width) return;
+  for (auto& [name, tensor] : weights)
+    if (name.ends_with("relative_position_bias_table"))
+      tensor = resize_relative_positions(tensor, name, grid, c.relative_filter);
+}
+
 // The query of attention pooling, W latent + b, is the same for all images.
 void fix_query(const ModelConfig& c, Weights& weights) {
   const int64_t d = c.embed_dim;
@@ -140,6 +150,7 @@ void derive_vit(const ModelConfig& c, Weights& weights) {
   if (c.registers == 0) weights.erase("reg_token");  // may be there without rows
   shape_tokens(c.embed_dim, weights);
   settle_positions(c, weights);
+  if (c.relative_bias) settle_relative_positions(c, weights);
   if (c.pool == Pool::kMap) fix_query(c, weights);
   if (c.qk_norm) repeat_norms(c, weights);
   if (!c.last_norm) move_last_norm(c, weights);

@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "models/families/families.h"
+#include "models/families/resize_positions.h"
 
 namespace vitrun {
 namespace {
@@ -26,9 +27,10 @@ struct Stage {
   int bias_entries() const { return (2 * window_height() - 1) * (2 * window_width() - 1); }
 };
 
-std::vector<Stage> stages_of(const ModelConfig& c) {
+// The stages for an image of height x width patches.
+std::vector<Stage> stages_for(const ModelConfig& c, int height, int width) {
   std::vector<Stage> stages;
-  int height = c.image_height / c.patch, width = c.image_width / c.patch, blocks = 0;
+  int blocks = 0;
   for (size_t s = 0; s < c.depths.size(); s++) {
     stages.push_back({"layers." + std::to_string(s), height, width, c.embed_dim << s, c.depths[s],
                       c.heads[s], c.mlp_hidden << s, c.windows[s], c.shifts[s],
@@ -38,6 +40,10 @@ std::vector<Stage> stages_of(const ModelConfig& c) {
     blocks += c.depths[s];
   }
   return stages;
+}
+
+std::vector<Stage> stages_of(const ModelConfig& c) {
+  return stages_for(c, c.image_height / c.patch, c.image_width / c.patch);
 }
 
 // x + norm(y), SwinV2's end of a branch.
@@ -171,12 +177,29 @@ void derive_block(const Stage& s, int block, Weights& weights) {
   weights[attn + "qk_norm.weight"] = cosine_weight(s, take(weights, attn + "logit_scale"));
 }
 
+// The tables of a stage's blocks for its windows, from those of the windows that the image of the
+// weights has there.
+void settle_tables(const Stage& from, const Stage& to, PositionFilter filter, Weights& weights) {
+  const GridChange windows{from.window_height(), from.window_width(), to.window_height(),
+                           to.window_width()};
+  if (windows.from_height == windows.to_height && windows.from_width == windows.to_width) return;
+  for (int i = 0; i < to.depth; i++) {
+    const std::string name = to.block(i) + ".attn.relative_position_bias_table";
+    if (const auto found = weights.find(name); found != weights.end())
+      found->second = resize_relative_positions(found->second, name, windows, filter);
+  }
+}
+
 }  // namespace
 
 void derive_swin(const ModelConfig& c, Weights& weights) {
-  if (!c.swin_v2) return;
-  for (const Stage& s : stages_of(c))
-    for (int i = 0; i < s.depth; i++) derive_block(s, i, weights);
+  const std::vector<Stage> stages = stages_of(c);
+  const std::vector<Stage> saved =
+      c.position_height ? stages_for(c, c.position_height, c.position_width) : stages;
+  for (size_t s = 0; s < stages.size(); s++) {
+    if (!c.swin_v2) settle_tables(saved[s], stages[s], c.relative_filter, weights);
+    for (int i = 0; c.swin_v2 && i < stages[s].depth; i++) derive_block(stages[s], i, weights);
+  }
 }
 
 Graph build_swin(const ModelConfig& c) {

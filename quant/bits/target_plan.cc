@@ -119,6 +119,7 @@ std::string name_of(const UnitBits& bits) {
 PlanReport report_on(const Graph& graph, const Predictions& predictions, const CostTable* costs,
                      const UnitBits& base) {
   PlanReport report;
+  report.output = graph.outputs.at(0).name;
   if (costs) {
     report.target = costs->target;
     report.provenance = costs->provenance;
@@ -196,7 +197,7 @@ std::string report_text(const PlanReport& report) {
   for (const std::string& remark : report.remarks) text += remark + "\n";
   char line[160];
   std::snprintf(line, sizeof line, "%-10s %14s %14s %14s\n", "plan", "weight bytes", "products, ms",
-                "logits error");
+                cat(report.output, " error").c_str());
   text += cat("predicted:\n", line);
   for (const PlanFigures& f : report.plans) {
     std::snprintf(line, sizeof line, "%-10s %14jd %14s %14.4f\n", f.name.c_str(),
@@ -215,7 +216,8 @@ std::string report_html(const PlanReport& report) {
   for (const std::string& remark : report.remarks) html += cat("<p>", escape_html(remark), ".</p>");
   html +=
       "<table><tr><th>plan</th><th>bytes of weights</th><th>matrix products, ms</th>"
-      "<th>logits error</th></tr>\n";
+      "<th>" +
+      report.output + " error</th></tr>\n";
   for (const PlanFigures& f : report.plans)
     html += cat("<tr><td>", escape_html(f.name), "</td><td>", f.bytes, "</td><td>",
                 f.milliseconds > 0 ? fixed(f.milliseconds, 2) : std::string(), "</td><td>",
@@ -240,7 +242,7 @@ void put_report(const PlanReport& report, std::map<std::string, QbinValue>& reci
   recipe["predicted_plan"] = names;
   recipe["predicted_weight_bytes"] = bytes;
   recipe["predicted_ms"] = milliseconds;
-  recipe["predicted_logits_error"] = errors;
+  recipe["predicted_" + report.output + "_error"] = errors;
 }
 
 }  // namespace vitrun

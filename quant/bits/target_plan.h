@@ -16,11 +16,12 @@ struct PlanFigures {
   std::string name;         // "W4/A8", "as chosen"
   int64_t bytes = 0;        // packed weights
   double milliseconds = 0;  // matrix products of one image on one thread; 0 without a target
-  double error = 0;         // the logits error that viteval measures (relative, root mean square)
+  double error = 0;  // of the first output, as viteval measures it (relative, root mean square)
 };
 
 // The plan that was chosen beside those it was compared with, for people and for the file.
 struct PlanReport {
+  std::string output;                // the output whose error is predicted, "logits" or "embedding"
   std::string target, provenance;    // empty without a target
   std::vector<std::string> remarks;  // sentences
   std::vector<PlanFigures> plans;    // uniform plans, then the best in less time, last the chosen

@@ -12,6 +12,7 @@
 #include "models/checkpoints/json.h"
 #include "quant/options.h"
 #include "runtime/files/atomic_file.h"
+#include "runtime/files/weight_files.h"
 #include "runtime/program/cli.h"
 #include "runtime/program/evaluate.h"
 #include "runtime/program/html.h"
@@ -150,7 +151,7 @@ Json head_of(const TableOptions& options, size_t images) {
     return (p.has_filename() ? p : p.parent_path()).filename().string();
   };
   return {{"weights", name(options.weights)},
-          {"weight_bytes", std::filesystem::file_size(options.weights)},
+          {"weight_bytes", std::filesystem::file_size(WeightFiles(options.weights).path())},
           {"calibration", name(options.calibration)},
           {"labels", name(options.images)},
           {"images", images},

@@ -37,14 +37,19 @@ double cosine(const Rows& a, size_t i, const Rows& b, size_t j) {
   return lengths > 0 ? dot(a.row(i), b.row(j), a.width) / lengths : 0;
 }
 
-// The other rows by falling cosine with row i, of equal ones the earlier first.
+// The rows by falling cosine with row i of `query`, of equal ones the earlier first.
+std::vector<Neighbour> by_cosine(const Rows& rows, const Rows& query, size_t i) {
+  std::vector<Neighbour> order;
+  for (size_t j = 0; j < rows.count(); j++) order.push_back({j, cosine(query, i, rows, j)});
+  std::ranges::stable_sort(order, std::ranges::greater(), &Neighbour::cosine);
+  return order;
+}
+
+// The rows but i itself, the nearest to it first.
 std::vector<size_t> nearest(const Rows& rows, size_t i) {
-  std::vector<std::pair<double, size_t>> others;
-  for (size_t j = 0; j < rows.count(); j++)
-    if (j != i) others.emplace_back(-cosine(rows, i, rows, j), j);
-  std::ranges::sort(others);
   std::vector<size_t> order;
-  for (const auto& [distance, row] : others) order.push_back(row);
+  for (const Neighbour& n : by_cosine(rows, rows, i))
+    if (n.row != i) order.push_back(n.row);
   return order;
 }
 
@@ -88,7 +93,7 @@ Embeddings embed(Predictor& model, Predictor* reference, ImageLoader& loader,
     const Tensor values = embedding_of(model, loaded.images);
     e.seconds += seconds_since(start);
     append(e.values, values);
-    for (size_t i : loaded.read) e.labels.push_back(samples[i].label);
+    for (size_t i : loaded.read) e.read.push_back(i), e.labels.push_back(samples[i].label);
     if (!reference) return;
     const Tensor expected = embedding_of(*reference, loaded.images);
     if (expected.dims != values.dims)
@@ -97,6 +102,14 @@ Embeddings embed(Predictor& model, Predictor* reference, ImageLoader& loader,
     append(e.reference, expected);
   });
   return e;
+}
+
+std::vector<Neighbour> neighbours(const Tensor& embeddings, const Tensor& query) {
+  const Rows rows(embeddings), wanted(query);
+  if (wanted.width != rows.width)
+    fail("the query's embedding has ", wanted.width, " numbers, those of images ", rows.width);
+  if (!(wanted.squares[0] > 0)) fail("the embedding of the query is zero");
+  return by_cosine(rows, wanted, 0);
 }
 
 EmbeddingAgreement agreement_of(const Embeddings& e) {

@@ -13,6 +13,7 @@ namespace vitrun {
 // The embeddings [n, D] of the images that could be read.
 struct Embeddings {
   Tensor values, reference;  // reference: empty without one
+  std::vector<size_t> read;  // the index of each image among the samples
   std::vector<int> labels;   // -1: none
   std::vector<UnreadImage> unread;
   double seconds = 0;  // time in the model alone
@@ -23,6 +24,15 @@ struct Embeddings {
 Embeddings embed(Predictor& model, Predictor* reference, ImageLoader& loader,
                  const std::vector<Sample>& samples, size_t batch,
                  const std::function<void(double)>& progress);
+
+// A row of embeddings and its cosine with what it was compared to.
+struct Neighbour {
+  size_t row = 0;
+  double cosine = 0;  // 0 if one of the two is zero
+};
+// The rows of [n, D] by falling cosine with the query [1, D], of equal ones the earlier first.
+// Fails if the query has another width or is zero.
+std::vector<Neighbour> neighbours(const Tensor& embeddings, const Tensor& query);
 
 // How close embeddings are to the reference's.
 struct EmbeddingAgreement {

@@ -24,7 +24,24 @@ constexpr char kStyle[] =
     "right;border-bottom:1px solid #e4e6ee}th{font-weight:600;color:#445}td:first-child,th:first-"
     "child{text-align:left}td{white-space:nowrap}.warn td{background:#fff3e9}";
 
+std::string base64(const std::vector<uint8_t>& bytes) {
+  static constexpr char kDigits[] =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  for (size_t i = 0; i < bytes.size(); i += 3) {
+    const size_t left = std::min<size_t>(3, bytes.size() - i);
+    uint32_t word = 0;
+    for (size_t j = 0; j < 3; j++) word = word << 8 | (j < left ? bytes[i + j] : 0u);
+    for (size_t j = 0; j < 4; j++) out += j <= left ? kDigits[word >> (18 - 6 * j) & 63] : '=';
+  }
+  return out;
+}
+
 }  // namespace
+
+std::string data_uri(const std::string& type, const std::vector<uint8_t>& bytes) {
+  return cat("data:", type, ";base64,", base64(bytes));
+}
 
 std::string escape_html(const std::string& text) {
   std::string out;

@@ -1,6 +1,7 @@
 // Pieces of the self-contained pages that programs write for --report.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,9 @@ namespace vitrun {
 std::string escape_html(const std::string& text);
 // Prints x with so many digits after the point.
 std::string fixed(double x, int digits);
+
+// The address that holds a file itself, for the src of a picture; `type` is as in "image/png".
+std::string data_uri(const std::string& type, const std::vector<uint8_t>& bytes);
 
 struct Bar {
   std::string title;    // text of the tooltip

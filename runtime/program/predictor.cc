@@ -100,8 +100,9 @@ FloatModel load_weights(const std::string& path, const WeightOptions& options) {
 
 void require_text(const FloatModel& model) {
   if (model.text) return;
-  if (model.no_text.empty()) fail("--classes: the model has no text tower");
-  fail("--classes needs the text tower: ", model.no_text);
+  if (model.no_text.empty())
+    fail("the model has no text tower, which reads --classes and --search");
+  fail("--classes and --search need the text tower: ", model.no_text);
 }
 
 bool is_qbin(const std::string& path) {

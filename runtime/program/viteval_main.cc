@@ -59,10 +59,14 @@ void print(const nlohmann::ordered_json& j) {
 }
 
 void check_same_input(const ModelInfo& a, const ModelInfo& b) {
-  if (a.image_height != b.image_height || a.image_width != b.image_width ||
-      a.num_classes != b.num_classes)
-    fail("--reference is another kind of model: ", b.image_height, "x", b.image_width, ", ",
-         b.num_classes, " classes instead of ", a.image_height, "x", a.image_width, ", ",
+  if (a.image_height != b.image_height || a.image_width != b.image_width)
+    fail("--reference is another kind of model: ", b.image_height, "x", b.image_width,
+         " pixels instead of ", a.image_height, "x", a.image_width);
+}
+
+void check_same_classes(const ModelInfo& a, const ModelInfo& b) {
+  if (a.num_classes != b.num_classes)
+    fail("--reference is another kind of model: ", b.num_classes, " classes instead of ",
          a.num_classes);
 }
 
@@ -110,7 +114,7 @@ int run_embeddings(const cxxopts::ParseResult& args, Predictor& model, Predictor
     j["cosine"] = a.cosine;
     j["worst_cosine"] = a.worst_cosine;
     j["embedding_error"] = a.error;
-    j["neighbour_agreement"] = a.neighbour;
+    if (e.labels.size() > 2) j["neighbour_agreement"] = a.neighbour;  // else there is no choice
   }
   j["seconds"] = e.seconds;
   j["images_per_second"] = static_cast<double>(e.labels.size()) / e.seconds;
@@ -133,6 +137,7 @@ int run_one(const cxxopts::ParseResult& args) {
   const Images images = choose_images(args, model->info());
   if (args.count("embedding") || model->info().num_classes == 0)
     return run_embeddings(args, *model, reference.get(), images);
+  if (reference) check_same_classes(model->info(), reference->info());
   ImageLoader loader(model->info(), images.exif);
   ReferenceLogits expected;
   if (reference) expected = [&](int64_t, const Tensor& batch) { return reference->run(batch); };

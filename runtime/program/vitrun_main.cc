@@ -15,6 +15,7 @@
 #include "runtime/program/image_loader.h"
 #include "runtime/program/info.h"
 #include "runtime/program/predictor.h"
+#include "runtime/program/similar.h"
 #include "runtime/program/zero_shot.h"
 #include "runtime/vision/image.h"
 #include "runtime/vision/preprocess.h"
@@ -129,6 +130,7 @@ Input demo_input(const ModelInfo& config) {
 void check_usage(const cxxopts::ParseResult& args) {
   const bool images = args.count("image") > 0, raw = args.count("raw") > 0,
              demo = args.count("demo") > 0;
+  if (args.count("report")) throw UsageError("--report shows what --similar or --search found");
   if (int{images} + int{raw} + int{demo} != 1)
     throw UsageError("give images, or --raw FILE, or --demo");
 }
@@ -246,6 +248,12 @@ void report(size_t unread, size_t images, const OutputFiles& files) {
 int run(const cxxopts::ParseResult& args) {
   const std::string model = args.count("model") ? args["model"].as<std::string>() : "";
   if (args.count("info")) return print_info(model, weight_options(args), args.count("json") > 0);
+  if (asks_for_similar(args)) {
+    PredictorOptions options = predictor_options(args);
+    options.weights.text = args.count("search") > 0;
+    const auto embedder = open_predictor(model, options);
+    return find_similar(args, *embedder);
+  }
   check_usage(args);
   for (const char* output : {"logits", "embedding", "features"})
     if (args.count(output)) check_npy_writable(args[output].as<std::string>());
@@ -298,6 +306,7 @@ int main(int argc, char** argv) {
       ("demo", "classify the embedded image")                        //
       ("image", "images", cxxopts::value<std::vector<std::string>>());
   vitrun::add_class_options(options);
+  vitrun::add_similar_options(options);
   vitrun::add_exif_option(options);
   vitrun::add_weight_options(options);
   options.parse_positional({"image"});
@@ -310,6 +319,9 @@ int main(int argc, char** argv) {
       "                                                  a vector for each image\n"
       "  vitrun --model clip.qbin --classes 'cat,dog,a red car' photo.jpg\n"
       "                                                  classes by their names\n"
+      "  vitrun --model dino.qbin --similar cat.jpg photos/ --report found.html\n"
+      "                                                  the photos most like one\n"
+      "  vitrun --model clip.qbin --search 'a red car' photos/\n"
       "  vitrun --model deit_s.qbin --info               what is in the file\n"
       "  vitrun --model weights/ --heads 6 cat.jpg       float weights without a config.json\n";
   return vitrun::run_program(options, examples, argc, argv, vitrun::run);

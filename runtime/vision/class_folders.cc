@@ -176,7 +176,7 @@ std::string number_folders(ImageList& images, const Levels& levels, const ModelI
     note += cat(c == 0 ? " " : ", ", c, " = '", at(names, c), "'");
   if (names.size() > 3) note += cat(", … ", names.size() - 1, " = '", names.back(), "'");
   if (!empty.empty()) note += cat("; there is no image in ", listed(empty, kShown));
-  if (count_of(names) != model.num_classes)
+  if (model.num_classes > 0 && count_of(names) != model.num_classes)
     note += cat("; WARNING: there are ", names.size(), " folders and ", model.num_classes,
                 " classes, so that numbers are probably wrong: name the folders as the model's "
                 "labels, or give a list of `path label` lines");
