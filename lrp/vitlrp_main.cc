@@ -250,7 +250,7 @@ void accumulate(const Ranks& ranks, RelevanceEngine& engine, const Work& work,
                  interrupted ? "; interrupted, what was done is kept" : "");
 }
 
-// What an image's relevance explains: a class, or for -1 the embedding.
+// The name of what an image's relevance explains: a class, or for -1 the embedding.
 std::string target_text(const ModelInfo& info, int target) {
   if (target < 0) return "embedding";
   return target < count_of(info.labels) ? at(info.labels, target) : cat("class ", target);
