@@ -67,9 +67,7 @@ def model_config(case):
     """The configuration of mmdetection's base file with a Swin backbone and a case's sizes."""
     model = Config.fromfile(BASE / FILES[case.architecture]).model
     model.backbone = dict(type="SwinTransformer", embed_dims=case.embed, depths=case.depths, num_heads=case.heads,
-                          window_size=case.window, mlp_ratio=case.mlp_ratio, qkv_bias=case.qkv_bias,
-                          patch_norm=case.patch_norm, use_abs_pos_embed=bool(case.positions),
-                          pretrain_img_size=case.positions or 224, convert_weights=False)
+                          window_size=case.window, mlp_ratio=case.mlp_ratio, qkv_bias=case.qkv_bias)
     model.data_preprocessor.update(mean=list(case.mean), std=list(case.std))
     model.neck.update(in_channels=[case.embed << i for i in range(4)], out_channels=case.channels)
     model.rpn_head.update(in_channels=case.channels, feat_channels=case.channels)
@@ -105,7 +103,7 @@ def random_weights(model, seed):
 
     for name, p in model.named_parameters():
         leaf = name.split(".")[-1]
-        if leaf == "relative_position_bias_table" or leaf == "absolute_pos_embed":
+        if leaf == "relative_position_bias_table":
             noise(p, 0.5)
         elif p.dim() == 1:
             noise(p, 0.25 if leaf == "weight" else 0.2, 1.0 if leaf == "weight" else 0.0)

@@ -9,8 +9,8 @@
 Made with torch 2.14, torchvision 0.29 and OpenCV 5.0; no operator of mmcv is compiled (detector_models.py).
 detectors/list.txt has a line for each case, which begins with its folder; a folder holds model.safetensors
 (float32), config.json, image.png and expected.json, as `vitrun --json image.png` writes it. Of two cases there
-are also parts/*.npy: input [1, 3, H, W]; map_2.npy..map_6.npy, scores_L.npy and deltas_L.npy [H W, ...]; the
-proposals in input pixels and their scores; of the first RoIs and each stage: box_roi_S [n, 4], box_features_S
+are also parts/*.npy: of "mask" input [1, 3, H, W]; map_2.npy..map_6.npy, scores_L.npy and deltas_L.npy [H W, ...]; the
+proposals in input pixels and their scores; of the first RoIs and each stage: box_roi_S [n, 4], box_features_0
 [n, 49, C], box_logits_S and box_deltas_S; of the first detections mask_roi [n, 4] in input pixels, mask_features
 [n, 196, C] and mask_logits_S [n, 784, classes]. mmdetection computes in float64. A seed is taken only if the detections stay when the picture,
 the thresholds and the precision change a little, so that float32 in any order of operations finds the same.
@@ -34,7 +34,7 @@ from detector_cases import CASES
 
 OUT = pathlib.Path(__file__).parent / "detectors"
 ROIS = 8
-MASKS = 3
+MASKS = 2
 
 
 def picture(case):
@@ -92,23 +92,23 @@ def is_rich(case, found):
     if not case.finds:
         return len(found.scores) == 0
     scores, fill = found.scores, found.masks.double().mean((1, 2))
-    return (50 >= len(scores) >= case.finds and len(found.labels.unique()) >= min(3, len(case.labels))
-            and scores.max() > 0.7 and (fill > 0.005).double().mean() > 0.7)
+    return (50 >= len(scores) >= case.finds and len(found.labels.unique()) >= min(2, len(case.labels))
+            and scores.max() > 0.65 and (fill > 0.005).double().mean() > 0.7)
 
 
 def make_model(case):
     """The first seed's model whose detections are rich and stable."""
     image = picture(case)
-    for seed in range(case.seed, case.seed + 60):
+    for seed in range(case.seed, case.seed + 150):
         model = lib.build(case)
         lib.random_weights(model, seed)
         lib.calibrate(model, image, case)
         found = lib.predict(model, image, case)
-        if is_rich(case, found) and is_stable(model, image, case, found):
-            print(case.name, "seed", seed, len(found.scores), "detections", [round(s, 3) for s in found.scores.tolist()[:40]],
-                  sorted(found.labels.tolist()))
+        rich = is_rich(case, found)
+        if rich and is_stable(model, image, case, found):
+            print(f"{case.name}: seed {seed}, {len(found.scores)} detections, scores", *found.scores.numpy().round(2))
             return model, image, found
-        print(case.name, "seed", seed, "rejected", len(found.scores), file=sys.stderr)
+        print(f"{case.name}: seed {seed}, {len(found.scores)} detections,", "not stable" if rich else "not rich", file=sys.stderr)
     raise SystemExit(f"{case.name}: no seed fits")
 
 
@@ -172,7 +172,7 @@ class Parts:
     def features(self, name, rois, out):
         if name == "box":
             self.values[f"box_roi_{self.stage}"] = rois[:ROIS, 1:]
-            self.values[f"box_features_{self.stage}"] = rows(out[:ROIS])
+            self.values.setdefault("box_features_0", rows(out[:ROIS]))
         else:
             self.values["mask_roi"], self.values["mask_features"] = rois[:MASKS, 1:], rows(out[:MASKS])
 
@@ -187,7 +187,8 @@ class Parts:
 
 def write_parts(folder, model, image, case):
     parts = Parts(model)
-    parts.values["input"] = lib.prepare(model, image, case)[0]
+    if case.name == "mask":
+        parts.values["input"] = lib.prepare(model, image, case)[0]
     lib.predict(model, image, case)
     (folder / "parts").mkdir()
     for name, value in parts.values.items():
@@ -195,9 +196,9 @@ def write_parts(folder, model, image, case):
 
 
 def weights(model, case):
-    """float32, under the case's names; the integers that a checkpoint has too are kept where parts are."""
+    """float32, under the case's names; "mask" keeps the integers that a checkpoint has too."""
     state = {name: value.float() if value.dtype == torch.float64 else value for name, value in model.state_dict().items()
-             if case.parts or "relative_position_index" not in name}
+             if case.name == "mask" or "relative_position_index" not in name}
     return lib.original_names(state) if case.names == "original" else state
 
 
