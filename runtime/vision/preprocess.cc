@@ -140,19 +140,6 @@ bool goes_vertically_first(const PixelView& image, int width, int height) {
   return lower > 0 && lower > 2 * narrower;
 }
 
-void check_view(const PixelView& image) {
-  if (image.rgb == nullptr) fail("image: no pixels");
-  if (image.width < 1 || image.height < 1 || image.width > kMaxImageSide ||
-      image.height > kMaxImageSide) {
-    fail("image: expected sides of 1 to ", kMaxImageSide, " pixels, found ", image.width, "x",
-         image.height);
-  }
-  if (image.row_stride < 3 * int64_t{image.width}) {
-    fail("image: expected a row stride of at least ", 3 * int64_t{image.width}, " bytes, found ",
-         image.row_stride);
-  }
-}
-
 void check_resized(const PixelView& image, Size size) {
   if (size.width < 1 || size.height < 1 || size.width > kMaxResizedSide ||
       size.height > kMaxResizedSide) {
@@ -248,6 +235,19 @@ void normalize(std::span<const uint8_t> pixels, const Placement& x, const Placem
 }
 
 }  // namespace
+
+void check_view(const PixelView& image) {
+  if (image.rgb == nullptr) fail("image: no pixels");
+  if (image.width < 1 || image.height < 1 || image.width > kMaxImageSide ||
+      image.height > kMaxImageSide) {
+    fail("image: expected sides of 1 to ", kMaxImageSide, " pixels, found ", image.width, "x",
+         image.height);
+  }
+  if (image.row_stride < 3 * int64_t{image.width}) {
+    fail("image: expected a row stride of at least ", 3 * int64_t{image.width}, " bytes, found ",
+         image.row_stride);
+  }
+}
 
 void resize_window(const PixelView& image, int width, int height, const Window& window,
                    PreprocessConfig::Resize filter, std::span<uint8_t> out,

@@ -23,6 +23,9 @@ struct PixelView {
   int64_t row_stride = 0;
 };
 
+// Fails unless the view has pixels, with sides of 1..kMaxImageSide and a long enough row stride.
+void check_view(const PixelView& image);
+
 // A rectangle of a resized image.
 struct Window {
   int x = 0, y = 0, width = 0, height = 0;

@@ -1,0 +1,184 @@
+"""Small random detectors of mmdetection: how they are built, given weights, named and run.
+
+mmcv-lite has no compiled operators. The two that a Mask R-CNN's inference needs, NMS and RoIAlign, are
+torchvision's here; they compute the same as mmcv's.
+"""
+import importlib.util
+import pathlib
+import sys
+import types
+
+import torch
+import torchvision
+
+
+class _Operators(types.ModuleType):
+    """mmcv._ext: any other operator exists, since mmcv asks for their names, and fails when called."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def missing(*args, **kwargs):
+            raise NotImplementedError(f"mmcv._ext.{name}")
+        return missing
+
+    @staticmethod
+    def nms(boxes, scores, iou_threshold, offset):
+        assert offset == 0
+        return torchvision.ops.nms(boxes, scores, iou_threshold)
+
+    @staticmethod
+    def roi_align_forward(input, rois, output, argmax_y, argmax_x, aligned_height, aligned_width, spatial_scale,
+                          sampling_ratio, pool_mode, aligned):
+        assert pool_mode == 1  # average
+        output.copy_(torchvision.ops.roi_align(input, rois, (aligned_height, aligned_width), spatial_scale,
+                                               sampling_ratio, aligned))
+
+
+sys.modules["mmcv._ext"] = _Operators("mmcv._ext")
+
+from mmdet.models import detectors  # noqa: E402, F401
+from mmdet.models.roi_heads.mask_heads import fcn_mask_head  # noqa: E402
+from mmdet.registry import MODELS  # noqa: E402
+from mmengine.config import Config  # noqa: E402
+from mmengine.dataset import Compose  # noqa: E402
+from mmengine.registry import DefaultScope  # noqa: E402
+from mmdet.datasets import transforms  # noqa: E402, F401
+
+torch.set_num_threads(1)
+DefaultScope.get_instance("vitrun", scope_name="mmdet")
+# mmdetection pastes masks in float32 whatever the boxes are.
+_paste = fcn_mask_head._do_paste_mask
+fcn_mask_head._do_paste_mask = lambda masks, boxes, *args, **kwargs: _paste(masks, boxes.float(), *args, **kwargs)
+BASE = pathlib.Path(importlib.util.find_spec("mmdet").origin).parent / ".mim/configs/_base_/models"
+FILES = {"mask_rcnn": "mask-rcnn_r50_fpn.py", "cascade_mask_rcnn": "cascade-mask-rcnn_r50_fpn.py"}
+
+
+def box_head(case, head):
+    head.update(in_channels=case.channels, fc_out_channels=case.fc, num_classes=len(case.labels),
+                reg_class_agnostic=case.agnostic)
+    if case.convs:
+        head.update(type="ConvFCBBoxHead", num_shared_convs=case.convs, num_shared_fcs=1,
+                    conv_out_channels=case.channels, norm_cfg=dict(type="BN"))
+
+
+def model_config(case):
+    """The configuration of mmdetection's base file with a Swin backbone and a case's sizes."""
+    model = Config.fromfile(BASE / FILES[case.architecture]).model
+    model.backbone = dict(type="SwinTransformer", embed_dims=case.embed, depths=case.depths, num_heads=case.heads,
+                          window_size=case.window, mlp_ratio=case.mlp_ratio, qkv_bias=case.qkv_bias)
+    model.data_preprocessor.update(mean=list(case.mean), std=list(case.std))
+    model.neck.update(in_channels=[case.embed << i for i in range(4)], out_channels=case.channels)
+    model.rpn_head.update(in_channels=case.channels, feat_channels=case.channels)
+    model.rpn_head.anchor_generator.update(scales=list(case.scales), ratios=list(case.ratios))
+    heads = model.roi_head
+    heads.bbox_roi_extractor.out_channels = heads.mask_roi_extractor.out_channels = case.channels
+    for head in heads.bbox_head if isinstance(heads.bbox_head, list) else [heads.bbox_head]:
+        box_head(case, head)
+    heads.mask_head.update(in_channels=case.channels, conv_out_channels=case.channels, num_classes=len(case.labels),
+                           class_agnostic=case.mask_agnostic)
+    model.test_cfg.rpn.update(nms_pre=case.rpn["pre_nms"], max_per_img=case.rpn["post_nms"],
+                              nms=dict(type="nms", iou_threshold=case.rpn["nms_threshold"]),
+                              min_bbox_size=case.rpn["min_size"])
+    model.test_cfg.rcnn.update(score_thr=case.score_threshold, max_per_img=case.max_detections,
+                               nms=dict(type="nms", iou_threshold=case.nms_threshold))
+    return model
+
+
+def build(case):
+    return MODELS.build(model_config(case)).double().eval()
+
+
+def modules_of(head):
+    return list(head) if isinstance(head, torch.nn.ModuleList) else [head]
+
+
+def random_weights(model, seed):
+    """Activations stay near 1 from layer to layer; every parameter has a value that matters."""
+    g = torch.Generator().manual_seed(seed)
+
+    def noise(p, scale, mean=0.0):
+        p.data = mean + scale * torch.randn(p.shape, generator=g, dtype=p.dtype)
+
+    for name, p in model.named_parameters():
+        leaf = name.split(".")[-1]
+        if leaf == "relative_position_bias_table":
+            noise(p, 0.5)
+        elif p.dim() == 1:
+            noise(p, 0.25 if leaf == "weight" else 0.2, 1.0 if leaf == "weight" else 0.0)
+        else:
+            fan_in = p.shape[0] if "upsample" in name else p[0].numel()
+            noise(p, (1.6 / fan_in) ** 0.5)
+    for name, buffer in model.named_buffers():
+        if name.endswith("running_mean"):
+            noise(buffer, 0.3)
+        elif name.endswith("running_var"):
+            buffer.data = 0.5 + torch.rand(buffer.shape, generator=g, dtype=buffer.dtype)
+
+
+def spread(module, std, mean):
+    """At its next call the module's weights are scaled so that each output has this mean and deviation."""
+    def hook(module, inputs, output):
+        handle.remove()
+        dims = [d for d in range(output.dim()) if d != 1]
+        shape = [-1 if d == 1 else 1 for d in range(output.dim())]
+        gain = std / output.std(dims).clamp_min(1e-6)
+        shift = torch.as_tensor(mean, dtype=output.dtype).expand(output.shape[1]) - gain * output.mean(dims)
+        weight, bias = module.weight.data, module.bias.data
+        module.weight.data = weight * gain.reshape([-1] + [1] * (weight.dim() - 1))
+        module.bias.data = gain * bias + shift
+        return gain.reshape(shape) * output + shift.reshape(shape)
+    handle = module.register_forward_hook(hook)
+
+
+def calibrate(model, image, case):
+    """Scores and boxes differ from place to place as a trained model's do."""
+    spread(model.rpn_head.rpn_cls, 2.0, -1.0)
+    spread(model.rpn_head.rpn_reg, 0.4, 0.0)
+    for head in modules_of(model.roi_head.bbox_head):
+        classes = len(case.labels)
+        spread(head.fc_cls, case.logit_std, [0.0] * classes + [case.background])
+        spread(head.fc_reg, 1.0, 0.0)
+    for head in modules_of(model.roi_head.mask_head):
+        spread(head.conv_logits, 3.0, 1.0)
+    predict(model, image, case)
+    for p in [*model.parameters(), *model.buffers()]:
+        if p.dtype.is_floating_point:
+            p.data = p.data.to(torch.float16).to(torch.float64)
+
+
+def prepare(model, image, case):
+    """The input [1, 3, H, W] and the data sample, as mmdetection's test pipeline makes them of RGB bytes."""
+    steps = [dict(type="Resize", scale=(case.longest_edge, case.shortest_edge), keep_ratio=True),
+             dict(type="PackDetInputs", meta_keys=("ori_shape", "img_shape", "scale_factor"))]
+    bgr = image[..., ::-1].copy()
+    packed = Compose(steps)(dict(img=bgr, img_shape=bgr.shape[:2], ori_shape=bgr.shape[:2]))
+    data = model.data_preprocessor(dict(inputs=[packed["inputs"]], data_samples=[packed["data_samples"]]))
+    return data["inputs"], data["data_samples"]
+
+
+def predict(model, image, case, change=lambda x: x):
+    """mmdetection's detections: bboxes, scores, labels, masks."""
+    inputs, samples = prepare(model, image, case)
+    dtype = next(model.parameters()).dtype
+    with torch.no_grad():
+        return model.predict(change(inputs.to(dtype)), samples)[0].pred_instances
+
+
+def original_names(state):
+    """mmdetection's parameters under the names and in the order of the original Swin detection repository."""
+    def order(x):  # [..., 4 C], channel-major with the pixels 00 01 10 11 -> pixel-major with 00 10 01 11
+        x = x.reshape(*x.shape[:-1], -1, 4).transpose(-1, -2)
+        return x[..., [0, 2, 1, 3], :].reshape(*x.shape[:-2], -1)
+
+    renamed = {}
+    for name, value in state.items():
+        if "downsample" in name:
+            value = order(value)
+        if name.startswith("backbone."):
+            for new, old in (("layers.", "stages."), ("attn.", "attn.w_msa."), ("mlp.fc1", "ffn.layers.0.0"),
+                             ("mlp.fc2", "ffn.layers.1"), ("patch_embed.proj", "patch_embed.projection")):
+                name = name.replace(old, new)
+        renamed[name] = value.contiguous()
+    return renamed
