@@ -37,6 +37,52 @@ std::string base64(const std::vector<uint8_t>& bytes) {
   return out;
 }
 
+// The area that lines are drawn on, and the room around it for texts.
+constexpr int kPlotWidth = 400, kPlotHeight = 260, kPlotLeft = 36, kPlotTop = 10, kPlotBelow = 34;
+
+double plot_x(double x) {
+  return kPlotLeft + kPlotWidth * x;
+}
+double plot_y(double y) {
+  return kPlotTop + kPlotHeight * (1 - y);
+}
+
+std::string plot_text(double x, double y, const std::string& text, const char* anchor = "middle") {
+  return cat("<text x=\"", x, "\" y=\"", y, "\" style=\"text-anchor:", anchor, "\">",
+             escape_html(text), "</text>");
+}
+
+std::string plot_path(const std::string& points, const std::string& style) {
+  return cat("<path d=\"", points, "\" style=\"fill:none;", style, "\"/>");
+}
+
+// A grid with a number every fifth, and the names of the axes.
+std::string plot_axes(const std::string& x_axis, const std::string& y_axis) {
+  std::string svg;
+  for (int i = 0; i <= 5; i++) {
+    const double v = i / 5.0;
+    svg += plot_path(cat("M", plot_x(0), " ", plot_y(v), "h", kPlotWidth, "M", plot_x(v), " ",
+                         plot_y(0), "v", -kPlotHeight),
+                     "stroke:#e4e6ee");
+    svg += plot_text(plot_x(v), plot_y(0) + 14, fixed(v, 1));
+    svg += plot_text(plot_x(0) - 5, plot_y(v) + 3, fixed(v, 1), "end");
+  }
+  return svg + plot_text(plot_x(.5), plot_y(0) + 28, x_axis) +
+         plot_text(plot_x(0) + 4, plot_y(1) + 10, y_axis, "start");
+}
+
+std::string plot_line(const Line& line, const char* color, size_t place) {
+  std::string points;
+  for (size_t i = 0; i < line.values.size(); i++)
+    points += cat(i ? "L" : "M",
+                  plot_x(static_cast<double>(i) / static_cast<double>(line.values.size() - 1)), " ",
+                  plot_y(line.values[i]));
+  const std::string style = cat("stroke-width:2;stroke:", color);
+  const double y = plot_y(1) + 14 + 16 * static_cast<double>(place);
+  return plot_path(points, style) + plot_path(cat("M", plot_x(.76), " ", y, "h22"), style) +
+         plot_text(plot_x(.76) + 28, y + 3, line.name, "start");
+}
+
 }  // namespace
 
 std::string data_uri(const std::string& type, const std::vector<uint8_t>& bytes) {
@@ -92,6 +138,17 @@ std::string bar_chart(const std::string& caption, const std::vector<Bar>& bars) 
       svg += cat("<text class=\"bits\" x=\"", x + kStep / 2 - 2, "\" y=\"", kHeight + 29, "\">",
                  b.label, "</text>");
   }
+  return svg + "</svg></figure>\n";
+}
+
+std::string line_chart(const std::string& caption, const std::vector<Line>& lines,
+                       const std::string& x_axis, const std::string& y_axis) {
+  static constexpr const char* kColors[] = {"#5b6ee1", "#e07b39", "#2a9d8f"};
+  std::string svg = cat("<figure><figcaption>", caption, "</figcaption><svg width=\"",
+                        kPlotLeft + kPlotWidth + 12, "\" height=\"",
+                        kPlotTop + kPlotHeight + kPlotBelow, "\">", plot_axes(x_axis, y_axis));
+  for (size_t i = 0; i < lines.size(); i++)
+    svg += plot_line(lines[i], kColors[i % std::size(kColors)], i);
   return svg + "</svg></figure>\n";
 }
 

@@ -24,6 +24,17 @@ struct Bar {
 // the height. `caption` is HTML.
 std::string bar_chart(const std::string& caption, const std::vector<Bar>& bars);
 
+// Values in 0..1 at equal steps of x from 0 to 1.
+struct Line {
+  std::string name;
+  std::vector<double> values;  // at least two
+};
+
+// Draws at most three lines on axes from 0 to 1, each with its name, which is text, in a legend.
+// `caption` is HTML.
+std::string line_chart(const std::string& caption, const std::vector<Line>& lines,
+                       const std::string& x_axis, const std::string& y_axis);
+
 // Makes a page of a body of HTML.
 std::string html_page(const std::string& title, const std::string& body);
 

@@ -1,5 +1,5 @@
 // The program viteval: it measures the accuracy of a model on labelled images and its agreement
-// with the float model, or does both for a table of quantizations.
+// with the float model, or does both for a table of quantizations, or measures detections.
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
@@ -9,6 +9,7 @@
 #include "quant/report/eval_table.h"
 #include "runtime/float/blas.h"
 #include "runtime/program/cli.h"
+#include "runtime/program/coco/coco_command.h"
 #include "runtime/program/embeddings.h"
 #include "runtime/program/evaluate.h"
 #include "runtime/program/zero_shot.h"
@@ -173,7 +174,12 @@ int run_table(const cxxopts::ParseResult& args) {
 }
 
 int run(const cxxopts::ParseResult& args) {
-  if (args.count("model") + args.count("table") != 1) throw UsageError("give --model or --table");
+  if (args.count("model") + args.count("table") + args.count("coco") != 1)
+    throw UsageError("give --model, --table or --coco");
+  for (const char* option : {"detections", "report"})
+    if (args.count(option) && !args.count("coco"))
+      throw UsageError(cat("--", option, " needs --coco"));
+  if (args.count("coco")) return run_coco(args);
   return args.count("table") ? run_table(args) : run_one(args);
 }
 
@@ -183,7 +189,8 @@ int run(const cxxopts::ParseResult& args) {
 int main(int argc, char** argv) {
   vitrun::choose_blas_kernels(argv);
   cxxopts::Options options("viteval",
-                           "Top-1, top-5 and agreement with the float model on labelled images.");
+                           "Top-1, top-5 and agreement with the float model on labelled images; "
+                           "COCO's figures of detections.");
   options.add_options()                                                      //
       ("m,model", "a .qbin or .safetensors", cxxopts::value<std::string>())  //
       ("images", "a list of `path label` lines, or a folder with a folder per class",
@@ -207,6 +214,7 @@ int main(int argc, char** argv) {
        cxxopts::value<std::vector<int>>()->default_value("0,1,2"))  //
       ("o,output", "table: JSON of all results; what it holds already is not done again",
        cxxopts::value<std::string>());
+  vitrun::add_coco_options(options);
   vitrun::add_class_options(options);
   vitrun::add_exif_option(options);
   vitrun::add_weight_options(options);
@@ -214,6 +222,7 @@ int main(int argc, char** argv) {
       "  viteval --model vit.qbin --images val/list.txt\n"
       "  viteval --model vit.qbin --images val/ --reference model.safetensors --json\n"
       "  viteval --embedding --model vit.qbin --images val/ --reference model.safetensors\n"
+      "  viteval --coco instances.json --detections found.json --report found.html\n"
       "  viteval --table bench/tables/methods.txt --weights vit.safetensors --calib train/ \\\n"
       "          --images val/list.txt --seeds 0,1,2 -o methods.json > methods.md\n";
   return vitrun::run_program(options, examples, argc, argv, vitrun::run);

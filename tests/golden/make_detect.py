@@ -41,6 +41,8 @@ from mmengine.structures import InstanceData
 from make_image import pattern
 from torchvision.ops import roi_align
 
+# Equal scores come by index, as they did before PyTorch sorted with AVX-512; torchvision's NMS still sorts so.
+torch.Tensor.sort = lambda self, dim=-1, descending=False: torch.sort(self, stable=True, dim=dim, descending=descending)
 OUT = pathlib.Path(__file__).parent / "detect"
 
 
