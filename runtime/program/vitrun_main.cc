@@ -12,8 +12,10 @@
 #include "runtime/api/vitrun.h"
 #include "runtime/files/npy.h"
 #include "runtime/program/cli.h"
+#include "runtime/program/detect_images.h"
 #include "runtime/program/image_loader.h"
 #include "runtime/program/info.h"
+#include "runtime/program/object_detector.h"
 #include "runtime/program/predictor.h"
 #include "runtime/program/similar.h"
 #include "runtime/program/zero_shot.h"
@@ -248,6 +250,7 @@ void report(size_t unread, size_t images, const OutputFiles& files) {
 int run(const cxxopts::ParseResult& args) {
   const std::string model = args.count("model") ? args["model"].as<std::string>() : "";
   if (args.count("info")) return print_info(model, weight_options(args), args.count("json") > 0);
+  if (holds_detector(model)) return detect_images(args, model);
   if (asks_for_similar(args)) {
     PredictorOptions options = predictor_options(args);
     options.weights.text = args.count("search") > 0;

@@ -192,7 +192,7 @@ def write_parts(folder, model, image, case):
     lib.predict(model, image, case)
     (folder / "parts").mkdir()
     for name, value in parts.values.items():
-        np.save(folder / "parts" / f"{name}.npy", value.numpy().astype(np.float32))
+        np.save(folder / "parts" / f"{name}.npy", np.ascontiguousarray(value.numpy().astype(np.float32)))
 
 
 def weights(model, case):

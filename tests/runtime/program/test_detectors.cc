@@ -9,6 +9,10 @@
 #include <sstream>
 
 #include "models/base/error.h"
+#include "runtime/detect/graph_networks.h"
+#include "runtime/files/detector_file.h"
+#include "runtime/files/npy.h"
+#include "runtime/float/reference.h"
 #include "runtime/program/object_detector.h"
 #include "runtime/vision/image.h"
 
@@ -83,4 +87,43 @@ TEST_CASE("detectors find what mmdetection finds") {
   const std::vector<std::string> names = cases();
   REQUIRE(names.size() >= 10);
   for (const std::string& name : names) check_case(name);
+}
+
+namespace {
+
+Tensor part(const std::string& model, const std::string& name) {
+  return read_npy(kFolder + model + "/parts/" + name + ".npy");
+}
+
+// |x - y| / |y| over all elements.
+double error(const Tensor& x, const Tensor& y) {
+  REQUIRE(x.data.size() == y.data.size());
+  double difference = 0, energy = 0;
+  for (size_t i = 0; i < y.data.size(); i++) {
+    difference += std::pow(double{x.data[i]} - double{y.data[i]}, 2);
+    energy += std::pow(double{y.data[i]}, 2);
+  }
+  return std::sqrt(difference / energy);
+}
+
+}  // namespace
+
+TEST_CASE("the networks of a detector give mmdetection's maps, scores and deltas") {
+  const FloatDetector model = load_float_detector(kFolder + "mask");
+  GraphNetworks networks(model.detector, [&](const std::string& graph, const Tensor& input,
+                                             const std::vector<std::string>& names) {
+    const FloatModel& m = model.parts.at(graph);
+    Reference engine(m.graph, m.weights, 1);
+    std::vector<Tensor> out = engine.run_outputs(input, names);
+    for (Tensor& t : out)
+      if (t.dims.size() == 2) t.dims = {t.dims[0], 1, t.dims[1]};
+    return out;
+  });
+  const BackboneOutputs out = networks.backbone(part("mask", "input"));
+  for (size_t i = 0; i < 4; i++)
+    CHECK(error(out.maps.at(i).rows, part("mask", cat("map_", i + 2))) < 1e-5);
+  for (size_t i = 0; i < 5; i++) {
+    CHECK(error(out.scores.at(i), part("mask", cat("scores_", i + 2))) < 1e-5);
+    CHECK(error(out.deltas.at(i), part("mask", cat("deltas_", i + 2))) < 1e-5);
+  }
 }
