@@ -1,20 +1,12 @@
 """The small Swin Mask R-CNN of models/street, of mmdetection's modules, and its backbone as a classifier."""
-import importlib.util
 import logging
-import pathlib
 
-import mmcv_operators  # noqa: F401
 import torch
-from mmdet.models import detectors  # noqa: F401
-from mmdet.registry import MODELS
-from mmengine.config import Config
-from mmengine.registry import DefaultScope
 
+from mmdet_modules import MODELS, base_config
 from street_data import CLASSES
 
-DefaultScope.get_instance("street", scope_name="mmdet")
 logging.disable(logging.WARNING)  # mmengine would list every parameter
-BASE = pathlib.Path(importlib.util.find_spec("mmdet").origin).parent / ".mim/configs/_base_/models"
 EMBED, DEPTHS, HEADS = 32, (2, 2, 6, 2), (1, 2, 4, 8)
 CHANNELS, FC = 64, 256
 SHORTEST, LONGEST = 256, 448
@@ -22,7 +14,7 @@ BACKBONE = dict(type="SwinTransformer", embed_dims=EMBED, depths=DEPTHS, num_hea
 
 
 def detector_config():
-    model = Config.fromfile(BASE / "mask-rcnn_r50_fpn.py").model
+    model = base_config("mask_rcnn")
     model.backbone = BACKBONE
     model.neck.update(in_channels=[EMBED << i for i in range(4)], out_channels=CHANNELS)
     model.rpn_head.update(in_channels=CHANNELS, feat_channels=CHANNELS)

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 import street_data as data
-from street_nets import LONGEST, SHORTEST, Classifier, build_detector
+from street_nets import Classifier, build_detector
 
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 STD = np.array([58.395, 57.12, 57.375], np.float32)
@@ -207,7 +207,7 @@ def main():
     os.makedirs(args.out, exist_ok=True)
     if args.task == "evaluate":
         from street_eval import evaluate
-        evaluate(args.data, pathlib.Path(args.out) / "detector.pth", SHORTEST, LONGEST)
+        evaluate(args.data, pathlib.Path(args.out) / "detector.pth")
     elif args.task == "classifier":
         train_classifier(args)
     else:
