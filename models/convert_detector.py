@@ -97,10 +97,12 @@ def load(path):
     try:
         allow_logs()
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError) as e:
-        raise Refused(str(e)) from None
+    except FileNotFoundError:
+        raise Refused("there is no such file") from None
     except Exception as e:  # torch raises many kinds for a broken file
-        raise Refused(f"no checkpoint that can be read as data: {str(e).splitlines()[0]}") from None
+        found = re.search(r"(?:GLOBAL|global) ([\w.]+)", str(e))
+        raise Refused(f"it holds {found.group(1)}, which is neither a tensor nor plain data, and was not loaded" if found
+                      else "no checkpoint of PyTorch, or a damaged one") from None
 
 
 def tensors_of(checkpoint):
@@ -120,7 +122,7 @@ def tensors_of(checkpoint):
     return state
 
 
-def check_names(state):
+def check_tensors(state):
     for pattern, reason in OTHERS:
         name = next((k for k in state if re.search(pattern, k)), None)
         if name:
@@ -131,9 +133,11 @@ def check_names(state):
         raise Refused("it has no box head (no tensor roi_head.bbox_head.*): a backbone or a classifier alone")
     if not any(k.startswith("roi_head.mask_head.") for k in state):
         raise Refused("it has no mask head (no tensor roi_head.mask_head.*): a detector of boxes alone")
-    for name in state:
+    for name, value in state.items():
         if not any(pattern.match(name) for pattern in KNOWN):
             raise Refused(f"tensor {name} belongs to no part of a Swin Mask R-CNN")
+        if not torch.isfinite(value).all():
+            raise Refused(f"tensor {name} has numbers that are not finite")
 
 
 def tensor(state, *names):
@@ -213,6 +217,8 @@ def config_json(checkpoint, state, args):
         made.update(mmdet_config.fields(mmdet_config.parse(text), stages))
     else:
         say("no configuration in the checkpoint and no --config: sizes, thresholds and anchors are mmdetection's defaults")
+    if (args.config or text) and "input_size" not in made:
+        say("the configuration does not tell the size of the input: short side 800, long side at most 1333")
     expected = len(made["anchors"]["scales"]) * len(made["anchors"]["ratios"]) if "anchors" in made else 3
     if anchors != expected:
         raise Refused(f"rpn_head.rpn_cls has {anchors} anchors, {'the configuration' if 'anchors' in made else 'a default'} "
@@ -227,8 +233,6 @@ def write_safetensors(path, state):
     for name in sorted(state):
         value = state[name].contiguous()
         value = value if value.dtype in DTYPES else value.float()
-        if not torch.isfinite(value).all():
-            raise Refused(f"tensor {name} has numbers that are not finite")
         blob = bytes(value.flatten().view(torch.uint8).numpy())
         header[name] = {"dtype": DTYPES[value.dtype], "shape": list(value.shape), "data_offsets": [offset, offset + len(blob)]}
         blobs.append(blob)
@@ -243,7 +247,7 @@ def write_safetensors(path, state):
 def convert(args):
     checkpoint = load(args.checkpoint)
     state = tensors_of(checkpoint)
-    check_names(state)
+    check_tensors(state)
     config = config_json(checkpoint, state, args)
     os.makedirs(args.out, exist_ok=True)
     write_safetensors(os.path.join(args.out, "model.safetensors"), state)
@@ -256,13 +260,13 @@ def convert(args):
           f"short side {size['shortest_edge']}, long side at most {size['longest_edge']}")
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="FILE.pth")
     parser.add_argument("out", help="folder for model.safetensors and config.json")
     parser.add_argument("--config", help="mmdetection's configuration, FILE.py; its _base_ files beside it are read too")
     parser.add_argument("--labels", help="names of the classes, separated by commas")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         convert(args)
     except (Refused, OSError) as e:

@@ -199,7 +199,7 @@ def main():
     parser.add_argument("--restart", action="store_true", help="begin anew though there is a checkpoint")
     parser.add_argument("--batch", type=int, default=8, help="pictures a step; eight times as many for the classifier (8)")
     parser.add_argument("--threads", type=int, default=1, help="threads (1)")
-    parser.add_argument("--bf16", action="store_true", help="compute the networks in bfloat16, where the CPU has it: twice as fast")
+    parser.add_argument("--bf16", action="store_true", help="the networks in bfloat16: twice as fast where the CPU has it")
     parser.add_argument("--save", type=float, default=4, help="minutes between checkpoints (4)")
     parser.add_argument("--log", type=float, default=1, help="minutes between lines of the log (1)")
     args = parser.parse_args()
