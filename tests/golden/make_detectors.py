@@ -16,6 +16,7 @@ proposals in input pixels and their scores; of the first RoIs and each stage: bo
 the thresholds and the precision change a little, so that float32 in any order of operations finds the same.
 With PATTERNs only the folders that fit one are made, and the list is written whole.
 """
+import dataclasses
 import fnmatch
 import json
 import pathlib
@@ -52,12 +53,20 @@ def picture(case):
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 
+def mask_iou(a, b):
+    """[n, m]; two masks without a pixel are equal."""
+    a, b = a.flatten(1).double(), b.flatten(1).double()
+    union = a.sum(1)[:, None] + b.sum(1)[None] - a @ b.T
+    return torch.where(union == 0, 1.0, a @ b.T / union.clamp_min(1))
+
+
 def same(a, b):
     """Whether the detections are the same ones but for rounding."""
     if len(a.scores) != len(b.scores) or len(a.scores) == 0:
         return len(a.scores) == len(b.scores)
     fits = (box_iou(a.bboxes.double(), b.bboxes.double()) > 0.99) & (a.labels[:, None] == b.labels[None])
     fits &= (a.scores.double()[:, None] - b.scores.double()[None]).abs() < 1e-3
+    fits &= mask_iou(a.masks, b.masks) > 0.98
     return bool((fits.sum(0) == 1).all() and (fits.sum(1) == 1).all())
 
 
@@ -97,7 +106,7 @@ def is_rich(case, found):
 
 
 def make_model(case):
-    """The first seed's model whose detections are rich and stable."""
+    """The first seed's model whose detections are rich and stable; the background's score may adapt to their number."""
     image = picture(case)
     for seed in range(case.seed, case.seed + 150):
         model = lib.build(case)
@@ -109,6 +118,9 @@ def make_model(case):
             print(f"{case.name}: seed {seed}, {len(found.scores)} detections, scores", *found.scores.numpy().round(2))
             return model, image, found
         print(f"{case.name}: seed {seed}, {len(found.scores)} detections,", "not stable" if rich else "not rich", file=sys.stderr)
+        if case.adapts:
+            step = 1 if len(found.scores) > 40 else -1 if len(found.scores) < case.finds else 0
+            case = dataclasses.replace(case, background=case.background + step)
     raise SystemExit(f"{case.name}: no seed fits")
 
 
@@ -202,9 +214,9 @@ def weights(model, case):
     return lib.original_names(state) if case.names == "original" else state
 
 
-def write_case(case):
+def write_case(case, out=OUT):
     model, image, found = make_model(case)
-    folder = OUT / case.name
+    folder = out / case.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     save_file(weights(model, case), folder / "model.safetensors", metadata={"format": "pt"})
@@ -226,4 +238,5 @@ def main():
     (OUT / "list.txt").write_text("".join(lines))
 
 
-main()
+if __name__ == "__main__":
+    main()
