@@ -36,6 +36,7 @@ MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 STD = np.array([58.395, 57.12, 57.375], np.float32)
 SIDE = 256  # of training squares
 AVERAGE = 0.998
+PAUSE = 60  # seconds: the longest that a step counts, so that a stopped process does not lose its schedule
 
 
 class Run:
@@ -96,7 +97,7 @@ class Run:
             self.step(loss)
             self.losses.append(figures)
             now = time.time()
-            self.spent += (now - before) / 60
+            self.spent += min(now - before, PAUSE) / 60
             before = now
             if self.spent - logged >= self.args.log:
                 self.report()

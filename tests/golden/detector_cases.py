@@ -58,7 +58,7 @@ CASES = [
     Case("mask_oblong", "mask_rcnn", "47x128 shrunk until the long side is 101; no bias of q, k and v", size=(47, 128),
          shortest_edge=64, longest_edge=101, qkv_bias=False),
     Case("mask_anchors", "mask_rcnn", "two scales and two ratios of anchors, one class, deltas and masks of no class",
-         size=(70, 75), agnostic=True, mask_agnostic=True, labels=("pedestrian",), scales=(4, 9), ratios=(1.0, 2.5),
+         size=(70, 75), agnostic=True, mask_agnostic=True, labels=("pedestrian",), scales=(4, 9), ratios=(1.0, 2.5), background=10.5,
          writes_anchors=True, heads=(2, 1, 4, 8)),
     Case("mask_limits", "mask_rcnn", "every threshold and limit of config.json, mean and deviation", size=(90, 77),
          shortest_edge=77, longest_edge=128, mean=(127.5, 120.0, 110.0), std=(64.0, 60.0, 56.0), writes_mean=True,

@@ -82,7 +82,7 @@ def moved_thresholds(model):
 def is_stable(model, image, case, found):
     for seed in range(4):
         g = torch.Generator().manual_seed(seed)
-        noisy = lib.predict(model, image, case, lambda x: x + 3e-5 * torch.randn(x.shape, generator=g, dtype=x.dtype))
+        noisy = lib.predict(model, image, case, lambda x: x + 1e-5 * torch.randn(x.shape, generator=g, dtype=x.dtype))
         if not same(found, noisy):
             return False
     for place, key, value in moved_thresholds(model):
