@@ -3,7 +3,7 @@ import logging
 
 import torch
 
-from mmdet_modules import MODELS, base_config
+from mmdet_modules import MODELS, Config, base_config
 from street_data import CLASSES
 
 logging.disable(logging.WARNING)  # mmengine would list every parameter
@@ -29,6 +29,12 @@ def detector_config():
     train.rpn_proposal.update(nms_pre=500, max_per_img=300)
     train.rcnn.sampler.num = 96
     return model
+
+
+def config_text():
+    """The configuration as mmengine writes it into a checkpoint; convert_detector.py reads it there."""
+    resize = dict(type="Resize", scale=(LONGEST, SHORTEST), keep_ratio=True)
+    return Config(dict(model=detector_config(), test_pipeline=[resize])).pretty_text
 
 
 def floats(value):

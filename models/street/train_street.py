@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 import street_data as data
-from street_nets import Classifier, build_detector
+from street_nets import Classifier, build_detector, config_text
 
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 STD = np.array([58.395, 57.12, 57.375], np.float32)
@@ -68,7 +68,7 @@ class Run:
     def save(self):
         partial = self.path.with_suffix(".partial")
         torch.save(dict(state_dict=self.average, live=self.model.state_dict(), optimizer=self.optimizer.state_dict(),
-                        spent=self.spent, steps=self.steps, meta=dict(classes=list(data.CLASSES))), partial)
+                        spent=self.spent, steps=self.steps, meta=dict(classes=list(data.CLASSES), cfg=config_text())), partial)
         os.replace(partial, self.path)
 
     def step(self, loss):
