@@ -12,8 +12,9 @@ detectors/list.txt has a line for each case, which begins with its folder; a fol
 are also parts/*.npy: of "mask" input [1, 3, H, W]; map_2.npy..map_6.npy, scores_L.npy and deltas_L.npy [H W, ...]; the
 proposals in input pixels and their scores; of the first RoIs and each stage: box_roi_S [n, 4], box_features_0
 [n, 49, C], box_logits_S and box_deltas_S; of the first detections mask_roi [n, 4] in input pixels, mask_features
-[n, 196, C] and mask_logits_S [n, 784, classes]. mmdetection computes in float64. A seed is taken only if the detections stay when the picture,
-the thresholds and the precision change a little, so that float32 in any order of operations finds the same.
+[n, 196, C] and mask_logits_S [n, 784, classes]. mmdetection computes in float64. A seed is taken only if the
+detections stay when the picture, the thresholds and the precision change a little, so that float32 in any order of
+operations finds the same.
 With PATTERNs only the folders that fit one are made, and the list is written whole.
 """
 import dataclasses
@@ -117,7 +118,8 @@ def make_model(case):
         if rich and is_stable(model, image, case, found):
             print(f"{case.name}: seed {seed}, {len(found.scores)} detections, scores", *found.scores.numpy().round(2))
             return model, image, found
-        print(f"{case.name}: seed {seed}, {len(found.scores)} detections,", "not stable" if rich else "not rich", file=sys.stderr)
+        why = "not stable" if rich else "not rich"
+        print(f"{case.name}: seed {seed}, {len(found.scores)} detections, {why}", file=sys.stderr)
         if case.adapts:
             step = 1 if len(found.scores) > 40 else -1 if len(found.scores) < case.finds else 0
             case = dataclasses.replace(case, background=case.background + step)
