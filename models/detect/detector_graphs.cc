@@ -69,7 +69,7 @@ Graph build_rpn(int channels, const ShapeMap& shapes) {
   DetectorBuilder d(shapes);
   GraphBuilder& b = d.graph();
   constexpr int kSide = 64;  // only a default: every map is another size
-  const int x = d.relu(d.convolution(b.map("map", channels, kSide, kSide), "rpn.conv"), "rpn.conv");
+  const int x = d.relu(d.convolution(b.map("rpn.map", channels, kSide, kSide), "rpn.conv"), "rpn.conv");
   b.output("scores", d.dense(x, "rpn.cls"));
   b.output("deltas", d.dense(x, "rpn.reg"));
   return b.finish();
@@ -78,7 +78,7 @@ Graph build_rpn(int channels, const ShapeMap& shapes) {
 Graph build_box(const std::string& name, int channels, int bins, const ShapeMap& shapes) {
   DetectorBuilder d(shapes);
   GraphBuilder& b = d.graph();
-  int x = d.convolutions(b.map("roi", channels, bins, bins), name);
+  int x = d.convolutions(b.map(name + ".roi", channels, bins, bins), name);
   x = b.window(x, name + ".flatten", bins, 1, ElementOrder::kChannelsFirst);
   for (int i = 0; d.has(cat(name, ".fcs.", i)); i++) {
     const std::string fc = cat(name, ".fcs.", i);
@@ -92,7 +92,7 @@ Graph build_box(const std::string& name, int channels, int bins, const ShapeMap&
 Graph build_mask(const std::string& name, int channels, int bins, const ShapeMap& shapes) {
   DetectorBuilder d(shapes);
   GraphBuilder& b = d.graph();
-  int x = d.convolutions(b.map("roi", channels, bins, bins), name);
+  int x = d.convolutions(b.map(name + ".roi", channels, bins, bins), name);
   x = linear(b, x, name + ".upsample", d.rows(name + ".upsample"), false, {});
   x = d.relu(b.unwindow(x, name + ".upsampled", 2, 2), name + ".upsampled");
   b.output("masks", d.dense(x, name + ".logits"));
