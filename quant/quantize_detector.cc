@@ -61,23 +61,23 @@ void append(Tensor& all, const Tensor& more) {
   all.dims[0] += more.dims[0];
 }
 
-// A tile of a map, [1, tile, tile, C], from its middle.
-Tensor tile_of(const Tensor& map, int tile) {
+// The middle of a map, [1, kTile, kTile, C]; zeros where the map is smaller.
+Tensor tile_of(const Tensor& map) {
   const int64_t height = map.dims[1], width = map.dims[2], c = map.dims[3];
-  const int64_t top = (height - tile) / 2, left = (width - tile) / 2;
-  Tensor out({1, tile, tile, c});
-  for (int y = 0; y < tile; y++)
-    std::copy_n(map.data.begin() + ((top + y) * width + left) * c, tile * c,
-                out.data.begin() + y * tile * c);
+  const int64_t rows = std::min<int64_t>(height, kTile), cols = std::min<int64_t>(width, kTile);
+  const int64_t top = (height - rows) / 2, left = (width - cols) / 2;
+  Tensor out({1, kTile, kTile, c});
+  for (int64_t y = 0; y < rows; y++)
+    std::copy_n(map.data.begin() + ((top + y) * width + left) * c, cols * c,
+                out.data.begin() + y * kTile * c);
   return out;
 }
 
 // What the graphs behind the backbone read, collected photograph by photograph.
 class PartInputs {
  public:
-  // `tile` is the side of a tile, which the coarsest map has room for.
-  PartInputs(const FloatDetector& model, int tile, int threads)
-      : model_(model), tile_(tile), networks_(model.detector, [this](const auto& graph, const auto& input,
+  PartInputs(const FloatDetector& model, int threads)
+      : model_(model), networks_(model.detector, [this](const auto& graph, const auto& input,
                                                         const auto& names) {
           return run(graph, input, names);
         }) {
@@ -107,7 +107,7 @@ class PartInputs {
  private:
   std::vector<Tensor> run(const std::string& graph, const Tensor& input,
                           const std::vector<std::string>& names) {
-    if (graph == "rpn") append(tiles, tile_of(input, tile_));
+    if (graph == "rpn") append(tiles, tile_of(input));
     std::vector<Tensor> out = engines_.at(graph).run_outputs(input, names);
     for (Tensor& value : out)
       if (value.dims.size() == 2) value.dims = {value.dims[0], 1, value.dims[1]};
@@ -132,10 +132,16 @@ class PartInputs {
   }
 
   const FloatDetector& model_;
-  int tile_;
   std::map<std::string, Reference> engines_;
   GraphNetworks networks_;
 };
+
+// Makes a size the default one of a graph's input.
+void set_default_size(Graph& graph, int64_t height, int64_t width) {
+  Node& input = graph[graph.find(NodeKind::kInput)];
+  input.attributes[Attribute::kHeight] = static_cast<double>(height);
+  input.attributes[Attribute::kWidth] = static_cast<double>(width);
+}
 
 }  // namespace
 
@@ -145,13 +151,14 @@ QuantizedDetector quantize_detector(FloatDetector model, const PhotoSource& phot
   const ImageSource crops = crops_of(photos, model, side);
   Tensor tiles, boxes, masks;
   {
-    const int stride = model.detector.strides.back(), coarsest = (side + stride - 1) / stride;
-    PartInputs inputs(model, std::min(kTile, coarsest), options.threads);
+    PartInputs inputs(model, options.threads);
     for (int64_t i = 0; i < crops.count; i++) inputs.add(crops.load(i, 1));
     tiles = std::move(inputs.tiles);
     boxes = std::move(inputs.boxes);
     masks = std::move(inputs.masks);
   }
+  set_default_size(model.parts.at("backbone").graph, side, side);
+  set_default_size(model.parts.at("rpn").graph, kTile, kTile);
   QuantizedDetector result;
   const double share = (1 - kBackbonePart) / static_cast<double>(model.parts.size() - 1);
   double done = kBackbonePart;
