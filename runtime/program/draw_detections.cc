@@ -100,7 +100,7 @@ class Canvas {
   Image& image_;
 };
 
-// What is written on a detection, and the area that it takes.
+// The text on a detection, and the area that it takes.
 struct Label {
   std::vector<Glyph> glyphs;
   int scale, width, height;
@@ -139,7 +139,8 @@ Area area_of(const DrawnDetection& d, const Canvas& canvas) {
           clamped(std::ceil(d.x2), canvas.width()), clamped(std::ceil(d.y2), canvas.height())};
 }
 
-// Where labels go: above their box, inside of it, below it or at its foot, wherever none is yet.
+// Finds places for labels: above their box, inside of it, below it or at its foot, wherever none is
+// yet.
 class LabelPlaces {
  public:
   explicit LabelPlaces(const Canvas& canvas) : canvas_(canvas) {}

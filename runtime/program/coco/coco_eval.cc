@@ -89,7 +89,7 @@ void add(const CocoCurve& curve, Mean& mean) {
   for (double p : curve) mean.add(p);
 }
 
-// Of all thresholds, or of one.
+// The mean over all thresholds, or at one.
 double mean_precision(std::span<const CocoCurves> categories, size_t area,
                       std::optional<size_t> threshold = {}) {
   Mean mean;

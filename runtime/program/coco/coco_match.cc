@@ -19,7 +19,7 @@ constexpr double kNoEnd = 1e5 * 1e5, kSmall = 32 * 32, kLarge = 96 * 96;
 constexpr AreaRange kAreas[kCocoAreas] = {
     {0, kNoEnd}, {0, kSmall}, {kSmall, kLarge}, {kLarge, kNoEnd}};
 
-// What one category has on one image; detections best first.
+// The objects and detections of one category on one image.
 struct ImageEntries {
   std::vector<const CocoObject*> objects;
   std::vector<const CocoDetection*> detections;
