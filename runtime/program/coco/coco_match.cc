@@ -66,8 +66,8 @@ class ImageMatcher {
       const CocoObject& o = *at(entries_.objects, i);
       return o.crowd || !kAreas[area].contains(o.area);
     };
-    const auto ignored_part = std::ranges::stable_partition(order, std::not_fn(ignored));
-    const size_t counted = order.size() - ignored_part.size();
+    const auto end = std::stable_partition(order.begin(), order.end(), std::not_fn(ignored));
+    const auto counted = static_cast<size_t>(end - order.begin());
     out.objects[area] += static_cast<int64_t>(counted);
     const auto thresholds = coco_thresholds();
     for (size_t t = 0; t < kCocoThresholds; t++) {
