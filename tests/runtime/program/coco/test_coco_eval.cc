@@ -197,7 +197,8 @@ TEST_CASE("COCO results: what is not surely right is refused with its place and 
       {changed(kFound, "/score", "high"), "'score' is \"high\", expected a number"},
       {changed(kFound, "/bbox", json::array()), "neither 'bbox' nor 'segmentation'"},
       {changed(kFound, "/bbox/0", "1"), "expected four numbers"},
-      {changed(kFound, "/category_id", 5), "every detection is of a category that is not listed"},
+      {changed(kFound, "/category_id", 5),
+       "categories that are not listed (5) do not count, and there are no others"},
       {changed(masked, "/segmentation/size", {20, 10}), "as the image has"},
   };
   for (const auto& [entry, reason] : cases) {
