@@ -8,6 +8,7 @@
 #include "runtime/files/npy.h"
 #include "runtime/files/qbin.h"
 #include "runtime/files/safetensors.h"
+#include "runtime/program/coco/coco_report.h"
 #include "runtime/vision/dataset.h"
 #include "runtime/vision/image.h"
 #include "tests/fuzz/fuzz_target.h"
@@ -129,6 +130,28 @@ std::string text(Bytes bytes) {
 [[maybe_unused]] void fuzz_list(Bytes bytes) {
   for (const Sample& sample : parse_list(text(bytes), "/", "fuzz"))
     FUZZ_CHECK(sample.label >= -1 && !sample.path.empty());
+}
+
+// Annotations, detections or, with a line between them, both; and the masks that they hold.
+[[maybe_unused]] void fuzz_coco(Bytes bytes) {
+  static const char kSet[] =
+      R"({"images":[{"id":1,"width":9,"height":7}],"categories":[{"id":1,"name":"a"}],"annotations":[
+          {"id":1,"image_id":1,"category_id":1,"area":6,"bbox":[1,1,3,2],
+           "segmentation":[[1,1,4,1,4,3,1,3]]}]})";
+  const std::string input = text(bytes);
+  const size_t line = input.starts_with('{') ? std::min(input.find('\n'), input.size()) : 0;
+  const CocoSet set = parse_coco_set(line ? input.substr(0, line) : kSet, "fuzz");
+  for (const CocoObject& o : set.objects)
+    if (!o.mask.counts.empty())
+      FUZZ_CHECK(rle_of_text(rle_text(o.mask), o.mask.height, o.mask.width).counts ==
+                 o.mask.counts);
+  const CocoDetections found =
+      parse_coco_detections(line < input.size() ? input.substr(line) : "[]", "fuzz", set);
+  const CocoReport report = make_coco_report(set, found);
+  for (const auto& scores : {report.boxes, report.masks})
+    for (double x : scores ? scores->figures : std::array<double, 12>{})
+      FUZZ_CHECK(x == -1 || (x >= 0 && x <= 1));
+  coco_page(report, "fuzz");
 }
 
 #if VITRUN_FUZZ_QBIN

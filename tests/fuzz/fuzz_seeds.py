@@ -100,6 +100,20 @@ def lists():
     write("list", "lines", b"dev/null 3\n\netc/hostname\netc/passwd \t12\r\n")
 
 
+def coco():
+    """Annotations with masks of each form, detections of them, and a line between."""
+    box = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 3, 2]}
+    polygon, runs, packed = [[1, 1, 4, 1, 4, 3, 1, 3]], {"size": [7, 9], "counts": [8, 3, 52]}, {"size": [7, 9], "counts": "83d1"}
+    objects = [box | {"id": i + 1, "area": 6, "iscrowd": i % 2, "segmentation": s} for i, s in enumerate([polygon, runs, packed])]
+    sets = json.dumps({"images": [{"id": 1, "width": 9, "height": 7}], "categories": [{"id": 1, "name": "a"}],
+                       "annotations": objects})
+    found = json.dumps([box | {"score": .5, "segmentation": s} for s in (polygon, runs, packed)])
+    for name, data in (("set", sets), ("found", found), ("both", sets + "\n" + found), ("boxes", json.dumps([box | {"score": 1}]))):
+        write("coco", name, data.encode())
+    words = set(re.findall(r'"(\w+)"', sets + found))
+    (corpus / "coco.dict").write_text("".join(f'"\\"{word}\\""\n' for word in sorted(words)))
+
+
 def graph_section():
     """The number of graphs, then as runtime/files/qbin.h specifies: an input, a window, a linear with a weight of another name."""
     name = lambda s: struct.pack("<H", len(s)) + s
@@ -126,5 +140,5 @@ def programs():
             write(target, i, draw.randbytes(size))
 
 
-for seeds in (qbin, safetensors, npy, config, tokenizer, images, lists, graph_section, programs):
+for seeds in (qbin, safetensors, npy, config, tokenizer, images, lists, coco, graph_section, programs):
     seeds()

@@ -20,19 +20,6 @@ void check_parts(const CocoSet& set, const CocoDetections& detections) {
   std::cerr << set.no_masks << ": masks are not measured\n";
 }
 
-// Prints what is asked for of the detections, and writes the page.
-void report_detections(const cxxopts::ParseResult& args, const CocoSet& set,
-                       const CocoDetections& detections, const std::string& title) {
-  check_parts(set, detections);
-  const CocoReport report = make_coco_report(set, detections);
-  if (args.count("json"))
-    std::cout << coco_json(report).dump(2, ' ', false, nlohmann::json::error_handler_t::replace)
-              << "\n";
-  else
-    std::cout << coco_table(report);
-  if (args.count("report")) write_file(args["report"].as<std::string>(), coco_page(report, title));
-}
-
 }  // namespace
 
 void add_coco_options(cxxopts::Options& options) {
@@ -45,15 +32,26 @@ void add_coco_options(cxxopts::Options& options) {
        cxxopts::value<std::string>(), "FILE");
 }
 
-int run_coco(const cxxopts::ParseResult& args) {
-  if (!args.count("detections")) throw UsageError("--coco needs --detections");
+void evaluate_coco(const cxxopts::ParseResult& args, const CocoSource& source) {
   check_outputs(args, {"report"});
   const CocoSet set = read_coco_set(args["coco"].as<std::string>());
   say(set.notes);
-  const std::string path = args["detections"].as<std::string>();
-  const CocoDetections detections = read_coco_detections(path, set);
+  const CocoDetections detections = source.detections(set);
   say(detections.notes);
-  report_detections(args, set, detections, path);
+  check_parts(set, detections);
+  const CocoReport report = make_coco_report(set, detections);
+  if (args.count("json"))
+    std::cout << coco_json(report).dump(2) << "\n";
+  else
+    std::cout << coco_table(report);
+  if (args.count("report"))
+    write_file(args["report"].as<std::string>(), coco_page(report, source.title));
+}
+
+int run_coco(const cxxopts::ParseResult& args) {
+  if (!args.count("detections")) throw UsageError("--coco needs --detections");
+  const std::string path = args["detections"].as<std::string>();
+  evaluate_coco(args, {path, [&](const CocoSet& set) { return read_coco_detections(path, set); }});
   return 0;
 }
 

@@ -38,8 +38,7 @@ class DetectionReader {
 
   CocoDetections finish() {
     no_category_.note(where_, "detections", "categories", out_.notes);
-    if (!first_ && out_.found.empty())
-      fail(where_, ": every detection is of a category that is not listed");
+    if (!first_ && out_.found.empty()) fail(out_.notes.back(), ", and there are no others");
     return std::move(out_);
   }
 

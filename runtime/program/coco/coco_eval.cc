@@ -73,8 +73,10 @@ CocoCurves curves_of(const CategoryMatches& matches) {
   CocoCurves curves;
   for (size_t area = 0; area < kCocoAreas; area++) {
     if (matches.objects[area] == 0) continue;
-    auto& precision = curves.precision[area].emplace();
-    auto& recall = curves.recall[area].emplace();
+    curves.precision[area].emplace();
+    curves.recall[area].emplace();
+    auto& precision = *curves.precision[area];
+    auto& recall = *curves.recall[area];
     for (size_t t = 0; t < kCocoThresholds; t++)
       for (size_t limit = 0; limit < kLimits; limit++) {
         Trace trace = trace_of(order, matches.objects[area], area, t, kCocoLimits[limit]);
@@ -89,7 +91,7 @@ void add(const CocoCurve& curve, Mean& mean) {
   for (double p : curve) mean.add(p);
 }
 
-// Of all thresholds, or of one.
+// The mean over all thresholds, or at one.
 double mean_precision(std::span<const CocoCurves> categories, size_t area,
                       std::optional<size_t> threshold = {}) {
   Mean mean;

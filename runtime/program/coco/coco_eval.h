@@ -15,9 +15,9 @@ inline constexpr const char* kCocoFigures[] = {"AP",  "AP50", "AP75",  "APs", "A
 // Precision at each recall.
 using CocoCurve = std::array<double, kCocoRecalls>;
 
-// Of one category; nothing where no object counts.
+// The curves of one category; nothing where no object counts.
 struct CocoCurves {
-  // By area and threshold, of at most 100 detections an image.
+  // The precision by area and threshold, of at most 100 detections an image.
   std::array<std::optional<std::array<CocoCurve, kCocoThresholds>>, kCocoAreas> precision;
   // The largest recall by area, limit and threshold.
   std::array<std::optional<std::array<std::array<double, kCocoThresholds>, 3>>, kCocoAreas> recall;

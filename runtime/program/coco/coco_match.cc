@@ -19,7 +19,7 @@ constexpr double kNoEnd = 1e5 * 1e5, kSmall = 32 * 32, kLarge = 96 * 96;
 constexpr AreaRange kAreas[kCocoAreas] = {
     {0, kNoEnd}, {0, kSmall}, {kSmall, kLarge}, {kLarge, kNoEnd}};
 
-// What one category has on one image; detections best first.
+// The objects and detections of one category on one image.
 struct ImageEntries {
   std::vector<const CocoObject*> objects;
   std::vector<const CocoDetection*> detections;
@@ -66,8 +66,8 @@ class ImageMatcher {
       const CocoObject& o = *at(entries_.objects, i);
       return o.crowd || !kAreas[area].contains(o.area);
     };
-    const auto ignored_part = std::ranges::stable_partition(order, std::not_fn(ignored));
-    const size_t counted = order.size() - ignored_part.size();
+    const auto end = std::stable_partition(order.begin(), order.end(), std::not_fn(ignored));
+    const auto counted = static_cast<size_t>(end - order.begin());
     out.objects[area] += static_cast<int64_t>(counted);
     const auto thresholds = coco_thresholds();
     for (size_t t = 0; t < kCocoThresholds; t++) {

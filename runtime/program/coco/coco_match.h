@@ -1,4 +1,4 @@
-// Which detections found which objects, as COCO matches them (cocoeval.py: evaluateImg).
+// Finds which detections found which objects, as COCO does (cocoeval.py: evaluateImg).
 #pragma once
 
 #include <array>

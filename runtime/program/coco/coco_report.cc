@@ -25,7 +25,7 @@ struct Counts {
   int64_t objects = 0, crowds = 0, detections = 0;
 };
 
-// Of each category.
+// The counts of each category.
 std::vector<Counts> counts_of(const CocoReport& report) {
   std::vector<Counts> counts(report.set.categories.size());
   for (const CocoObject& o : report.set.objects)

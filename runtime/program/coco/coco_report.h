@@ -1,4 +1,4 @@
-// What viteval says of detections: a table, a JSON object, a page with curves.
+// Reports of detections: a table, a JSON object, a page with curves.
 #pragma once
 
 #include <nlohmann/json.hpp>

@@ -154,7 +154,7 @@ TEST_CASE("cli: wrong use is status 2, a message on stderr and nothing on stdout
       {{"vitquant", "-w", vit, "-o", "x", "--mixed", "some"}, "--mixed"},
       {{"vitquant", "-w", vit, "-o", "x", "stray"}, "unexpected argument 'stray'"},
       {{"viteval", "--model", vit}, "--images is missing"},
-      {{"viteval", "--images", vit}, "give --model or --table"},
+      {{"viteval", "--images", vit}, "give --model, --table or --coco"},
       {{"viteval", "--model", vit, "--images", "x", "stray"}, "unexpected argument 'stray'"},
   };
   for (const auto& [command, message] : table) {
