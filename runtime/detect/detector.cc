@@ -8,10 +8,10 @@
 #include "models/base/index.h"
 #include "runtime/detect/box_stages.h"
 #include "runtime/detect/detector_input.h"
+#include "runtime/detect/logit_scores.h"
 #include "runtime/detect/masks.h"
 #include "runtime/detect/proposals.h"
 #include "runtime/detect/roi_align.h"
-#include "runtime/detect/scores.h"
 
 namespace vitrun {
 namespace {
