@@ -71,8 +71,9 @@ Detections detect(const PixelView& image, const DetectorInfo& info,
                   const PreprocessConfig& preprocess, DetectorNetworks& networks,
                   ThreadPool* pool) {
   check_detector_info(info);
-  const DetectorInput input = detector_input(image, info, preprocess);
+  DetectorInput input = detector_input(image, info, preprocess);
   const BackboneOutputs outputs = networks.backbone(input.image);
+  input.image = {};  // the heads may have its memory
   std::vector<Box> proposals;
   for (const Candidate& c : propose(outputs, info, input.width, input.height))
     proposals.push_back(c.box);
