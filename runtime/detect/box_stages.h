@@ -11,8 +11,6 @@
 
 namespace vitrun {
 
-inline constexpr int kBoxBatch = 256;  // RoIs that a head gets at once, which bounds their memory
-
 // The maps that RoIs are read from, on an image of width x height without padding.
 struct RoiSource {
   const std::vector<FeatureMap>& maps;

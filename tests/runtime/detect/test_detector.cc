@@ -3,7 +3,6 @@
 
 #include "models/base/error.h"
 #include "models/base/index.h"
-#include "runtime/detect/box_stages.h"
 #include "runtime/detect/detector.h"
 #include "tests/runtime/detect/detect_inputs.h"
 #include "tests/runtime/vision/pattern.h"
