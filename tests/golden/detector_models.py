@@ -143,8 +143,8 @@ def calibrate(model, image, case):
     for head in modules_of(model.roi_head.mask_head):
         spread(head.conv_logits, 3.0, 1.0)
     predict(model, image, case)
-    for p in [*model.parameters(), *model.buffers()]:
-        if p.dtype.is_floating_point:
+    for name, p in [*model.named_parameters(), *model.named_buffers()]:
+        if p.dtype.is_floating_point and not name.startswith("data_preprocessor"):
             p.data = p.data.to(torch.float16).to(torch.float64)
 
 
