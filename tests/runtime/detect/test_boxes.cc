@@ -2,7 +2,7 @@
 #include "models/base/error.h"
 #include "models/base/index.h"
 #include "runtime/detect/boxes.h"
-#include "runtime/detect/scores.h"
+#include "runtime/detect/logit_scores.h"
 #include "tests/runtime/detect/detect_golden.h"
 
 using namespace vitrun;
