@@ -6,10 +6,13 @@
 #include <nlohmann/json.hpp>
 
 #include "models/base/error.h"
+#include "runtime/files/atomic_file.h"
 #include "runtime/program/cli.h"
+#include "runtime/program/draw_detections.h"
 #include "runtime/program/image_loader.h"
 #include "runtime/program/object_detector.h"
 #include "runtime/vision/dataset.h"
+#include "runtime/vision/encode_image.h"
 
 namespace vitrun {
 namespace {
@@ -94,7 +97,31 @@ void print_unread(const std::string& path, const std::string& why, bool json) {
               << "\n";
 }
 
+// Writes the picture with what was found on it.
+void draw(Image image, const Detections& found, const ModelInfo& info, const std::string& path) {
+  std::vector<DrawnDetection> drawn;
+  for (size_t i = 0; i < found.found.size(); i++) {
+    const Detection& d = found.found[i];
+    drawn.push_back({double{d.box.x1}, double{d.box.y1}, double{d.box.x2}, double{d.box.y2},
+                     double{d.score}, label_of(info, d.label), found.masks[i]});
+  }
+  draw_detections(drawn, image);
+  write_file(path, encode_png(image));
+}
+
+// The picture's file for --draw: that file, or for several images NAME.png in that folder.
+std::string drawing_path(const std::string& draw, const std::string& image, bool several) {
+  if (!several) return draw;
+  return (fs::path(draw) / fs::path(image).filename().replace_extension(".png")).string();
+}
+
 }  // namespace
+
+void add_detect_options(cxxopts::Options& options) {
+  options.add_options()(
+      "draw", "a detector: write the image with boxes and masks, of several images into a folder",
+      cxxopts::value<std::string>(), "FILE.png|DIR");
+}
 
 int detect_images(const cxxopts::ParseResult& args, const std::string& model) {
   check_usage(args);
@@ -104,6 +131,11 @@ int detect_images(const cxxopts::ParseResult& args, const std::string& model) {
   const Exif exif = exif_option(args);
   const bool json = args.count("json") > 0;
   const std::vector<std::string> paths = image_paths(args["image"].as<std::vector<std::string>>());
+  const std::string drawing = args.count("draw") ? args["draw"].as<std::string>() : "";
+  if (paths.size() > 1 && !drawing.empty())
+    fs::create_directories(drawing);
+  else
+    check_outputs(args, {"draw"});
   int unread = 0;
   for (const std::string& path : paths) {
     Image image;
@@ -124,6 +156,9 @@ int detect_images(const cxxopts::ParseResult& args, const std::string& model) {
                 << std::endl;
     else
       print_table(path, image, found, detector->info(), milliseconds);
+    if (!drawing.empty())
+      draw(std::move(image), found, detector->info(),
+           drawing_path(drawing, path, paths.size() > 1));
   }
   return unread > 0 ? 1 : 0;
 }

@@ -257,6 +257,7 @@ int run(const cxxopts::ParseResult& args) {
     const auto embedder = open_predictor(model, options);
     return find_similar(args, *embedder);
   }
+  if (args.count("draw")) throw UsageError("--draw shows what a detector finds");
   check_usage(args);
   for (const char* output : {"logits", "embedding", "features"})
     if (args.count(output)) check_npy_writable(args[output].as<std::string>());
@@ -310,6 +311,7 @@ int main(int argc, char** argv) {
       ("image", "images", cxxopts::value<std::vector<std::string>>());
   vitrun::add_class_options(options);
   vitrun::add_similar_options(options);
+  vitrun::add_detect_options(options);
   vitrun::add_exif_option(options);
   vitrun::add_weight_options(options);
   options.parse_positional({"image"});
@@ -325,6 +327,8 @@ int main(int argc, char** argv) {
       "  vitrun --model dino.qbin --similar cat.jpg photos/ --report found.html\n"
       "                                                  the photos most like one\n"
       "  vitrun --model clip.qbin --search 'a red car' photos/\n"
+      "  vitrun --model street.qbin photo.jpg --draw found.png\n"
+      "                                                  objects, their boxes and masks\n"
       "  vitrun --model deit_s.qbin --info               what is in the file\n"
       "  vitrun --model weights/ --heads 6 cat.jpg       float weights without a config.json\n";
   return vitrun::run_program(options, examples, argc, argv, vitrun::run);
