@@ -61,11 +61,12 @@ struct ColumnQuantizers {
   const int32_t* zero;
 };
 
-// An MLP has one of these between its Linears: x times a value between 0 and 1:
+// An MLP or a convolution has one of these behind it: x times a value between 0 and 1:
 //
 //   gelu(x) = x/2 (1 + erf(x / sqrt 2))
-//   the others: x / (1 + exp(-u)), u = 2 sqrt(2 / pi) (x + 0.044715 x^3), 1.702 x, x
-enum class Activation : int32_t { kGelu, kGeluTanh, kQuickGelu, kSilu };
+//   the next: x / (1 + exp(-u)), u = 2 sqrt(2 / pi) (x + 0.044715 x^3), 1.702 x, x
+//   relu(x) = max(x, 0); -0 becomes 0
+enum class Activation : int32_t { kGelu, kGeluTanh, kQuickGelu, kSilu, kRelu };
 
 enum class Epilogue : int32_t {
   kFloat,     // y = value

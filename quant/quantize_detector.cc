@@ -13,16 +13,10 @@
 namespace vitrun {
 namespace {
 
-constexpr int kMostCrop = 512;    // pixels a side
 constexpr int kTile = 8;          // positions a side of a map
 constexpr size_t kBoxRois = 16;   // of a photograph
 constexpr size_t kMaskRois = 8;
 constexpr double kBackbonePart = 0.6;  // of the work
-
-int crop_side(const DetectorInfo& info) {
-  const int side = std::min(info.shortest_edge, kMostCrop), d = info.size_divisor;
-  return std::max(side / d, 1) * d;
-}
 
 // The middle of a photograph as the detector gets it, [1, 3, side, side]; zeros where it is smaller.
 Tensor crop_of(const Image& photo, const DetectorInfo& info, const PreprocessConfig& preprocess,
@@ -147,7 +141,7 @@ void set_default_size(Graph& graph, int64_t height, int64_t width) {
 
 QuantizedDetector quantize_detector(FloatDetector model, const PhotoSource& photos,
                                     const QuantizeOptions& options, const Progress& progress) {
-  const int side = crop_side(model.detector);
+  const int side = model.info.image_height;  // of a crop, the size that the backbone's graph has
   const ImageSource crops = crops_of(photos, model, side);
   Tensor tiles, boxes, masks;
   {
@@ -157,7 +151,6 @@ QuantizedDetector quantize_detector(FloatDetector model, const PhotoSource& phot
     boxes = std::move(inputs.boxes);
     masks = std::move(inputs.masks);
   }
-  set_default_size(model.parts.at("backbone").graph, side, side);
   set_default_size(model.parts.at("rpn").graph, kTile, kTile);
   QuantizedDetector result;
   const double share = (1 - kBackbonePart) / static_cast<double>(model.parts.size() - 1);

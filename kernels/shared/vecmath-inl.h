@@ -79,6 +79,9 @@ inline void with_activation(Activation type, const Body& body) {
       return body([](Floats x) { return gated(x, x * splat(1.702f)); });
     case Activation::kSilu:
       return body([](Floats x) { return gated(x, x); });
+    case Activation::kRelu:
+      // Adding 0 makes 0 of -0, of which max() may return either.
+      return body([](Floats x) { return max(splat(0.0f), x) + splat(0.0f); });
   }
 }
 

@@ -10,6 +10,7 @@ namespace vitrun {
 namespace {
 
 constexpr int kPyramidMaps = 4, kStages = 3;  // of a cascade
+constexpr int kDefaultSide = 512;
 constexpr std::array<float, 4> kStds[kStages] = {
     {0.1f, 0.1f, 0.2f, 0.2f}, {0.05f, 0.05f, 0.1f, 0.1f}, {0.033f, 0.033f, 0.067f, 0.067f}};
 
@@ -245,11 +246,9 @@ DetectorConfig detector_config(const std::string& json, const ShapeMap& shapes,
     fail(where, ": 'labels' has ", m.labels.size(), " names, the weights ", m.num_classes,
          " classes");
   m.arch = c.info.stages == 1 ? "mask_rcnn" : "cascade_mask_rcnn";
-  const auto padded = [&](int side) {
-    return (side + c.info.size_divisor - 1) / c.info.size_divisor * c.info.size_divisor;
-  };
-  m.image_height = padded(c.info.shortest_edge);
-  m.image_width = padded(c.info.longest_edge);
+  // A size that the graph has until it gets an image.
+  const int divisor = c.info.size_divisor, side = std::min(c.info.shortest_edge, kDefaultSide);
+  m.image_height = m.image_width = std::max(side / divisor, 1) * divisor;
   validate(m);
   return c;
 }

@@ -26,7 +26,7 @@ class DetectorBuilder {
 
   // A 3x3 convolution with zeros around the map.
   int convolution(int x, const std::string& name) {
-    return dense(b_.window(x, name + ".window", 3, 1, ElementOrder::kChannelsFirst, 1), name);
+    return dense(b_.window(x, name + ".window", 3, 1, ElementOrder::kRowsFirst, 1), name);
   }
 
   int relu(int x, const std::string& name) { return b_.act(x, name + ".relu", ActType::kRelu); }
@@ -79,7 +79,7 @@ Graph build_box(const std::string& name, int channels, int bins, const ShapeMap&
   DetectorBuilder d(shapes);
   GraphBuilder& b = d.graph();
   int x = d.convolutions(b.map(name + ".roi", channels, bins, bins), name);
-  x = b.window(x, name + ".flatten", bins, 1, ElementOrder::kChannelsFirst);
+  x = b.window(x, name + ".flatten", bins, 1, ElementOrder::kRowsFirst);
   for (int i = 0; d.has(cat(name, ".fcs.", i)); i++) {
     const std::string fc = cat(name, ".fcs.", i);
     x = d.relu(d.dense(x, fc), fc);
@@ -139,6 +139,18 @@ Tensor scattering(const Tensor& w) {
   return out;
 }
 
+// A convolution's weight [N, C, kh, kw], or [N, C taps], with the elements in the order y, x, channel
+// in which a map's neighbours lie: [N, taps C].
+Tensor channels_last(const Tensor& w, int64_t taps) {
+  const int64_t n = w.dims.at(0), c = element_count(w.dims) / n / taps;
+  Tensor out({n, taps * c});
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = 0; j < c; j++)
+      for (int64_t t = 0; t < taps; t++)
+        at(out.data, (i * taps + t) * c + j) = at(w.data, (i * c + j) * taps + t);
+  return out;
+}
+
 // Rows of 4 C elements from PyTorch's unfold order, channel, y, x, to x, y, channel.
 void order_merging(Tensor& t) {
   const int64_t cols = t.dims.back(), c = cols / 4;
@@ -178,6 +190,9 @@ void derive_detector(const DetectorConfig& config, bool unfold_order, const std:
   for (const auto& [name, tensor] : weights) names.push_back(name);
   for (const std::string& name : names) {
     if (unfold_order && name.find(".downsample.") != name.npos) order_merging(weights.at(name));
+    const Dims& dims = weights.at(name).dims;
+    if (dims.size() == 4 && dims[2] == 3 && dims[3] == 3)
+      weights[name] = channels_last(weights.at(name), 9);
     const bool flat = name.starts_with("neck.lateral.") || name.starts_with("rpn.cls.") ||
                       name.starts_with("rpn.reg.") || name.ends_with(".logits.weight");
     if (flat && name.ends_with(".weight")) flatten(weights.at(name));
@@ -186,7 +201,7 @@ void derive_detector(const DetectorConfig& config, bool unfold_order, const std:
   const int bins = config.info.box_bins;
   for (int s = 0; s < config.info.stages; s++) {
     Tensor& first = weights.at(cat("box.", s, ".fcs.0.weight"));
-    first.dims = {first.dims[0], first.dims[1] / (bins * bins), bins, bins};
+    first = channels_last(first, int64_t{bins} * bins);
     const std::string up = cat("mask.", s, ".upsample");
     weights[up + ".weight"] = scattering(take(weights, up + ".weight"));
     weights[cat("mask.", s, ".upsampled.bias")] = take(weights, up + ".bias");

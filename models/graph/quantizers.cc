@@ -68,6 +68,8 @@ std::optional<Activation> activation_of(ActType type) {
       return Activation::kQuickGelu;
     case ActType::kSilu:
       return Activation::kSilu;
+    case ActType::kRelu:
+      return Activation::kRelu;
     default:
       return {};
   }

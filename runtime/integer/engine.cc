@@ -21,14 +21,14 @@ std::vector<std::string> first_output(const Graph& graph) {
   return {graph.outputs[0].name};
 }
 
-constexpr size_t kKeptPlans = 4;
-constexpr int64_t kGatheredBytes = 1 << 17;  // of codes that a convolution gathers at once
+constexpr size_t kKeptPlans = 6;  // a detector runs one graph on the five maps of an image
+constexpr int64_t kGatheredBytes = 3 << 17;  // of codes that a convolution gathers at once
 
 constexpr size_t kMostInputs = 16;
 
 // Rows of codes that a convolution gathers at once.
 int gathered_rows(int k) {
-  return static_cast<int>(std::clamp<int64_t>(kGatheredBytes / round_up(k, kDepthAlign), 16, 96));
+  return static_cast<int>(std::clamp<int64_t>(kGatheredBytes / round_up(k, kDepthAlign), 16, 192));
 }
 
 }  // namespace
@@ -214,13 +214,13 @@ Range Engine::rows_of(const Step& step, int thread) const {
   return share(int64_t{batch_} * step.rows, thread, pool_.size());
 }
 
-// Calls body(segment) for rows of a step. Images are joined into one segment where every value the
-// step touches has the same rows.
+// Calls body(segment) for rows of a step. Images are joined into one segment where every value that
+// the step touches row by row has the same rows. Gathered values are not read so.
 template <class Body>
 void Engine::for_rows(const Step& step, Range r, const Body& body) {
-  bool joined = step.window < 0;
+  bool joined = true;
   const auto joins = [&](int v) { return value(v).rows == step.rows && !value(v).constant; };
-  for (int v : step.in) joined &= joins(v);
+  for (int v : step.in) joined &= step.window >= 0 || joins(v);
   for (int v : {step.residual, step.out}) joined &= v < 0 || joins(v);
   while (r.begin < r.end) {
     const int image = joined ? 0 : static_cast<int>(r.begin / step.rows);
@@ -348,13 +348,14 @@ void Engine::gemm_gathered(const Step& step, GemmArgs g, const Segment& rows, in
   auto* const gathered = reinterpret_cast<uint8_t*>(scratch(thread));
   auto* const row_sums = reinterpret_cast<int32_t*>(scratch(thread) + aligned(block * stride));
   const uint8_t outside = at(plan().linears, step.linear).outside;
-  const uint8_t* image = codes(step.in[0], int64_t{rows.image} * in.rows);
   const int m = g.m;
   for (int first = 0; first < m; first += block) {
     g.m = std::min(block, m - first);
-    for (int i = 0; i < g.m; i++)
-      gather_codes(windows, order, image, in.stride, map.cols,
-                   static_cast<int>(rows.row) + first + i, outside, gathered + i * stride, stride);
+    for (int i = 0; i < g.m; i++) {
+      const int64_t row = rows.row + first + i, image = rows.image + row / step.rows;
+      gather_codes(windows, order, codes(step.in[0], image * in.rows), in.stride, map.cols,
+                   static_cast<int>(row % step.rows), outside, gathered + i * stride, stride);
+    }
     kernels_.sum_rows(gathered, stride, g.m, g.k, row_sums);
     g.a = gathered;
     g.a_stride = stride;

@@ -183,7 +183,7 @@ void fuzz_norm(Choices& choices) {
     kernels.exp(x.data(), static_cast<int64_t>(x.size()), e.data());
     keep(out, e);
     for (Activation type :
-         {Activation::kGelu, Activation::kGeluTanh, Activation::kQuickGelu, Activation::kSilu}) {
+         {Activation::kGelu, Activation::kGeluTanh, Activation::kQuickGelu, Activation::kSilu, Activation::kRelu}) {
       kernels.activate(type, x.data(), static_cast<int64_t>(x.size()), g.data());
       keep(out, g);
     }

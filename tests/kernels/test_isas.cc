@@ -115,7 +115,7 @@ TEST_CASE("every epilogue with row and column tails") {
           CHECK(same_bits(product.floats(*isa, e), product.floats(scalar(), e)));
         }
         for (Activation type :
-             {Activation::kGelu, Activation::kGeluTanh, Activation::kQuickGelu, Activation::kSilu})
+             {Activation::kGelu, Activation::kGeluTanh, Activation::kQuickGelu, Activation::kSilu, Activation::kRelu})
           CHECK(product.act_codes(*isa, type) == product.act_codes(scalar(), type));
         CHECK(product.codes(*isa) == product.codes(scalar()));
       }
@@ -339,7 +339,8 @@ TEST_CASE("pack_rows, pack_columns, combine_planes, sum_rows and map_rows at eve
 }
 
 constexpr Activation kActivations[] = {Activation::kGelu, Activation::kGeluTanh,
-                                       Activation::kQuickGelu, Activation::kSilu};
+                                       Activation::kQuickGelu, Activation::kSilu,
+                                       Activation::kRelu};
 
 TEST_CASE("exp and activations return the same bits everywhere") {
   std::mt19937 random(10);

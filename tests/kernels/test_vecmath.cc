@@ -97,6 +97,20 @@ double exact(Activation type, double x) {
   }
 }
 
+TEST_CASE("relu is exact, and has no negative zero") {
+  for (const Kernels* k : compiled_kernels()) {
+    if (!is_supported(*k)) continue;
+    CAPTURE(std::string(k->name));
+    const std::vector<float> x = sweep(-3, 3), y = activate(*k, Activation::kRelu, x);
+    for (size_t i = 0; i < x.size(); i++) CHECK(y[i] == (x[i] > 0 ? x[i] : 0.0f));
+    const std::vector<float> ends = activate(*k, Activation::kRelu, {0.0f, -0.0f, 1e30f, kNan});
+    CHECK(!std::signbit(ends[0]));
+    CHECK(!std::signbit(ends[1]));
+    CHECK(ends[2] == 1e30f);
+    CHECK(std::isnan(ends[3]));
+  }
+}
+
 TEST_CASE("activations by a sigmoid are within 1e-6 of their argument") {
   for (const Kernels* k : compiled_kernels()) {
     if (!is_supported(*k)) continue;

@@ -20,9 +20,6 @@ void sigmoid(const Kernels& kernels, const float* x, int n, float a, float* y) {
 void activate(const PlainCall& c, ActType type, const float* x, int n, float* y) {
   if (const auto activation = activation_of(type)) return c.kernels.activate(*activation, x, n, y);
   switch (type) {
-    case ActType::kRelu:
-      for (int i = 0; i < n; i++) y[i] = std::max(x[i], 0.f);
-      return;
     case ActType::kTanh:
       sigmoid(c.kernels, x, n, 2, y);
       for (int i = 0; i < n; i++) y[i] = 2 * y[i] - 1;
