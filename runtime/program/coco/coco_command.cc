@@ -50,6 +50,8 @@ void evaluate_coco(const cxxopts::ParseResult& args, const CocoSource& source) {
 
 int run_coco(const cxxopts::ParseResult& args) {
   if (!args.count("detections")) throw UsageError("--coco needs --detections");
+  for (const char* option : {"images", "reference", "limit", "embedding", "classes"})
+    if (args.count(option)) throw UsageError(cat("--", option, " does not go with --detections"));
   const std::string path = args["detections"].as<std::string>();
   evaluate_coco(args, {path, [&](const CocoSet& set) { return read_coco_detections(path, set); }});
   return 0;
