@@ -35,16 +35,27 @@ constexpr std::pair<const char*, const char*> kRemoved[] = {
      "--bits lrp:SCORES.json,weights or --bits budget:BYTES,weights mixes "
      "weights alone"}};
 
-// Draws calibration images from a list or folder; `note` says which are not used.
-ImageSource from_files(const std::string& list_or_dir, size_t count, uint64_t seed,
-                       std::shared_ptr<ImageLoader> loader, std::string& note) {
-  const ImageList images = find_images(list_or_dir);
+// Draws calibration images from --calib, a list or folder; `note` says which are not used.
+std::vector<Sample> draw_samples(const cxxopts::ParseResult& args, ImageLoader& loader,
+                                 std::string& note) {
+  const ImageList images = find_images(args["calib"].as<std::string>());
   std::vector<UnreadImage> unread;
-  const std::vector<Sample> drawn = draw_readable(images.samples, count, seed, *loader, unread);
+  std::vector<Sample> drawn = draw_readable(
+      images.samples, static_cast<size_t>(int_option(args, "calib-count", 1, 1 << 20)),
+      static_cast<uint64_t>(int_option(args, "seed", 0, 1 << 30)), loader, unread);
   note = left_out_note(images) + unread_note(unread);
-  return {static_cast<int64_t>(drawn.size()), [=](int64_t first, int64_t n) {
-            return loader->load_all(drawn, static_cast<size_t>(first), static_cast<size_t>(n));
-          }};
+  return drawn;
+}
+
+// Records which images calibrate.
+void record_calibration(const cxxopts::ParseResult& args, QuantizeOptions& options) {
+  options.provenance["calibration"] = std::filesystem::path(args["calib"].as<std::string>())
+                                          .lexically_normal()
+                                          .filename()
+                                          .string();
+  options.provenance["seed"] = int64_t{int_option(args, "seed", 0, 1 << 30)};
+  if (const Exif exif = exif_option(args); exif == Exif::kIgnore)
+    options.provenance["exif"] = std::string(exif_name(exif));
 }
 
 std::vector<std::string> split(const std::string& text, char separator) {
@@ -328,15 +339,12 @@ ImageSource choose_calibration(const cxxopts::ParseResult& args, const ModelInfo
     options.provenance["calibration"] = std::string("raw tensor");
     return tensor_source(read_raw_images(args["calib-raw"].as<std::string>(), config));
   }
-  const std::string from = args["calib"].as<std::string>();
-  const int seed = int_option(args, "seed", 0, 1 << 30);
-  const Exif exif = exif_option(args);
-  options.provenance["calibration"] =
-      std::filesystem::path(from).lexically_normal().filename().string();
-  options.provenance["seed"] = int64_t{seed};
-  if (exif == Exif::kIgnore) options.provenance["exif"] = std::string(exif_name(exif));
-  return from_files(from, static_cast<size_t>(int_option(args, "calib-count", 1, 1 << 20)),
-                    static_cast<uint64_t>(seed), std::make_shared<ImageLoader>(config, exif), note);
+  record_calibration(args, options);
+  const auto loader = std::make_shared<ImageLoader>(config, exif_option(args));
+  const std::vector<Sample> drawn = draw_samples(args, *loader, note);
+  return {count_of(drawn), [=](int64_t first, int64_t n) {
+            return loader->load_all(drawn, static_cast<size_t>(first), static_cast<size_t>(n));
+          }};
 }
 
 // Loads the model. With --classes its text tower gives it a head, and is then left away.
@@ -386,6 +394,37 @@ QuantizeJob read_job(const cxxopts::ParseResult& args) {
   if (!model.guesses.empty()) options.provenance["guessed"] = model.guesses;
   options.provenance["weights"] = std::filesystem::path(weights).filename().string();
   return {std::move(model), std::move(calibration), std::move(options), std::move(note)};
+}
+
+DetectorJob read_detector_job(const cxxopts::ParseResult& args) {
+  const Recipe recipe = read_recipe(args);
+  const BitsRequest bits = read_bits_request(args);
+  if (bits.rule != BitsRule::kNone)
+    throw UsageError("all units of a detector get the same bits: --bits W or --bits W/A");
+  if (!args.count("calib")) throw UsageError("a detector needs photographs: --calib DIR|LIST");
+  for (const char* other : {"calib-raw", "classes", "template"})
+    if (args.count(other)) throw UsageError(cat("a detector takes no --", other));
+  DetectorJob job;
+  choose_steps(recipe, bits, job.options);
+  job.options.threads = thread_option(args);
+  const std::string weights = args["weights"].as<std::string>();
+  job.model = load_float_detector(weights, weight_options(args));
+  if (args.count("labels")) {
+    job.model.info.labels =
+        read_labels(args["labels"].as<std::string>(), job.model.info.num_classes);
+    job.model.parts.at("backbone").info.labels = job.model.info.labels;
+  }
+  const Exif exif = exif_option(args);
+  ImageLoader loader(job.model.info, exif);
+  const auto samples =
+      std::make_shared<std::vector<Sample>>(draw_samples(args, loader, job.note));
+  job.calibration = {count_of(*samples), [samples, exif](int64_t i) {
+                       return load_image(at(*samples, i).path, exif);
+                     }};
+  record_calibration(args, job.options);
+  job.options.provenance["calibration_images"] = job.calibration.count;
+  job.options.provenance["weights"] = std::filesystem::path(weights).filename().string();
+  return job;
 }
 
 void add_quantize_options(cxxopts::Options& options) {

@@ -5,6 +5,7 @@
 #include <cxxopts.hpp>
 
 #include "quant/pipeline.h"
+#include "quant/quantize_detector.h"
 
 namespace vitrun {
 
@@ -23,5 +24,14 @@ std::string removed_option(int argc, const char* const* argv);
 
 // Reads the files that the options name. It fails on bad files and throws UsageError on wrong use.
 QuantizeJob read_job(const cxxopts::ParseResult& args);
+
+struct DetectorJob {
+  FloatDetector model;
+  PhotoSource calibration;
+  QuantizeOptions options;
+  std::string note;
+};
+// The same for weights of a detector, of which every unit gets the same bits.
+DetectorJob read_detector_job(const cxxopts::ParseResult& args);
 
 }  // namespace vitrun

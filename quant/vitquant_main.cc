@@ -9,6 +9,7 @@
 #include "runtime/files/atomic_file.h"
 #include "runtime/float/blas.h"
 #include "runtime/program/cli.h"
+#include "runtime/program/object_detector.h"
 #include "runtime/program/predictor.h"
 
 namespace vitrun {
@@ -28,9 +29,35 @@ double measure_speed(const std::string& qbin, const Tensor& image) {
   return best;
 }
 
+int run_detector(const cxxopts::ParseResult& args, const std::string& out) {
+  if (args.count("report")) throw UsageError("a detector takes no --report");
+  DetectorJob job = read_detector_job(args);
+  check_outputs(args, {"output"});
+  std::fputs(job.note.c_str(), stderr);
+  const auto start = Clock::now();
+  const QuantizeOptions& options = job.options;
+  std::optional<QuantizedDetector> result;
+  {
+    ProgressBar bar("quantizing");
+    result = quantize_detector(std::move(job.model), job.calibration, options,
+                               [&](double done) { bar.update(done); });
+  }
+  result->file.write(out);
+  std::printf("%s: %jd bytes, %s, W%d/A%d, %jd calibration images, %.1f s\n", out.c_str(),
+              static_cast<intmax_t>(std::filesystem::file_size(out)),
+              method_name(options.method), options.weight_bits, options.activation_bits,
+              static_cast<intmax_t>(job.calibration.count), seconds_since(start));
+  for (const auto& [graph, units] : result->units)
+    std::printf("%s, %.2f bits a weight\n%s", graph.c_str(), mean_weight_bits(units),
+                unit_text(units).c_str());
+  return 0;
+}
+
 int run(const cxxopts::ParseResult& args) {
   if (!args.count("output")) throw UsageError("--output is missing");
   const std::string out = args["output"].as<std::string>();
+  if (args.count("weights") && float_weights_detect(args["weights"].as<std::string>()))
+    return run_detector(args, out);
   QuantizeJob job = read_job(args);
   check_outputs(args, {"output", "report"});
   std::fputs(job.note.c_str(), stderr);

@@ -93,7 +93,7 @@ struct ModelConfig : ModelInfo {
   int prefix() const { return int{class_token} + int{distilled} + registers; }
   int patches() const { return (image_height / patch) * (image_width / patch); }
 
-  // The next six are for Swin. A parser may give one entry of a list for all stages, and leaves the
+  // The next seven are for Swin. A parser may give one entry of a list for all stages, and leaves the
   // shifts to complete().
   bool swin_v2 = false;  // norms behind the branches, attention by cosines
   bool absolute_positions = false;
@@ -103,6 +103,7 @@ struct ModelConfig : ModelInfo {
   std::vector<int> shifts;  // of the windows of every other block, where the map is larger
   std::vector<int> pretrained_windows;  // SwinV2's; empty or 0: as `windows`
   bool pad_first = false;               // transformers pads a map before it is shifted, timm after
+  bool fixed_windows = false;  // windows keep their side and shift on small maps (mmdetection)
 
   // Guesses are what neither the configuration nor the shapes state, as "heads 3 (embed_dim / 64)".
   std::vector<std::string> guesses;

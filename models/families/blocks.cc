@@ -70,6 +70,7 @@ int attention_branch(GraphBuilder& b, int x, const std::string& block, const Blo
   const int norm = with_role(b, b.layernorm(x, block + ".norm1", style.epsilon), Role::kPreNorm);
   const int qkv = linear(b, norm, name + ".qkv", 3 * dim, style.qkv_bias, Role::kQkv);
   if (attention.window) b.set(qkv, Attribute::kPadToWindow, attention.window);
+  if (attention.fixed_window) b.set(qkv, Attribute::kFixedWindow, 1);
   attention.head_dim = dim / attention.heads;
   attention.key_begin = dim;
   attention.value_begin = 2 * dim;

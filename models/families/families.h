@@ -19,6 +19,8 @@ int linear(GraphBuilder& b, int x, const std::string& name, int cols, bool has_b
 
 Graph build_vit(const ModelConfig& config);
 Graph build_swin(const ModelConfig& config);
+// The maps of a Swin's stages, each before the merging of patches that the next begins with.
+std::vector<int> build_swin_stages(GraphBuilder& b, const ModelConfig& config);
 
 // Puts the parameters that a graph has and a checkpoint has not: RoPE's angles, the query of
 // attention pooling, norms repeated for each head, SwinV2's position bias. Takes away what they are

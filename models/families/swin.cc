@@ -20,10 +20,11 @@ struct Stage {
   int dim, depth, heads, hidden, window, shift;
   int pretrained;   // side of the windows of the pretraining; 0: as now
   int first_block;  // counted over all stages
+  bool fixed;       // windows keep their side
 
   std::string block(int i) const { return name + ".blocks." + std::to_string(i); }
-  int window_height() const { return std::min(height, window); }
-  int window_width() const { return std::min(width, window); }
+  int window_height() const { return fixed ? window : std::min(height, window); }
+  int window_width() const { return fixed ? window : std::min(width, window); }
   int bias_entries() const { return (2 * window_height() - 1) * (2 * window_width() - 1); }
 };
 
@@ -34,7 +35,8 @@ std::vector<Stage> stages_for(const ModelConfig& c, int height, int width) {
   for (size_t s = 0; s < c.depths.size(); s++) {
     stages.push_back({"layers." + std::to_string(s), height, width, c.embed_dim << s, c.depths[s],
                       c.heads[s], c.mlp_hidden << s, c.windows[s], c.shifts[s],
-                      c.pretrained_windows.empty() ? 0 : c.pretrained_windows[s], blocks});
+                      c.pretrained_windows.empty() ? 0 : c.pretrained_windows[s], blocks,
+                      c.fixed_windows});
     height = (height + 1) / 2;
     width = (width + 1) / 2;
     blocks += c.depths[s];
@@ -89,6 +91,7 @@ int build_stage(GraphBuilder& b, int x, const Stage& s, const BlockStyle& style,
                                             .window = s.window,
                                             .shift = i % 2 ? s.shift : 0,
                                             .pad_first = c.pad_first,
+                                            .fixed_window = c.fixed_windows,
                                             .bias_entries = s.bias_entries()};
     x = c.swin_v2 ? cosine_attention_branch(b, x, block, style, attention)
                   : attention_branch(b, x, block, style, attention);
@@ -202,16 +205,21 @@ void derive_swin(const ModelConfig& c, Weights& weights) {
   }
 }
 
-Graph build_swin(const ModelConfig& c) {
-  GraphBuilder b;
+std::vector<int> build_swin_stages(GraphBuilder& b, const ModelConfig& c) {
   int x = embed_patches(b, c);
   BlockStyle style{c.norm_eps, false, c.qkv_bias};
   style.act = c.act;
+  std::vector<int> maps;
   for (const Stage& s : stages_of(c)) {
     if (s.first_block > 0) x = merge_patches(b, x, s.name + ".downsample", s.dim, c.swin_v2);
-    x = build_stage(b, x, s, style, c);
+    maps.push_back(x = build_stage(b, x, s, style, c));
   }
-  x = b.layernorm(x, "norm", c.norm_eps);
+  return maps;
+}
+
+Graph build_swin(const ModelConfig& c) {
+  GraphBuilder b;
+  const int x = b.layernorm(build_swin_stages(b, c).back(), "norm", c.norm_eps);
   b.set_role(x, Role::kLastNorm);
   const int embedding = b.pool(x, "pool");
   if (c.num_classes > 0) {

@@ -171,6 +171,7 @@ int GraphBuilder::attention(int q, int k, int v, const std::string& name, const 
   if (a.window) set(scores, A::kWindow, a.window);
   if (a.shift) set(scores, A::kShift, a.shift);
   if (a.pad_first) set(scores, A::kPadFirst, 1);
+  if (a.fixed_window) set(scores, A::kFixedWindow, 1);
   const int softmax = node(NodeKind::kSoftmax, name + ".attn", {scores}, 0);
   int entries = a.bias_entries;
   if (a.grid_height) {

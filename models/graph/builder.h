@@ -48,6 +48,7 @@ class GraphBuilder {
     int query_begin = 0, key_begin = 0, value_begin = 0;
     int window = 0, shift = 0;
     bool pad_first = false;  // padding is shifted with the map, not put behind it
+    bool fixed_window = false;
     bool causal = false;
     int bias_entries = 0;  // rows of a table of relative positions in windows; 0: none
     // The map behind a token whose relative positions have a table; 0: none.

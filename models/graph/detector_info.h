@@ -1,4 +1,4 @@
-// What a detector needs beside its graphs and its ModelInfo: sizes, anchors, thresholds. Plain
+// The numbers of a detector beside its graphs and its ModelInfo: sizes, anchors, thresholds. Plain
 // data; a .qbin stores it. The defaults are mmdetection's for Mask R-CNN.
 #pragma once
 

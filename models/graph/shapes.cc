@@ -15,6 +15,11 @@ constexpr int64_t kMaxWindowTokens = 4096;  // whose pairs a table of relative p
 constexpr int64_t kMaxWindowedRows = 1 << 22;
 constexpr int64_t kMaxGeometryElements = 1 << 25;  // of the windows of a graph's attentions
 
+// The side of a window of attention on a map of `side` positions.
+int64_t window_side(int64_t window, bool fixed, int side) {
+  return fixed ? window : std::min<int64_t>(window, side);
+}
+
 // The inference in progress: shapes of the nodes before `node`, and the node in question.
 class Inference {
  public:
@@ -229,11 +234,12 @@ Shape Inference::linear() {
           ", its input has ", x.cols, " columns");
   expect_vector(node().bias, w[0]);
   const int64_t window = whole(Attribute::kPadToWindow, 0, kMaxKernel, 0);
+  const bool fixed = whole(Attribute::kFixedWindow, 0, 1, 0) != 0;
   bool pads = false;
   if (window > 0) {
     map();
-    pads = x.height % std::min<int64_t>(x.height, window) != 0 ||
-           x.width % std::min<int64_t>(x.width, window) != 0;
+    pads = x.height % window_side(window, fixed, x.height) != 0 ||
+           x.width % window_side(window, fixed, x.width) != 0;
   }
   Shape s = sized(1, int64_t{x.rows} + pads, w[0]);
   s.height = x.height;
@@ -353,7 +359,8 @@ int Inference::attention_geometry() {
                 grid_height = whole(Attribute::kHeight, 0, kMaxKernel, 0),
                 grid_width = whole(Attribute::kWidth, 0, kMaxKernel, 0),
                 shift = whole(Attribute::kShift, 0, std::max<int64_t>(window - 1, 0), 0),
-                pad_first = whole(Attribute::kPadFirst, 0, 1, 0);
+                pad_first = whole(Attribute::kPadFirst, 0, 1, 0),
+                fixed = whole(Attribute::kFixedWindow, 0, 1, 0);
   const double scale = real(Attribute::kScale, 0, 1e6, 1);
   require(query + heads * dim <= q.cols && key + heads * dim <= k.cols, heads, " heads of ", dim,
           " columns do not fit ", q.cols, " and ", k.cols);
@@ -363,8 +370,8 @@ int Inference::attention_geometry() {
             "q and k are different maps");
     require(int64_t{q.height} * q.width <= kMaxWindowedRows, "a map of ", q.rows,
             " positions is too large for windows");
-    const int64_t high = std::min<int64_t>(window, q.height),
-                  wide = std::min<int64_t>(window, q.width);
+    const int64_t high = window_side(window, fixed != 0, q.height),
+                  wide = window_side(window, fixed != 0, q.width);
     require(high * wide <= kMaxWindowTokens, "windows of ", window, " x ", window);
     const bool padded = q.height % high != 0 || q.width % wide != 0;
     require(padded == q.pad_row && padded == k.pad_row,
@@ -384,7 +391,7 @@ int Inference::attention_geometry() {
   }
   std::vector<double> same;
   for (int64_t x :
-       {heads, dim, query, key, window, shift, pad_first, int64_t{at(causal_, at_)},
+       {heads, dim, query, key, window, shift, pad_first, fixed, int64_t{at(causal_, at_)},
         int64_t{q.rows}, int64_t{k.rows}, int64_t{window ? q.height : 0}, grid_height, grid_width})
     same.push_back(static_cast<double>(x));
   same.push_back(scale);
@@ -396,8 +403,9 @@ int Inference::attention_geometry() {
 
   AttentionGeometry g;
   if (window > 0) {
-    g = window_attention(q.height, q.width, static_cast<int>(window), static_cast<int>(shift),
-                         pad_first != 0);
+    g = window_attention(
+        q.height, q.width,
+        {static_cast<int>(window), static_cast<int>(shift), pad_first != 0, fixed != 0});
   } else {
     g.queries = q.rows;
     g.tokens = k.rows;

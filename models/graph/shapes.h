@@ -70,10 +70,15 @@ std::vector<MapSize> default_sizes(const Graph& graph);
 // How many positions along one side a window of `kernel` takes; 64 bits, not yet judged.
 int64_t window_positions(int64_t side, int64_t kernel, int64_t stride, int64_t padding, bool ceil);
 
-// The windows of a map [height, width], `window` a side and no larger than the map, shifted
-// cyclically by `shift` where the map is larger; positions after the map's are padding, index
-// height * width. The shift moves them too if `pad_first`.
-AttentionGeometry window_attention(int height, int width, int window, int shift, bool pad_first);
+// Swin's windows, `window` a side and, unless they are fixed, no larger than the map; shifted
+// cyclically by `shift` where the map is larger, or always. Positions after the map's are padding,
+// which the shift moves too if `pad_first`.
+struct WindowAttention {
+  int window, shift;
+  bool pad_first = false, fixed = false;
+};
+// The windows of a map [height, width]; the index of padding is height * width.
+AttentionGeometry window_attention(int height, int width, const WindowAttention& windows);
 
 // Rows of a table of relative positions for a token and a map behind it, [tokens * tokens]: as in a
 // window of the map, then kTokenOffsets rows: token to map, map to token, token to itself (BEiT).

@@ -6,18 +6,18 @@
 namespace vitrun {
 namespace {
 
-// Windows along one side of the map. A window never exceeds the map, and a map of one window is not
-// shifted.
+// Windows along one side of the map. Unless they are fixed, a window never exceeds the map, and a
+// map of one window is not shifted.
 struct Axis {
   int length, window, shift, padded;
   bool pad_first;
 
-  Axis(int map, int nominal_window, int nominal_shift, bool padding_shifts)
+  Axis(int map, const WindowAttention& w)
       : length(map),
-        window(std::min(map, nominal_window)),
-        shift(map > window ? nominal_shift : 0),
+        window(w.fixed ? w.window : std::min(map, w.window)),
+        shift(w.fixed || map > window ? w.shift : 0),
         padded((map + window - 1) / window * window),
-        pad_first(padding_shifts) {}
+        pad_first(w.pad_first) {}
 
   // Position on the map of position i after the cyclic shift; -1: padding.
   int source(int i) const {
@@ -59,8 +59,8 @@ std::vector<int32_t> bias_rows(int height, int width) {
 
 }  // namespace
 
-AttentionGeometry window_attention(int height, int width, int window, int shift, bool pad_first) {
-  const Axis y(height, window, shift, pad_first), x(width, window, shift, pad_first);
+AttentionGeometry window_attention(int height, int width, const WindowAttention& windows) {
+  const Axis y(height, windows), x(width, windows);
   AttentionGeometry g;
   g.windows = (y.padded / y.window) * (x.padded / x.window);
   g.height = y.window;

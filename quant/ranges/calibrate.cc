@@ -313,7 +313,7 @@ void run_all(Reference& engine, const ImageSource& images, const Reference::Obse
              const Progress& progress) {
   for (int64_t first = 0; first < images.count; first += kBatch) {
     const int64_t n = std::min(kBatch, images.count - first);
-    engine.run(images.load(first, n), observe);
+    engine.run_outputs(images.load(first, n), {}, observe);
     if (progress) progress(ratio(first + n, images.count));
   }
 }

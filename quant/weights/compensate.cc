@@ -326,7 +326,7 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
     if (progress) progress(ratio(codes.size(), bits.size()));
   };
   // Each Linear's value is replaced as it is rounded, so that every value is the quantized model's.
-  engine.run(x, [&](int node, Tensor& value) {
+  engine.run_outputs(x, {}, [&](int node, Tensor& value) {
     if (graph.is(node, NodeKind::kLinear)) replace_linear(graph[node], node, value);
     at(values, node) = &value;
   });

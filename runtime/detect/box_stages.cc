@@ -4,14 +4,13 @@
 
 #include "models/base/error.h"
 #include "models/base/index.h"
-#include "runtime/detect/detector.h"
+#include "runtime/detect/logit_scores.h"
 #include "runtime/detect/roi_align.h"
-#include "runtime/detect/scores.h"
 
 namespace vitrun {
 namespace {
 
-// What the heads say of all boxes.
+// The answers of a stage's head for all boxes.
 struct Answers {
   int classes = 0;            // without the background
   int delta_columns = 0;      // 4, or 4 a class

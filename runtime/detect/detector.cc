@@ -8,10 +8,10 @@
 #include "models/base/index.h"
 #include "runtime/detect/box_stages.h"
 #include "runtime/detect/detector_input.h"
+#include "runtime/detect/logit_scores.h"
 #include "runtime/detect/masks.h"
 #include "runtime/detect/proposals.h"
 #include "runtime/detect/roi_align.h"
-#include "runtime/detect/scores.h"
 
 namespace vitrun {
 namespace {
@@ -71,8 +71,9 @@ Detections detect(const PixelView& image, const DetectorInfo& info,
                   const PreprocessConfig& preprocess, DetectorNetworks& networks,
                   ThreadPool* pool) {
   check_detector_info(info);
-  const DetectorInput input = detector_input(image, info, preprocess);
+  DetectorInput input = detector_input(image, info, preprocess);
   const BackboneOutputs outputs = networks.backbone(input.image);
+  input.image = {};  // the heads may have its memory
   std::vector<Box> proposals;
   for (const Candidate& c : propose(outputs, info, input.width, input.height))
     proposals.push_back(c.box);

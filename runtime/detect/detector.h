@@ -25,9 +25,6 @@ struct Detections {
   std::vector<Rle> masks;        // masks[i] is of found[i], at the original image's size
 };
 
-// RoIs that a head gets at once, which bounds what their features and masks take.
-inline constexpr int kBoxBatch = 256, kMaskBatch = 64;
-
 // Finds the objects of an image with sides of 1..kMaxImageSide. Nothing found is an empty answer.
 // Scores and boxes that are not finite are never found. The networks are called on the caller's
 // thread; RoIs are read from the maps by the pool's threads, if there is one. Fails on an `info`

@@ -43,7 +43,7 @@ int padded(int side, int divisor) {
   return (side + divisor - 1) / divisor * divisor;
 }
 
-// What a byte of each channel becomes.
+// The values of the bytes of each channel.
 struct Normalisation {
   float value[3][256];
 

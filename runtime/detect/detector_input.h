@@ -1,5 +1,6 @@
-// From pixels to a detector's input, as mmdetection does: the ratio of the sides is kept, OpenCV's
-// bilinear resize for bytes, to the bit (no antialiasing), (x - mean) / std, zeros right and below.
+// Turns pixels into a detector's input, as mmdetection does: the ratio of the sides is kept,
+// OpenCV's bilinear resize for bytes, to the bit (no antialiasing), (x - mean) / std, zeros right
+// and below.
 #pragma once
 
 #include <cstdint>

@@ -20,6 +20,9 @@ struct BackboneOutputs {
   std::vector<Tensor> deltas;    // of each level, [H W, 4 anchors], column 4 a + k
 };
 
+// RoIs that a head gets at once, at most. This bounds what their features and masks take.
+inline constexpr int kBoxBatch = 256, kMaskBatch = 64;
+
 class DetectorNetworks {
  public:
   virtual ~DetectorNetworks() = default;

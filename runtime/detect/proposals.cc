@@ -5,7 +5,7 @@
 
 #include "models/base/error.h"
 #include "models/base/index.h"
-#include "runtime/detect/scores.h"
+#include "runtime/detect/logit_scores.h"
 
 namespace vitrun {
 namespace {

@@ -111,7 +111,7 @@ void plan_roi_axis(float start, float end, int stride, int side, int bins, RoiAx
 int roi_level(const Box& box, int levels) {
   const float size = std::sqrt(box.width() * box.height()) / kFinestSize + 1e-6f;
   int level = 0;
-  for (float least = 2; level < levels - 1 && size >= least; least *= 2) level++;
+  while (level < levels - 1 && size >= std::ldexp(2.0f, level)) level++;
   return level;
 }
 

@@ -7,6 +7,7 @@
 #include "models/base/error.h"
 #include "models/checkpoints/clip_text.h"
 #include "models/checkpoints/json.h"
+#include "models/detect/detector_config.h"
 #include "models/families/families.h"
 #include "models/names/names.h"
 #include "runtime/files/mapped_file.h"
@@ -65,14 +66,6 @@ fs::path config_path(const fs::path& weights, const WeightOptions& options) {
   return {};
 }
 
-// Returns the text of the configuration after refusing one of a model that vitrun does not run.
-std::string config_text(const fs::path& path) {
-  if (path.empty()) return "";
-  std::string text = read_text(path);
-  refuse_foreign_config(text, path.string());
-  return text;
-}
-
 ModelConfig read_config(const fs::path& path, const std::string& text, const ShapeMap& shapes,
                         Given given) {
   const fs::path preprocessor = fs::path(path).replace_filename("preprocessor_config.json");
@@ -110,10 +103,18 @@ void load_text(const WeightFiles& files, const std::string& config, const std::s
 
 }  // namespace
 
+ConfigText config_beside(const std::string& weights, const WeightOptions& options) {
+  const fs::path path = options.arch.empty() ? config_path(weights, options) : fs::path();
+  return {path.string(), path.empty() ? "" : read_text(path)};
+}
+
 FloatModel load_float_model(const std::string& path, const WeightOptions& options) {
   const WeightFiles files(path);
-  const fs::path beside = options.arch.empty() ? config_path(files.path(), options) : fs::path();
-  const std::string text = config_text(beside);
+  if (is_detector(files.names()))
+    fail(files.path(), ": is a detector, of which this is not supported");
+  const auto [config_file, text] = config_beside(files.path(), options);
+  const fs::path beside = config_file;
+  if (!text.empty()) refuse_foreign_config(text, config_file);
   const NameMap names = timm_names(files.names(), files.path());
   const ShapeMap shapes = joined_shapes(files, names);
   const Given given = given_by(options, names, files.path());

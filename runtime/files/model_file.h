@@ -42,4 +42,10 @@ struct WeightOptions {
 // file, the tensor or key, what was expected and what was found.
 FloatModel load_float_model(const std::string& path, const WeightOptions& options = {});
 
+// The configuration that belongs to a weight file.
+struct ConfigText {
+  std::string path, text;  // both empty if there is none
+};
+ConfigText config_beside(const std::string& weights, const WeightOptions& options);
+
 }  // namespace vitrun

@@ -200,6 +200,8 @@ class QbinWriter {
   // left out.
   void take_graph(QbinWriter&& from, const std::string& name, const std::string& as);
 
+  void rename_graph(const std::string& name, const std::string& as);
+
   std::vector<uint8_t> serialize() const;
   // Writes the file, all or nothing (atomic_file.h).
   void write(const std::string& path) const;

@@ -98,6 +98,12 @@ void QbinWriter::take_graph(QbinWriter&& from, const std::string& name, const st
   }
 }
 
+void QbinWriter::rename_graph(const std::string& name, const std::string& as) {
+  Graph graph = std::move(graphs_.at(name));
+  graphs_.erase(name);
+  add(as, std::move(graph));
+}
+
 Buffer QbinWriter::graph_section() const {
   Buffer out;
   for (const auto& [name, graph] : graphs_) {

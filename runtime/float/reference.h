@@ -25,6 +25,7 @@ class Reference {
   Tensor run(const Tensor& images, const Observer& observe = {});
 
   // The values of the outputs named, as run() gives them; fails on a name the graph does not have.
+  // Without names every node is computed, for the observer.
   std::vector<Tensor> run_outputs(const Tensor& images, const std::vector<std::string>& names,
                                   const Observer& observe = {});
 

@@ -7,6 +7,7 @@
 
 #include "kernels/pack.h"
 #include "models/base/error.h"
+#include "runtime/detect/detector_section.h"
 #include "runtime/files/half.h"
 
 namespace vitrun {
@@ -77,24 +78,21 @@ ModelInfo read_info(const QbinFile& file) {
   return info;
 }
 
-// Size of images and number of classes are those of the main graph.
+// Takes the size of images and the number of classes from the main graph.
 void complete_info(const QuantGraph& main, ModelInfo& info) {
   const Graph& graph = main.graph;
   const Shapes& shapes = *main.shapes;
   const int input = graph.find(NodeKind::kInput), logits = graph.output("logits");
   if (std::ranges::count(graph.nodes, NodeKind::kInput, &Node::kind) > 1)
-    fail("graph 'main' has several inputs, a run takes one");
+    fail("the graph of images has several inputs, a run takes one");
   if (input < 0 || !shapes[input].planar || shapes[input].cols != 3)
-    fail("graph 'main' has no image of 3 channels as its input");
-  if (graph.outputs.empty()) fail("graph 'main' has no output");
+    fail("the graph of images has no image of 3 channels as its input");
+  if (graph.outputs.empty()) fail("the graph of images has no output");
   info.image_height = shapes[input].height;
   info.image_width = shapes[input].width;
   info.num_classes = logits < 0 ? 0 : shapes[logits].cols;
   if (logits >= 0 && shapes[logits].rows != 1)
     fail("output 'logits' has ", shapes[logits].rows, " rows, expected 1");
-  if (!info.labels.empty() && info.labels.size() != static_cast<size_t>(info.num_classes))
-    fail(info.labels.size(), " labels for ", info.num_classes, " classes");
-  check_info(info);
 }
 
 }  // namespace
@@ -200,10 +198,15 @@ std::vector<QuantizedOperand> QuantGraph::operands() const {
 
 QuantModel::QuantModel(QbinFile file) : file_(std::move(file)) {
   try {
-    if (!file_.graphs().contains("main")) fail("it holds no graph 'main'");
+    if (is_detector(file_)) main_ = "backbone";
+    if (!file_.graphs().contains(main_)) fail("it holds no graph '", main_, "'");
     for (const auto& [name, graph] : file_.graphs()) graphs_.emplace(name, QuantGraph(file_, name));
     info_ = read_info(file_);
     complete_info(graph(), info_);
+    if (is_detector(file_)) detector_ = read_detector(file_, info_);
+    if (!info_.labels.empty() && info_.labels.size() != static_cast<size_t>(info_.num_classes))
+      fail(info_.labels.size(), " labels for ", info_.num_classes, " classes");
+    check_info(info_);
   } catch (const Error& e) {
     const std::string what = e.what();
     throw Error(what.starts_with(file_.where()) ? what : cat(file_.where(), ": ", what));

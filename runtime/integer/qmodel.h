@@ -1,8 +1,9 @@
 // A quantized model: what a .qbin holds, checked and ready for the engine. quant/export.cc writes
 // it; QbinFile and QbinWriter (qbin.h) know only containers.
 //
-// Layout. Graphs: "main", that from images to the outputs; detectors have others. Metadata:
-// "model.arch", "preprocess.*", "labels" with one string per class, "recipe.*" how it was made.
+// Layout. Graphs: "main", that from images to the outputs; a detector has those of
+// models/detect/detector_graphs.h, and "detector.*" in its metadata. Metadata: "model.arch",
+// "preprocess.*", "labels" with one string per class, "recipe.*" how it was made.
 // Tensors, for every Linear U of a graph:
 //   U.weight        kPacked [N, K], signed codes q' = q - 2^(b-1)
 //   U.weight_scale  kF32 [N]   s_w
@@ -14,8 +15,10 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "kernels/kernels.h"
+#include "models/graph/detector_info.h"
 #include "models/graph/model_info.h"
 #include "models/graph/quantizers.h"
 #include "runtime/files/qbin.h"
@@ -73,13 +76,16 @@ class QuantModel {
 
   const QbinFile& file() const { return file_; }
   const ModelInfo& info() const { return info_; }
-  const QuantGraph& graph() const { return graph("main"); }
+  const QuantGraph& graph() const { return graph(main_); }  // that of images
   const QuantGraph& graph(const std::string& name) const;  // fails if there is none
   bool has_graph(const std::string& name) const { return graphs_.contains(name); }
+  const std::optional<DetectorInfo>& detector() const { return detector_; }  // none: no detector
 
  private:
   QbinFile file_;
   ModelInfo info_;
+  std::string main_ = "main";
+  std::optional<DetectorInfo> detector_;
   std::map<std::string, QuantGraph> graphs_;
 };
 

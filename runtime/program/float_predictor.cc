@@ -1,7 +1,10 @@
 // The float part of predictor.h; builds without OpenBLAS have no_float_predictor.cc instead.
 #include "models/base/error.h"
+#include "runtime/detect/graph_networks.h"
+#include "runtime/files/detector_file.h"
 #include "runtime/float/reference.h"
 #include "runtime/float/text_encoder.h"
+#include "runtime/program/object_detector.h"
 #include "runtime/program/predictor.h"
 
 namespace vitrun {
@@ -35,10 +38,52 @@ class FloatPredictor : public Predictor {
   std::optional<TextEncoder> encoder_;
 };
 
+// The value of an output of run_outputs(), [batch, rows, cols] also where there is one row.
+Tensor with_rows(Tensor value) {
+  if (value.dims.size() == 2) value.dims = {value.dims[0], 1, value.dims[1]};
+  return value;
+}
+
+class FloatDetectorEngine : public ObjectDetector {
+ public:
+  FloatDetectorEngine(FloatDetector model, int threads)
+      : model_(std::move(model)),
+        pool_(threads),
+        networks_(model_.detector, [this](const auto& graph, const auto& input, const auto& names) {
+          std::vector<Tensor> out = engines_.at(graph).run_outputs(input, names);
+          for (Tensor& value : out) value = with_rows(std::move(value));
+          return out;
+        }) {
+    for (const auto& [name, part] : model_.parts)
+      engines_.try_emplace(name, part.graph, part.weights, threads);
+  }
+
+  const ModelInfo& info() const override { return model_.info; }
+  Detections run(const PixelView& image) override {
+    return detect(image, model_.detector, model_.info.preprocess, networks_, &pool_);
+  }
+  std::string engine() const override { return "float32, OpenBLAS"; }
+
+ private:
+  FloatDetector model_;
+  std::map<std::string, Reference> engines_;
+  ThreadPool pool_;
+  GraphNetworks networks_;
+};
+
 }  // namespace
 
 bool has_float_engine() {
   return true;
+}
+
+bool float_weights_detect(const std::string& path) {
+  return is_float_detector(path);
+}
+
+std::unique_ptr<ObjectDetector> float_detector(const std::string& path, const WeightOptions& options,
+                                               int threads) {
+  return std::make_unique<FloatDetectorEngine>(load_float_detector(path, options), threads);
 }
 
 std::unique_ptr<Predictor> float_predictor(FloatModel model, int threads) {

@@ -1,6 +1,7 @@
 // Takes the place of float_predictor.cc in builds for boards, which have no OpenBLAS and cannot
 // read float models.
 #include "models/base/error.h"
+#include "runtime/program/object_detector.h"
 #include "runtime/program/predictor.h"
 
 namespace vitrun {
@@ -17,6 +18,14 @@ bool has_float_engine() {
 }
 
 FloatModel load_float_model(const std::string&, const WeightOptions&) {
+  refuse();
+}
+
+bool float_weights_detect(const std::string&) {
+  refuse();
+}
+
+std::unique_ptr<ObjectDetector> float_detector(const std::string&, const WeightOptions&, int) {
   refuse();
 }
 

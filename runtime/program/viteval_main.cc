@@ -174,7 +174,7 @@ int run_table(const cxxopts::ParseResult& args) {
 }
 
 int run(const cxxopts::ParseResult& args) {
-  if (args.count("model") + args.count("table") + args.count("coco") != 1)
+  if (args.count("table") + (args.count("coco") || args.count("model")) != 1)
     throw UsageError("give --model, --table or --coco");
   for (const char* option : {"detections", "report"})
     if (args.count(option) && !args.count("coco"))
@@ -222,6 +222,7 @@ int main(int argc, char** argv) {
       "  viteval --model vit.qbin --images val/list.txt\n"
       "  viteval --model vit.qbin --images val/ --reference model.safetensors --json\n"
       "  viteval --embedding --model vit.qbin --images val/ --reference model.safetensors\n"
+      "  viteval --model street.qbin --coco instances.json --images val/\n"
       "  viteval --coco instances.json --detections found.json --report found.html\n"
       "  viteval --table bench/tables/methods.txt --weights vit.safetensors --calib train/ \\\n"
       "          --images val/list.txt --seeds 0,1,2 -o methods.json > methods.md\n";

@@ -12,8 +12,10 @@
 #include "runtime/api/vitrun.h"
 #include "runtime/files/npy.h"
 #include "runtime/program/cli.h"
+#include "runtime/program/detect_images.h"
 #include "runtime/program/image_loader.h"
 #include "runtime/program/info.h"
+#include "runtime/program/object_detector.h"
 #include "runtime/program/predictor.h"
 #include "runtime/program/similar.h"
 #include "runtime/program/zero_shot.h"
@@ -248,12 +250,14 @@ void report(size_t unread, size_t images, const OutputFiles& files) {
 int run(const cxxopts::ParseResult& args) {
   const std::string model = args.count("model") ? args["model"].as<std::string>() : "";
   if (args.count("info")) return print_info(model, weight_options(args), args.count("json") > 0);
+  if (holds_detector(model)) return detect_images(args, model);
   if (asks_for_similar(args)) {
     PredictorOptions options = predictor_options(args);
     options.weights.text = args.count("search") > 0;
     const auto embedder = open_predictor(model, options);
     return find_similar(args, *embedder);
   }
+  if (args.count("draw")) throw UsageError("--draw shows what a detector finds");
   check_usage(args);
   for (const char* output : {"logits", "embedding", "features"})
     if (args.count(output)) check_npy_writable(args[output].as<std::string>());
@@ -307,6 +311,7 @@ int main(int argc, char** argv) {
       ("image", "images", cxxopts::value<std::vector<std::string>>());
   vitrun::add_class_options(options);
   vitrun::add_similar_options(options);
+  vitrun::add_detect_options(options);
   vitrun::add_exif_option(options);
   vitrun::add_weight_options(options);
   options.parse_positional({"image"});
@@ -322,6 +327,8 @@ int main(int argc, char** argv) {
       "  vitrun --model dino.qbin --similar cat.jpg photos/ --report found.html\n"
       "                                                  the photos most like one\n"
       "  vitrun --model clip.qbin --search 'a red car' photos/\n"
+      "  vitrun --model street.qbin photo.jpg --draw found.png\n"
+      "                                                  objects, their boxes and masks\n"
       "  vitrun --model deit_s.qbin --info               what is in the file\n"
       "  vitrun --model weights/ --heads 6 cat.jpg       float weights without a config.json\n";
   return vitrun::run_program(options, examples, argc, argv, vitrun::run);

@@ -1,5 +1,6 @@
 """The cases of make_detectors.py: sizes and options of each detector, and what the case is about."""
 import dataclasses
+import random
 
 NOTHING = dict(finds=0, channels=4, fc=8, depths=(1, 1, 1, 1))
 RPN = dict(pre_nms=1000, post_nms=1000, nms_threshold=0.7, min_size=0)
@@ -38,6 +39,7 @@ class Case:
     max_detections: int = 100
     logit_std: float = 3.5
     background: float = 11.5
+    adapts: bool = False  # background, from seed to seed
     finds: int = 7  # at least so many detections; 0: none at all
     names: str = "mmdet"
     parts: bool = False
@@ -57,7 +59,7 @@ CASES = [
          shortest_edge=64, longest_edge=101, qkv_bias=False),
     Case("mask_anchors", "mask_rcnn", "two scales and two ratios of anchors, one class, deltas and masks of no class",
          size=(70, 75), agnostic=True, mask_agnostic=True, labels=("pedestrian",), scales=(4, 9), ratios=(1.0, 2.5),
-         writes_anchors=True, heads=(2, 1, 4, 8)),
+         background=10.5, writes_anchors=True, heads=(2, 1, 4, 8)),
     Case("mask_limits", "mask_rcnn", "every threshold and limit of config.json, mean and deviation", size=(90, 77),
          shortest_edge=77, longest_edge=128, mean=(127.5, 120.0, 110.0), std=(64.0, 60.0, 56.0), writes_mean=True,
          rpn=dict(pre_nms=120, post_nms=60, nms_threshold=0.6, min_size=7), score_threshold=0.15, nms_threshold=0.3,
@@ -69,9 +71,31 @@ CASES = [
          "each class; 66x95 shrunk", size=(66, 95), shortest_edge=61, longest_edge=96, convs=4, names="original", window=7,
          labels=("person", "bicycle", "car", "motorcycle"), background=8.5),
     Case("cascade_conv_agnostic", "cascade_mask_rcnn", "mmdetection's names; two convolutions with batch norms and an FC, "
-         "class-agnostic deltas; 57x40 enlarged", size=(57, 40), shortest_edge=64, longest_edge=97, convs=2, agnostic=True, background=8.5),
-    Case("cascade_classes", "cascade_mask_rcnn", "original names; two FCs, deltas of each class; narrow, 118x33", size=(118, 33),
-         shortest_edge=33, longest_edge=130, names="original", background=8.5),
+         "class-agnostic deltas; 57x40 enlarged", size=(57, 40), shortest_edge=64, longest_edge=97, convs=2, agnostic=True,
+         background=8.5),
+    Case("cascade_classes", "cascade_mask_rcnn", "original names; two FCs, deltas of each class; narrow, 118x33",
+         size=(118, 33), shortest_edge=33, longest_edge=130, names="original", background=8.5),
     Case("cascade_none", "cascade_mask_rcnn", "no score above the threshold", size=(50, 43), shortest_edge=50,
          agnostic=True, background=40.0, **NOTHING),
 ]
+
+
+def draw(seed):
+    """A case that is none of the above, for tests/checks/check_detectors --random."""
+    r = random.Random(seed)
+    shortest = r.randint(32, 96)
+    labels = tuple(f"class{i}" for i in range(r.choice((1, 2, 3, 6))))
+    cascade = r.random() < 0.4
+    return Case(
+        f"random_{seed}", "cascade_mask_rcnn" if cascade else "mask_rcnn", "drawn", seed=1000 * seed + 1,
+        size=(r.randint(8, 150), r.randint(8, 150)), shortest_edge=shortest, longest_edge=r.randint(shortest, 160),
+        embed=r.choice((4, 8, 12)), depths=tuple(r.choice((1, 2, 3)) for _ in range(4)),
+        heads=r.choice(((1, 2, 4, 8), (2, 2, 4, 4))),
+        window=r.choice((3, 4, 7, 12)), mlp_ratio=r.choice((1, 2, 4)), qkv_bias=r.random() < 0.7,
+        channels=r.choice((4, 6, 8, 16)), fc=r.choice((8, 12, 20)), convs=r.choice((0, 0, 1, 4)), agnostic=r.random() < 0.5,
+        mask_agnostic=r.random() < 0.2, labels=labels, scales=r.choice(((8,), (4,), (4, 8))), writes_anchors=True,
+        ratios=r.choice(((0.5, 1.0, 2.0), (1.0,), (0.33, 3.0))),
+        rpn=dict(pre_nms=r.choice((100, 1000)), post_nms=r.choice((50, 1000)), nms_threshold=r.choice((0.5, 0.7)),
+                 min_size=r.choice((0, 0, 4))),
+        nms_threshold=r.choice((0.3, 0.5, 0.6)), max_detections=r.choice((10, 100)), finds=4, adapts=True,
+        names=r.choice(("mmdet", "original")))

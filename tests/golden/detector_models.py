@@ -1,58 +1,17 @@
-"""Small random detectors of mmdetection: how they are built, given weights, named and run.
-
-mmcv-lite has no compiled operators. The two that a Mask R-CNN's inference needs, NMS and RoIAlign, are
-torchvision's here; they compute the same as mmcv's.
-"""
-import importlib.util
+"""Small random detectors of mmdetection: how they are built, given weights, named and run."""
 import pathlib
 import sys
-import types
 
 import torch
-import torchvision
 
-
-class _Operators(types.ModuleType):
-    """mmcv._ext: any other operator exists, since mmcv asks for their names, and fails when called."""
-
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-
-        def missing(*args, **kwargs):
-            raise NotImplementedError(f"mmcv._ext.{name}")
-        return missing
-
-    @staticmethod
-    def nms(boxes, scores, iou_threshold, offset):
-        assert offset == 0
-        return torchvision.ops.nms(boxes, scores, iou_threshold)
-
-    @staticmethod
-    def roi_align_forward(input, rois, output, argmax_y, argmax_x, aligned_height, aligned_width, spatial_scale,
-                          sampling_ratio, pool_mode, aligned):
-        assert pool_mode == 1  # average
-        output.copy_(torchvision.ops.roi_align(input, rois, (aligned_height, aligned_width), spatial_scale,
-                                               sampling_ratio, aligned))
-
-
-sys.modules["mmcv._ext"] = _Operators("mmcv._ext")
-
-from mmdet.models import detectors  # noqa: E402, F401
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "models/street"))
+from mmdet_modules import MODELS, base_config, prepare  # noqa: E402
 from mmdet.models.roi_heads.mask_heads import fcn_mask_head  # noqa: E402
-from mmdet.registry import MODELS  # noqa: E402
-from mmengine.config import Config  # noqa: E402
-from mmengine.dataset import Compose  # noqa: E402
-from mmengine.registry import DefaultScope  # noqa: E402
-from mmdet.datasets import transforms  # noqa: E402, F401
 
 torch.set_num_threads(1)
-DefaultScope.get_instance("vitrun", scope_name="mmdet")
 # mmdetection pastes masks in float32 whatever the boxes are.
 _paste = fcn_mask_head._do_paste_mask
 fcn_mask_head._do_paste_mask = lambda masks, boxes, *args, **kwargs: _paste(masks, boxes.float(), *args, **kwargs)
-BASE = pathlib.Path(importlib.util.find_spec("mmdet").origin).parent / ".mim/configs/_base_/models"
-FILES = {"mask_rcnn": "mask-rcnn_r50_fpn.py", "cascade_mask_rcnn": "cascade-mask-rcnn_r50_fpn.py"}
 
 
 def box_head(case, head):
@@ -65,7 +24,7 @@ def box_head(case, head):
 
 def model_config(case):
     """The configuration of mmdetection's base file with a Swin backbone and a case's sizes."""
-    model = Config.fromfile(BASE / FILES[case.architecture]).model
+    model = base_config(case.architecture)
     model.backbone = dict(type="SwinTransformer", embed_dims=case.embed, depths=case.depths, num_heads=case.heads,
                           window_size=case.window, mlp_ratio=case.mlp_ratio, qkv_bias=case.qkv_bias)
     model.data_preprocessor.update(mean=list(case.mean), std=list(case.std))
@@ -143,24 +102,14 @@ def calibrate(model, image, case):
     for head in modules_of(model.roi_head.mask_head):
         spread(head.conv_logits, 3.0, 1.0)
     predict(model, image, case)
-    for p in [*model.parameters(), *model.buffers()]:
-        if p.dtype.is_floating_point:
+    for name, p in [*model.named_parameters(), *model.named_buffers()]:
+        if p.dtype.is_floating_point and not name.startswith("data_preprocessor."):  # mean and deviation are no weights
             p.data = p.data.to(torch.float16).to(torch.float64)
-
-
-def prepare(model, image, case):
-    """The input [1, 3, H, W] and the data sample, as mmdetection's test pipeline makes them of RGB bytes."""
-    steps = [dict(type="Resize", scale=(case.longest_edge, case.shortest_edge), keep_ratio=True),
-             dict(type="PackDetInputs", meta_keys=("ori_shape", "img_shape", "scale_factor"))]
-    bgr = image[..., ::-1].copy()
-    packed = Compose(steps)(dict(img=bgr, img_shape=bgr.shape[:2], ori_shape=bgr.shape[:2]))
-    data = model.data_preprocessor(dict(inputs=[packed["inputs"]], data_samples=[packed["data_samples"]]))
-    return data["inputs"], data["data_samples"]
 
 
 def predict(model, image, case, change=lambda x: x):
     """mmdetection's detections: bboxes, scores, labels, masks."""
-    inputs, samples = prepare(model, image, case)
+    inputs, samples = prepare(model, image, case.shortest_edge, case.longest_edge)
     dtype = next(model.parameters()).dtype
     with torch.no_grad():
         return model.predict(change(inputs.to(dtype)), samples)[0].pred_instances

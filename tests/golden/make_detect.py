@@ -41,6 +41,8 @@ from mmengine.structures import InstanceData
 from make_image import pattern
 from torchvision.ops import roi_align
 
+# Equal scores come by index, as they did before PyTorch sorted with AVX-512; torchvision's NMS still sorts so.
+torch.Tensor.sort = lambda self, dim=-1, descending=False: torch.sort(self, stable=True, dim=dim, descending=descending)
 OUT = pathlib.Path(__file__).parent / "detect"
 
 
@@ -74,7 +76,8 @@ def random_boxes(seed, count, extent):
 
 def make_anchors():
     lines = []
-    for scales, ratios, strides in [([8], [0.5, 1, 2], [4, 8, 16, 32, 64]), ([2, 3.5, 5], [0.3, 1.7], [8, 13]), ([8], [1], [16])]:
+    for scales, ratios, strides in [([8], [0.5, 1, 2], [4, 8, 16, 32, 64]), ([2, 3.5, 5], [0.3, 1.7], [8, 13]),
+                                    ([8], [1], [16])]:
         sizes = [(3 + i, 5 + 2 * i) for i in range(len(strides))]
         levels = AnchorGenerator(strides, ratios, scales).grid_priors(sizes, device="cpu")
         shape = " ".join(f"{h} {w}" for h, w in sizes)
@@ -95,14 +98,16 @@ def make_deltas():
         deltas[2] = torch.tensor([0, 0, float("inf"), float("-inf")])
         boxes[3, 2:] = boxes[3, :2]
         found = delta2bbox(boxes, deltas, stds=stds, max_shape=(height, width))
-        lines += [f"{text(stds)} | {width} {height} | {text(b)} | {text(d)} | {text(f)}" for b, d, f in zip(boxes, deltas, found)]
+        lines += [f"{text(stds)} | {width} {height} | {text(box)} | {text(delta)} | {text(moved)}"
+                  for box, delta, moved in zip(boxes, deltas, found)]
     write("deltas.txt", lines)
 
 
 def make_nms():
     lines = []
-    for count, groups, threshold, seed in [(1, 1, 0.5, 1), (40, 1, 0.5, 2), (200, 3, 0.5, 3), (200, 1, 0.25, 4), (300, 5, 0.7, 5),
-                                           (100, 1, 0.0, 6), (100, 2, 1.0, 7), (1500, 80, 0.5, 8), (300, 2, 0.75, 9)]:
+    for count, groups, threshold, seed in [(1, 1, 0.5, 1), (40, 1, 0.5, 2), (200, 3, 0.5, 3), (200, 1, 0.25, 4),
+                                           (300, 5, 0.7, 5), (100, 1, 0.0, 6), (100, 2, 1.0, 7), (1500, 80, 0.5, 8),
+                                           (300, 2, 0.75, 9)]:
         boxes = random_boxes(seed, count, 256)  # multiples of 1/4, so that a group's offset is exact
         scores = (tensor(seed + 100, count) * 32).round() / 32  # many are equal
         ids = torch.arange(count) * 7 % groups
@@ -137,8 +142,8 @@ def make_roi_align():
 
 
 def make_sizes():
-    sizes = [(1, 1), (640, 480), (480, 640), (1000, 600), (5000, 300), (1333, 800), (500, 375), (333, 500), (12000, 9000), (2, 3),
-             (1067, 641), (427, 640), (612, 612)]
+    sizes = [(1, 1), (640, 480), (480, 640), (1000, 600), (5000, 300), (1333, 800), (500, 375), (333, 500), (12000, 9000),
+             (2, 3), (1067, 641), (427, 640), (612, 612)]
     sizes += [(int(37 + 61 * i % 900), int(41 + 97 * i % 700)) for i in range(40)]
     lines = []
     for w, h in sizes:
@@ -214,7 +219,8 @@ def make_masks():
              (7, 33, 44, [1, 1, 40, 30]), (28, 60, 80, [5.5, 5.5, 33.5, 33.5]), (28, 60, 80, [5, 5, 33, 33])]
     for seed, (side, height, width, box) in enumerate(cases):
         seed = 400 + 2 * seed
-        pasted, (rows, columns) = _do_paste_mask(mask_of(seed, side)[None, None], torch.tensor([box], dtype=torch.float32), height, width)
+        boxes = torch.tensor([box], dtype=torch.float32)
+        pasted, (rows, columns) = _do_paste_mask(mask_of(seed, side)[None, None], boxes, height, width)
         whole = np.zeros((height, width))
         whole[rows, columns] = (pasted[0] >= 0.5).numpy()
         lines.append(f"{side} {height} {width} {seed} | {text(box)} | {counts(whole)}")
@@ -248,7 +254,8 @@ def rpn_outputs(seed, sizes):
 
 def proposals_of(seed, sizes, width, height, pre, post, threshold, min_size):
     config = ConfigDict(nms_pre=pre, max_per_img=post, nms=dict(type="nms", iou_threshold=threshold), min_bbox_size=min_size)
-    head = RPNHead(in_channels=CHANNELS, anchor_generator=dict(type="AnchorGenerator", scales=[8], ratios=[0.5, 1.0, 2.0], strides=STRIDES),
+    anchors = dict(type="AnchorGenerator", scales=[8], ratios=[0.5, 1.0, 2.0], strides=STRIDES)
+    head = RPNHead(in_channels=CHANNELS, anchor_generator=anchors,
                    bbox_coder=dict(type="DeltaXYWHBBoxCoder"), test_cfg=config)
     scores, deltas = rpn_outputs(seed, sizes)
     return head.predict_by_feat(scores, deltas, batch_img_metas=[dict(img_shape=(height, width))], cfg=config)[0]
@@ -280,11 +287,13 @@ def mask_head(rois, stage, classes):
 
 
 def roi_head(stages, agnostic, mask_agnostic, config):
-    extractor = lambda bins: dict(type="SingleRoIExtractor", roi_layer=dict(type="RoIAlign", output_size=bins, sampling_ratio=0),
+    extractor = lambda bins: dict(type="SingleRoIExtractor",
+                                  roi_layer=dict(type="RoIAlign", output_size=bins, sampling_ratio=0),
                                   out_channels=CHANNELS, featmap_strides=STRIDES[:4])
     stds = [(0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067, 0.067)]
-    boxes = [dict(type="Shared2FCBBoxHead", in_channels=CHANNELS, fc_out_channels=2, num_classes=CLASSES, reg_class_agnostic=agnostic,
-                  bbox_coder=dict(type="DeltaXYWHBBoxCoder", target_stds=s)) for s in stds[:stages]]
+    boxes = [dict(type="Shared2FCBBoxHead", in_channels=CHANNELS, fc_out_channels=2, num_classes=CLASSES,
+                  reg_class_agnostic=agnostic, bbox_coder=dict(type="DeltaXYWHBBoxCoder", target_stds=s))
+             for s in stds[:stages]]
     masks = dict(type="FCNMaskHead", num_convs=0, in_channels=CHANNELS, num_classes=CLASSES, class_agnostic=mask_agnostic)
     common = dict(bbox_roi_extractor=extractor(7), mask_roi_extractor=extractor(14), test_cfg=config)
     if stages == 1:
@@ -306,7 +315,8 @@ def make_detect():
     lines = []
     # seed, image's width and height, shortest and longest edge, stages, agnostic deltas and masks, score threshold, detections
     for case in [(600, 200, 120, 100, 160, 1, 0, 0, 0.05, 30), (620, 75, 160, 128, 200, 3, 0, 0, 0.3, 20),
-                 (640, 333, 77, 160, 320, 3, 1, 1, 0.25, 8), (660, 90, 60, 160, 320, 1, 1, 0, 0.6, 100), (680, 90, 60, 160, 320, 1, 0, 1, 0.999, 9)]:
+                 (640, 333, 77, 160, 320, 3, 1, 1, 0.25, 8), (660, 90, 60, 160, 320, 1, 1, 0, 0.6, 100),
+                 (680, 90, 60, 160, 320, 1, 0, 1, 0.999, 9)]:
         seed, image_width, image_height, shortest, longest, stages, agnostic, mask_agnostic, threshold, most = case
         width, height = rescale_size((image_width, image_height), (longest, shortest))
         sizes, maps = maps_of(width, height)
@@ -328,6 +338,6 @@ def make_detect():
 
 if __name__ == "__main__":
     OUT.mkdir(exist_ok=True)
-    for make in (make_anchors, make_deltas, make_nms, make_levels, make_roi_align, make_sizes, make_resize, make_input, make_rle, make_masks,
-                 make_proposals, make_detect):
+    for make in (make_anchors, make_deltas, make_nms, make_levels, make_roi_align, make_sizes, make_resize, make_input,
+                 make_rle, make_masks, make_proposals, make_detect):
         make()

@@ -4,6 +4,7 @@
 
 #include "models/base/error.h"
 #include "runtime/files/atomic_file.h"
+#include "runtime/program/coco/coco_detector.h"
 #include "runtime/program/coco/coco_report.h"
 
 namespace vitrun {
@@ -49,7 +50,12 @@ void evaluate_coco(const cxxopts::ParseResult& args, const CocoSource& source) {
 }
 
 int run_coco(const cxxopts::ParseResult& args) {
-  if (!args.count("detections")) throw UsageError("--coco needs --detections");
+  if (args.count("detections") + args.count("model") != 1)
+    throw UsageError("--coco needs --detections, or --model and --images");
+  if (args.count("model")) {
+    evaluate_coco(args, detector_source(args));
+    return 0;
+  }
   for (const char* option : {"images", "reference", "limit", "embedding", "classes"})
     if (args.count(option)) throw UsageError(cat("--", option, " does not go with --detections"));
   const std::string path = args["detections"].as<std::string>();

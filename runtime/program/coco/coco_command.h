@@ -19,7 +19,7 @@ struct CocoSource {
 // and writes the page of --report.
 void evaluate_coco(const cxxopts::ParseResult& args, const CocoSource& source);
 
-// Evaluates the file of --detections.
+// Evaluates the file of --detections, or what --model finds on --images.
 int run_coco(const cxxopts::ParseResult& args);
 
 }  // namespace vitrun

@@ -1,4 +1,4 @@
-#include "runtime/detect/scores.h"
+#include "runtime/detect/logit_scores.h"
 
 #include <algorithm>
 #include <cmath>
