@@ -56,6 +56,8 @@ int run_coco(const cxxopts::ParseResult& args) {
     evaluate_coco(args, detector_source(args));
     return 0;
   }
+  for (const char* option : {"images", "reference", "limit", "embedding", "classes"})
+    if (args.count(option)) throw UsageError(cat("--", option, " does not go with --detections"));
   const std::string path = args["detections"].as<std::string>();
   evaluate_coco(args, {path, [&](const CocoSet& set) { return read_coco_detections(path, set); }});
   return 0;
