@@ -49,10 +49,8 @@ std::vector<Sample> draw_samples(const cxxopts::ParseResult& args, ImageLoader& 
 
 // Records which images calibrate.
 void record_calibration(const cxxopts::ParseResult& args, QuantizeOptions& options) {
-  options.provenance["calibration"] = std::filesystem::path(args["calib"].as<std::string>())
-                                          .lexically_normal()
-                                          .filename()
-                                          .string();
+  options.provenance["calibration"] =
+      std::filesystem::path(args["calib"].as<std::string>()).lexically_normal().filename().string();
   options.provenance["seed"] = int64_t{int_option(args, "seed", 0, 1 << 30)};
   if (const Exif exif = exif_option(args); exif == Exif::kIgnore)
     options.provenance["exif"] = std::string(exif_name(exif));
@@ -416,11 +414,9 @@ DetectorJob read_detector_job(const cxxopts::ParseResult& args) {
   }
   const Exif exif = exif_option(args);
   ImageLoader loader(job.model.info, exif);
-  const auto samples =
-      std::make_shared<std::vector<Sample>>(draw_samples(args, loader, job.note));
-  job.calibration = {count_of(*samples), [samples, exif](int64_t i) {
-                       return load_image(at(*samples, i).path, exif);
-                     }};
+  const auto samples = std::make_shared<std::vector<Sample>>(draw_samples(args, loader, job.note));
+  job.calibration = {count_of(*samples),
+                     [samples, exif](int64_t i) { return load_image(at(*samples, i).path, exif); }};
   record_calibration(args, job.options);
   job.options.provenance["calibration_images"] = job.calibration.count;
   job.options.provenance["weights"] = std::filesystem::path(weights).filename().string();

@@ -13,18 +13,20 @@
 namespace vitrun {
 namespace {
 
-constexpr int kTile = 8;          // positions a side of a map
-constexpr size_t kBoxRois = 16;   // of a photograph
+constexpr int kTile = 8;         // positions a side of a map
+constexpr size_t kBoxRois = 16;  // of a photograph
 constexpr size_t kMaskRois = 8;
 constexpr double kBackbonePart = 0.6;  // of the work
 
-// The middle of a photograph as the detector gets it, [1, 3, side, side]; zeros where it is smaller.
+// The middle of a photograph as the detector gets it, [1, 3, side, side]; zeros where it is
+// smaller.
 Tensor crop_of(const Image& photo, const DetectorInfo& info, const PreprocessConfig& preprocess,
                int side) {
   const DetectorInput input = detector_input(
       {photo.rgb.data(), photo.width, photo.height, int64_t{3} * photo.width}, info, preprocess);
   const int64_t rows = input.image.dims[2], cols = input.image.dims[3];
-  const int left = std::max(0, (input.width - side) / 2), top = std::max(0, (input.height - side) / 2);
+  const int left = std::max(0, (input.width - side) / 2),
+            top = std::max(0, (input.height - side) / 2);
   Tensor crop({1, 3, side, side});
   for (int c = 0; c < 3; c++)
     for (int y = 0; y < std::min(side, input.height - top); y++)
@@ -67,12 +69,12 @@ Tensor tile_of(const Tensor& map) {
   return out;
 }
 
-// What the graphs behind the backbone read, collected photograph by photograph.
+// Collects what the graphs behind the backbone read, photograph by photograph.
 class PartInputs {
  public:
   PartInputs(const FloatDetector& model, int threads)
-      : model_(model), networks_(model.detector, [this](const auto& graph, const auto& input,
-                                                        const auto& names) {
+      : model_(model),
+        networks_(model.detector, [this](const auto& graph, const auto& input, const auto& names) {
           return run(graph, input, names);
         }) {
     for (const auto& [name, part] : model.parts)
@@ -88,8 +90,8 @@ class PartInputs {
     if (proposals.empty())
       proposals.push_back({0, 0, static_cast<float>(width), static_cast<float>(height)});
     std::vector<Box> found;
-    for (const Candidate& c : find_boxes({out.maps, width, height, nullptr}, proposals,
-                                         model_.detector, networks_))
+    for (const Candidate& c :
+         find_boxes({out.maps, width, height, nullptr}, proposals, model_.detector, networks_))
       found.push_back(c.box);
     add_rois(out, mixed(found, proposals, kBoxRois), model_.detector.box_bins, boxes);
     add_rois(out, mixed(found, proposals, kMaskRois), model_.detector.mask_bins, masks);
@@ -108,7 +110,7 @@ class PartInputs {
     return out;
   }
 
-  // At most half of them found objects, the rest proposals, the best and some others.
+  // Found objects, at most half of them, and proposals, the best and some others.
   static std::vector<Box> mixed(const std::vector<Box>& found, const std::vector<Box>& proposals,
                                 size_t count) {
     std::vector<Box> out = found;
@@ -155,10 +157,12 @@ QuantizedDetector quantize_detector(FloatDetector model, const PhotoSource& phot
   QuantizedDetector result;
   const double share = (1 - kBackbonePart) / static_cast<double>(model.parts.size() - 1);
   double done = kBackbonePart;
-  const auto quantize = [&](const std::string& name, const ImageSource& source, double from, double to) {
-    Quantized part = quantize_model(std::move(model.parts.at(name)), source, options, [&](double d) {
-      if (progress) progress(from + (to - from) * d);
-    });
+  const auto quantize = [&](const std::string& name, const ImageSource& source, double from,
+                            double to) {
+    Quantized part =
+        quantize_model(std::move(model.parts.at(name)), source, options, [&](double d) {
+          if (progress) progress(from + (to - from) * d);
+        });
     result.units[name] = std::move(part.units);
     return std::move(part.file);
   };

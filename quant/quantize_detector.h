@@ -21,8 +21,8 @@ struct QuantizedDetector {
 };
 
 // Quantizes each graph on what the float detector hands to it: the backbone on crops of the scaled
-// photographs, the RPN on tiles of every level's map, the heads on RoIs of proposals and of what was
-// found. Consumes the weights. `options` have the same bits for all units, no budget.
+// photographs, the RPN on tiles of every level's map, the heads on RoIs of proposals and of what
+// was found. Consumes the weights. `options` have the same bits for all units, no budget.
 QuantizedDetector quantize_detector(FloatDetector model, const PhotoSource& photos,
                                     const QuantizeOptions& options, const Progress& progress = {});
 

@@ -9,7 +9,7 @@
 #include "runtime/files/atomic_file.h"
 #include "runtime/float/blas.h"
 #include "runtime/program/cli.h"
-#include "runtime/program/object_detector.h"
+#include "runtime/program/detect/object_detector.h"
 #include "runtime/program/predictor.h"
 
 namespace vitrun {
@@ -44,8 +44,8 @@ int run_detector(const cxxopts::ParseResult& args, const std::string& out) {
   }
   result->file.write(out);
   std::printf("%s: %jd bytes, %s, W%d/A%d, %jd calibration images, %.1f s\n", out.c_str(),
-              static_cast<intmax_t>(std::filesystem::file_size(out)),
-              method_name(options.method), options.weight_bits, options.activation_bits,
+              static_cast<intmax_t>(std::filesystem::file_size(out)), method_name(options.method),
+              options.weight_bits, options.activation_bits,
               static_cast<intmax_t>(job.calibration.count), seconds_since(start));
   for (const auto& [graph, units] : result->units)
     std::printf("%s, %.2f bits a weight\n%s", graph.c_str(), mean_weight_bits(units),

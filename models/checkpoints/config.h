@@ -93,8 +93,8 @@ struct ModelConfig : ModelInfo {
   int prefix() const { return int{class_token} + int{distilled} + registers; }
   int patches() const { return (image_height / patch) * (image_width / patch); }
 
-  // The next seven are for Swin. A parser may give one entry of a list for all stages, and leaves the
-  // shifts to complete().
+  // The next seven are for Swin. A parser may give one entry of a list for all stages, and leaves
+  // the shifts to complete().
   bool swin_v2 = false;  // norms behind the branches, attention by cosines
   bool absolute_positions = false;
   // The nominal sides of each stage's windows. A stage whose map is smaller along an axis uses the

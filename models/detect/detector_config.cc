@@ -172,8 +172,8 @@ void check_box_head(DetectorConfig& c, int stage, int64_t channels, const ShapeR
   const int64_t depth = in.side(name + ".fcs.0.weight", 2, 1);
   const int bins = exact_root(static_cast<int>(depth / channels));
   if (bins == 0 || depth != channels * bins * bins || bins > 64)
-    fail(in.file, ": tensor '", name, ".fcs.0.weight' has ", depth, " columns, which are no square of ",
-         channels, " channels");
+    fail(in.file, ": tensor '", name, ".fcs.0.weight' has ", depth,
+         " columns, which are no square of ", channels, " channels");
   if (stage > 0 && bins != c.info.box_bins)
     fail(in.file, ": the box heads read RoIs of ", c.info.box_bins, " and ", bins, " bins a side");
   c.info.box_bins = bins;
@@ -208,8 +208,8 @@ void check_heads(DetectorConfig& c, const ShapeReader& in) {
   c.info.stages = in.count("box.", ".cls.weight");
   const int masks = in.count("mask.", ".logits.weight");
   if (c.info.stages != masks || (masks != 1 && masks != kStages))
-    fail(in.file, ": ", c.info.stages, " box heads and ", masks, " mask heads, expected one of each ",
-         "(Mask R-CNN) or three (Cascade Mask R-CNN)");
+    fail(in.file, ": ", c.info.stages, " box heads and ", masks,
+         " mask heads, expected one of each ", "(Mask R-CNN) or three (Cascade Mask R-CNN)");
   c.info.stds.assign(kStds, kStds + masks);
   for (int s = 0; s < masks; s++) {
     check_box_head(c, s, channels, in);
@@ -217,7 +217,8 @@ void check_heads(DetectorConfig& c, const ShapeReader& in) {
   }
 }
 
-void check_architecture(const DetectorConfig& c, const std::string& stated, const std::string& where) {
+void check_architecture(const DetectorConfig& c, const std::string& stated,
+                        const std::string& where) {
   const std::string found = c.info.stages == 1 ? "mask_rcnn" : "cascade_mask_rcnn";
   if (!stated.empty() && stated != found)
     fail(where, ": 'architecture' is \"", stated, "\", the weights are those of ", found);
@@ -232,10 +233,10 @@ bool is_detector(const std::vector<std::string>& names) {
 }
 
 DetectorConfig detector_config(const std::string& json, const ShapeMap& shapes,
-                               const std::string& where) {
+                               const std::string& where, const std::string& file) {
   DetectorConfig c;
   c.backbone = open_config(Family::kSwin);
-  const ShapeReader in{shapes, where};
+  const ShapeReader in{shapes, where, file};
   const std::string stated = read_json(json.empty() ? "{}" : json, where, c);
   read_swin(c.backbone, in);
   check_heads(c, in);

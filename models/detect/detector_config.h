@@ -19,9 +19,9 @@ bool is_detector(const std::vector<std::string>& names);
 
 // Reads a config.json (docs/detection.md) and completes it from the shapes of the weights under
 // detector_names(). `json` is empty where there is none: everything then has mmdetection's default.
-// Fails, naming `where` and the key or tensor, where the two contradict each other, and on detectors
-// that are not run.
+// Fails, naming `where` and the key or tensor, where the two contradict each other, and on
+// detectors that are not run.
 DetectorConfig detector_config(const std::string& json, const ShapeMap& shapes,
-                               const std::string& where);
+                               const std::string& where, const std::string& file);
 
 }  // namespace vitrun

@@ -51,8 +51,8 @@ Graph build_backbone(const ModelConfig& c, const ShapeMap& shapes) {
   GraphBuilder& b = d.graph();
   std::vector<int> maps = build_swin_stages(b, c);
   for (int i = 0; i < kPyramidMaps; i++)
-    at(maps, i) = d.dense(b.layernorm(at(maps, i), cat("norm", i), c.norm_eps),
-                          cat("neck.lateral.", i));
+    at(maps, i) =
+        d.dense(b.layernorm(at(maps, i), cat("norm", i), c.norm_eps), cat("neck.lateral.", i));
   for (int i = kPyramidMaps - 2; i >= 0; i--) {
     const int coarser = b.resize_like(at(maps, i + 1), at(maps, i), cat("neck.up.", i), false);
     at(maps, i) = b.add(at(maps, i), coarser, cat("neck.add.", i));
@@ -69,7 +69,8 @@ Graph build_rpn(int channels, const ShapeMap& shapes) {
   DetectorBuilder d(shapes);
   GraphBuilder& b = d.graph();
   constexpr int kSide = 64;  // only a default: every map is another size
-  const int x = d.relu(d.convolution(b.map("rpn.map", channels, kSide, kSide), "rpn.conv"), "rpn.conv");
+  const int x =
+      d.relu(d.convolution(b.map("rpn.map", channels, kSide, kSide), "rpn.conv"), "rpn.conv");
   b.output("scores", d.dense(x, "rpn.cls"));
   b.output("deltas", d.dense(x, "rpn.reg"));
   return b.finish();
@@ -120,11 +121,13 @@ void fold_batch_norm(const std::string& conv, const std::string& where, Weights&
   Tensor& bias = weights[conv + ".bias"];
   if (bias.dims.empty()) bias = Tensor({n});
   for (int64_t i = 0; i < n; i++) {
-    const double scale = double{at(part[0].data, i)} / std::sqrt(double{at(part[3].data, i)} + 1e-5);
+    const double scale =
+        double{at(part[0].data, i)} / std::sqrt(double{at(part[3].data, i)} + 1e-5);
     for (int64_t j = 0; j < k; j++)
       at(w.data, i * k + j) = static_cast<float>(at(w.data, i * k + j) * scale);
-    at(bias.data, i) = static_cast<float>(
-        (double{at(bias.data, i)} - double{at(part[2].data, i)}) * scale + double{at(part[1].data, i)});
+    at(bias.data, i) =
+        static_cast<float>((double{at(bias.data, i)} - double{at(part[2].data, i)}) * scale +
+                           double{at(part[1].data, i)});
   }
 }
 
@@ -139,8 +142,8 @@ Tensor scattering(const Tensor& w) {
   return out;
 }
 
-// A convolution's weight [N, C, kh, kw], or [N, C taps], with the elements in the order y, x, channel
-// in which a map's neighbours lie: [N, taps C].
+// A convolution's weight [N, C, kh, kw], or [N, C taps], with the elements in the order y, x,
+// channel in which a map's neighbours lie: [N, taps C].
 Tensor channels_last(const Tensor& w, int64_t taps) {
   const int64_t n = w.dims.at(0), c = element_count(w.dims) / n / taps;
   Tensor out({n, taps * c});
@@ -196,7 +199,8 @@ void derive_detector(const DetectorConfig& config, bool unfold_order, const std:
     const bool flat = name.starts_with("neck.lateral.") || name.starts_with("rpn.cls.") ||
                       name.starts_with("rpn.reg.") || name.ends_with(".logits.weight");
     if (flat && name.ends_with(".weight")) flatten(weights.at(name));
-    if (name.ends_with(".bn.weight")) fold_batch_norm(name.substr(0, name.size() - 10), where, weights);
+    if (name.ends_with(".bn.weight"))
+      fold_batch_norm(name.substr(0, name.size() - 10), where, weights);
   }
   const int bins = config.info.box_bins;
   for (int s = 0; s < config.info.stages; s++) {

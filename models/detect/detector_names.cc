@@ -119,16 +119,14 @@ std::map<std::string, std::string> detector_names(const std::vector<std::string>
       fail(where, ": tensor '", name,
            "' belongs to no Mask R-CNN or Cascade Mask R-CNN with a Swin that vitrun knows");
     const auto [entry, is_new] = out.emplace(moved_downsample(found), name);
-    if (!is_new)
-      fail(where, ": tensors '", entry->second, "' and '", name, "' have one meaning");
+    if (!is_new) fail(where, ": tensors '", entry->second, "' and '", name, "' have one meaning");
   }
   return out;
 }
 
 bool has_unfold_order(const std::vector<std::string>& names) {
-  return std::ranges::any_of(names, [](const std::string& n) {
-    return n.starts_with("backbone.stages.");
-  });
+  return std::ranges::any_of(
+      names, [](const std::string& n) { return n.starts_with("backbone.stages."); });
 }
 
 }  // namespace vitrun

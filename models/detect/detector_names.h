@@ -17,8 +17,8 @@ namespace vitrun {
 std::map<std::string, std::string> detector_names(const std::vector<std::string>& names,
                                                   const std::string& where);
 
-// Whether the names are those of mmdetection 3, which has the elements of a patch merging in another
-// order.
+// Whether the names are those of mmdetection 3, which has the elements of a patch merging in
+// another order.
 bool has_unfold_order(const std::vector<std::string>& names);
 
 }  // namespace vitrun

@@ -63,10 +63,11 @@ InputRows keep_inputs(Reference& engine, const ImageSource& images) {
   for (int i = 0; i < graph.size(); i++)
     if (graph.is(i, NodeKind::kLinear)) readers[graph[i].in[0]].push_back(i);
   InputRows rows;
-  engine.run_outputs(images.load(0, std::min(kImages, images.count)), {}, [&](int node, Tensor& value) {
-    if (const auto found = readers.find(node); found != readers.end())
-      for (int linear : found->second) rows[linear] = draw_rows(value);
-  });
+  engine.run_outputs(images.load(0, std::min(kImages, images.count)), {},
+                     [&](int node, Tensor& value) {
+                       if (const auto found = readers.find(node); found != readers.end())
+                         for (int linear : found->second) rows[linear] = draw_rows(value);
+                     });
   return rows;
 }
 

@@ -108,6 +108,9 @@ vit_status open_model(const vit_model_options* given, vit_model** out, auto open
     vitrun::QbinFile file = open_file();
     if (options.verify) file.verify();
     auto opened = std::make_shared<Opened>(Opened{vitrun::QuantModel(std::move(file)), {}});
+    if (opened->model.detector())
+      vitrun::fail(opened->model.file().where(),
+                   ": is a detector, which these functions do not run: the program vitrun does");
     for (const auto& [key, value] : opened->model.file().metadata())
       opened->metadata[key] = std::visit(Text(), value);
     *out = new vit_model{std::move(opened)};

@@ -53,7 +53,7 @@ FloatDetector load_float_detector(const std::string& path, const WeightOptions& 
   for (const auto& [name, source] : names) shapes[name] = files.info(source).dims;
   const ConfigText config = config_beside(files.path(), options);
   const std::string where = config.path.empty() ? files.path() : config.path;
-  const DetectorConfig c = detector_config(config.text, shapes, where);
+  const DetectorConfig c = detector_config(config.text, shapes, where, files.path());
   Weights weights;
   for (const auto& [name, source] : names) weights[name] = files.load(source);
   derive_detector(c, has_unfold_order(files.names()), files.path(), weights);

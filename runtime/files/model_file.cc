@@ -111,7 +111,8 @@ ConfigText config_beside(const std::string& weights, const WeightOptions& option
 FloatModel load_float_model(const std::string& path, const WeightOptions& options) {
   const WeightFiles files(path);
   if (is_detector(files.names()))
-    fail(files.path(), ": is a detector, of which this is not supported");
+    fail(files.path(),
+         ": is a detector, which vitrun, vitquant and viteval --coco take, and nothing else");
   const auto [config_file, text] = config_beside(files.path(), options);
   const fs::path beside = config_file;
   if (!text.empty()) refuse_foreign_config(text, config_file);

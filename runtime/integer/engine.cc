@@ -52,7 +52,8 @@ Engine::Engine(const QuantGraph& model, const EngineOptions& options)
       max_batch_(options.max_batch),
       all_rows_(options.all_rows),
       pool_(options.threads),
-      barrier_(pool_) {
+      barrier_(pool_),
+      memory_(options.memory ? options.memory : std::make_shared<EngineMemory>()) {
   if (max_batch_ < 1 || max_batch_ > 4096) fail("batch must be 1 to 4096, got ", max_batch_);
   adopt(make_choice(options.sizes, options.outputs));
 }
@@ -90,24 +91,25 @@ void Engine::adopt(Choice choice) {
   const auto bytes = static_cast<size_t>(bytes_of(choice));
   std::list<Choice> first;
   first.push_back(std::move(choice));
-  if (const size_t before = memory_.size(); bytes > before) {
-    memory_ = {};  // the old buffers go before the new ones come
-    try {
-      place_memory(bytes);
-    } catch (...) {
-      place_memory(before);
-      throw;
-    }
-  }
+  if (bytes > memory_->size()) memory_->grow(bytes);
   choices_.splice(choices_.begin(), first);
   if (choices_.size() > kKeptPlans) choices_.pop_back();
 }
 
-void Engine::place_memory(size_t bytes) {
-  memory_.resize(bytes);
-  const auto address = reinterpret_cast<uintptr_t>(memory_.data());
-  arena_ =
-      memory_.data() + (aligned(static_cast<int64_t>(address)) - static_cast<int64_t>(address));
+void EngineMemory::grow(size_t bytes) {
+  const size_t before = bytes_.size();
+  bytes_ = {};  // the old buffer goes before the new one comes
+  try {
+    bytes_.resize(bytes);
+  } catch (...) {
+    bytes_.resize(before);
+    throw;
+  }
+}
+
+std::byte* EngineMemory::begin() {
+  const auto address = static_cast<int64_t>(reinterpret_cast<uintptr_t>(bytes_.data()));
+  return bytes_.data() + (aligned(address) - address);
 }
 
 void Engine::select(const std::vector<MapSize>& sizes, const std::vector<std::string>& outputs) {
@@ -154,6 +156,7 @@ void Engine::check_finite(int batch, const float* const* outputs) const {
 }
 
 void Engine::run(const float* input, int batch, float* const* outputs) noexcept {
+  arena_ = memory_->begin();
   input_ = input;
   batch_ = batch;
   pool_.run([this](int thread) { run_steps(thread); });

@@ -5,6 +5,7 @@
 #include <array>
 #include <functional>
 #include <list>
+#include <memory>
 
 #include "models/base/tensor.h"
 #include "runtime/integer/plan.h"
@@ -17,6 +18,18 @@ inline int64_t aligned(int64_t bytes) {
   return (bytes + kAlign - 1) / kAlign * kAlign;
 }
 
+// A buffer for the values of a run. Engines of which only one runs at a time, and one thread uses
+// all, may share one.
+class EngineMemory {
+ public:
+  size_t size() const { return bytes_.size(); }
+  void grow(size_t bytes);  // fails as std::vector does, and then has its old size
+  std::byte* begin();       // aligned to kAlign
+
+ private:
+  std::vector<std::byte> bytes_;
+};
+
 struct EngineOptions {
   int threads = 1;
   int max_batch = 1;                      // images a run may take at once
@@ -24,6 +37,7 @@ struct EngineOptions {
   const Kernels* kernels = nullptr;       // null: the best this CPU has
   std::vector<MapSize> sizes = {};        // of the inputs at first; none: the default ones
   std::vector<std::string> outputs = {};  // at first; none: the graph's first
+  std::shared_ptr<EngineMemory> memory = {};  // null: the engine's own
 };
 
 // The buffers and threads of one session. The constructor and select() allocate; run() allocates
@@ -70,7 +84,7 @@ class Engine {
   const Kernels& kernels() const { return kernels_; }
   int threads() const { return pool_.size(); }
   int max_batch() const { return max_batch_; }
-  int64_t buffer_bytes() const { return static_cast<int64_t>(memory_.size()); }
+  int64_t buffer_bytes() const { return static_cast<int64_t>(memory_->size()); }
 
  private:
   struct Segment;      // some rows of a step
@@ -88,7 +102,6 @@ class Engine {
                      const std::vector<std::string>& outputs) const;
   int64_t bytes_of(const Choice& choice) const;
   void adopt(Choice choice);
-  void place_memory(size_t bytes);
 
   const Plan& plan() const { return choices_.front().plan; }
   Range rows_of(const Step& step, int thread) const;
@@ -143,14 +156,14 @@ class Engine {
   std::list<Choice> choices_;  // the last few, the current one first
   ThreadPool pool_;
   Barrier barrier_;
-  std::vector<std::byte> memory_;  // arena, then scratch of each thread; used from arena_ on
-  std::byte* arena_ = nullptr;
+  std::shared_ptr<EngineMemory> memory_;  // arena, then scratch of each thread
   bool profiling_ = false;
   std::array<double, kOps> profile_{};
   Trace trace_;
   Tensor softmax_trace_;
 
   // The run in progress.
+  std::byte* arena_ = nullptr;
   const float* input_ = nullptr;
   int batch_ = 0;
 };

@@ -79,15 +79,15 @@ ModelInfo read_info(const QbinFile& file) {
 }
 
 // Takes the size of images and the number of classes from the main graph.
-void complete_info(const QuantGraph& main, ModelInfo& info) {
+void complete_info(const QuantGraph& main, const std::string& name, ModelInfo& info) {
   const Graph& graph = main.graph;
   const Shapes& shapes = *main.shapes;
   const int input = graph.find(NodeKind::kInput), logits = graph.output("logits");
   if (std::ranges::count(graph.nodes, NodeKind::kInput, &Node::kind) > 1)
-    fail("the graph of images has several inputs, a run takes one");
+    fail("graph '", name, "' has several inputs, a run takes one");
   if (input < 0 || !shapes[input].planar || shapes[input].cols != 3)
-    fail("the graph of images has no image of 3 channels as its input");
-  if (graph.outputs.empty()) fail("the graph of images has no output");
+    fail("graph '", name, "' has no image of 3 channels as its input");
+  if (graph.outputs.empty()) fail("graph '", name, "' has no output");
   info.image_height = shapes[input].height;
   info.image_width = shapes[input].width;
   info.num_classes = logits < 0 ? 0 : shapes[logits].cols;
@@ -202,7 +202,7 @@ QuantModel::QuantModel(QbinFile file) : file_(std::move(file)) {
     if (!file_.graphs().contains(main_)) fail("it holds no graph '", main_, "'");
     for (const auto& [name, graph] : file_.graphs()) graphs_.emplace(name, QuantGraph(file_, name));
     info_ = read_info(file_);
-    complete_info(graph(), info_);
+    complete_info(graph(), main_, info_);
     if (is_detector(file_)) detector_ = read_detector(file_, info_);
     if (!info_.labels.empty() && info_.labels.size() != static_cast<size_t>(info_.num_classes))
       fail(info_.labels.size(), " labels for ", info_.num_classes, " classes");

@@ -77,7 +77,8 @@ class QuantModel {
   const QbinFile& file() const { return file_; }
   const ModelInfo& info() const { return info_; }
   const QuantGraph& graph() const { return graph(main_); }  // that of images
-  const QuantGraph& graph(const std::string& name) const;  // fails if there is none
+  const QuantGraph& graph(const std::string& name) const;   // fails if there is none
+  const std::map<std::string, QuantGraph>& graphs() const { return graphs_; }
   bool has_graph(const std::string& name) const { return graphs_.contains(name); }
   const std::optional<DetectorInfo>& detector() const { return detector_; }  // none: no detector
 

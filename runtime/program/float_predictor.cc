@@ -4,7 +4,7 @@
 #include "runtime/files/detector_file.h"
 #include "runtime/float/reference.h"
 #include "runtime/float/text_encoder.h"
-#include "runtime/program/object_detector.h"
+#include "runtime/program/detect/object_detector.h"
 #include "runtime/program/predictor.h"
 
 namespace vitrun {
@@ -81,8 +81,8 @@ bool float_weights_detect(const std::string& path) {
   return is_float_detector(path);
 }
 
-std::unique_ptr<ObjectDetector> float_detector(const std::string& path, const WeightOptions& options,
-                                               int threads) {
+std::unique_ptr<ObjectDetector> float_detector(const std::string& path,
+                                               const WeightOptions& options, int threads) {
   return std::make_unique<FloatDetectorEngine>(load_float_detector(path, options), threads);
 }
 

@@ -8,6 +8,7 @@
 #include "models/cifar10/embedded.h"
 #include "runtime/files/model_file.h"
 #include "runtime/integer/qmodel.h"
+#include "runtime/program/detect/object_detector.h"
 #include "runtime/program/predictor.h"
 #include "runtime/text/text_section.h"
 
@@ -70,26 +71,38 @@ std::map<std::string, double> output_db(const QbinFile& file) {
 }
 
 // Describes every quantized operand: its bits and scale, and the weight if a Linear reads it.
-Json units_json(const QuantModel& model) {
-  Json units = Json::array();
-  const auto db = output_db(model.file());
-  const QuantGraph& main = model.graph();
-  for (const QuantizedOperand& o : main.operands()) {
-    const CodeParams& p = main.quantizer(o.quantize);
-    const Node& n = main.graph[o.quantize];
+void add_units(const QuantGraph& graph, const std::map<std::string, double>& db, Json& units) {
+  for (const QuantizedOperand& o : graph.operands()) {
+    const CodeParams& p = graph.quantizer(o.quantize);
+    const Node& n = graph.graph[o.quantize];
     Json unit = {{"name", operand_name(n)},
                  {"activation_bits", p.bits},
                  {"scale", p.scale},
                  {"zero", p.zero}};
-    if (main.graph.is(o.consumer, NodeKind::kLinear)) {
-      const QuantLinear& w = main.linear(o.consumer);
+    if (graph.graph.is(o.consumer, NodeKind::kLinear)) {
+      const QuantLinear& w = graph.linear(o.consumer);
       unit["weight_bits"] = w.bits;
       unit["shape"] = {w.n, w.k};
       if (const auto found = db.find(n.unit); found != db.end()) unit["output_db"] = found->second;
     }
     units.push_back(std::move(unit));
   }
+}
+
+// The units of the graph of images; of a detector those of all its graphs.
+Json units_json(const QuantModel& model) {
+  Json units = Json::array();
+  const auto db = output_db(model.file());
+  if (!model.detector()) add_units(model.graph(), db, units);
+  for (const auto& [name, graph] : model.graphs())
+    if (model.detector()) add_units(graph, db, units);
   return units;
+}
+
+Json detector_json(const DetectorInfo& d) {
+  return {{"shortest_edge", d.shortest_edge},     {"longest_edge", d.longest_edge},
+          {"score_threshold", d.score_threshold}, {"nms_threshold", d.nms_threshold},
+          {"max_detections", d.max_detections},   {"stages", d.stages}};
 }
 
 Json qbin_json(QbinFile file, const std::string& name) {
@@ -103,12 +116,22 @@ Json qbin_json(QbinFile file, const std::string& name) {
                  {"most_tokens", text->input.most_tokens()},
                  {"nodes", model.graph(kTextGraph).graph.size()},
                  {"logit_scale", text->logit_scale}};
+  if (model.detector()) j["detector"] = detector_json(*model.detector());
   j["recipe"] = recipe_json(model.file());
   j["units"] = units_json(model);
   return j;
 }
 
 Json float_json(const std::string& path, const WeightOptions& options) {
+  if (float_weights_detect(path)) {
+    PredictorOptions of_weights;
+    of_weights.weights = options;
+    const ModelInfo info = open_detector(path, of_weights)->info();
+    return {{"file", path},
+            {"format", "safetensors"},
+            {"model",
+             {{"arch", info.arch}, {"classes", info.num_classes}, {"labels", info.labels.size()}}}};
+  }
   const FloatModel model = load_weights(path, options);
   int64_t parameters = 0;
   for (const auto& [name, t] : model.weights) parameters += element_count(t.dims);

@@ -1,7 +1,7 @@
 // Takes the place of float_predictor.cc in builds for boards, which have no OpenBLAS and cannot
 // read float models.
 #include "models/base/error.h"
-#include "runtime/program/object_detector.h"
+#include "runtime/program/detect/object_detector.h"
 #include "runtime/program/predictor.h"
 
 namespace vitrun {

@@ -19,7 +19,12 @@ class IntegerPredictor : public Predictor {
       : model_(std::move(file)),
         engine_(
             model_.graph(),
-            {.threads = o.threads, .max_batch = o.max_batch, .kernels = &choose_kernels(o.isa)}) {}
+            {.threads = o.threads, .max_batch = o.max_batch, .kernels = &choose_kernels(o.isa)}) {
+    if (model_.detector())
+      fail(model_.file().where(),
+           ": is a detector, which vitrun runs on images and viteval --coco "
+           "measures");
+  }
 
   const ModelInfo& info() const override { return model_.info(); }
   std::vector<std::string> outputs() const override { return output_names(model_.graph().graph); }

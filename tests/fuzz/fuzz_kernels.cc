@@ -182,8 +182,8 @@ void fuzz_norm(Choices& choices) {
     std::vector<float> e(x.size()), g(x.size());
     kernels.exp(x.data(), static_cast<int64_t>(x.size()), e.data());
     keep(out, e);
-    for (Activation type :
-         {Activation::kGelu, Activation::kGeluTanh, Activation::kQuickGelu, Activation::kSilu, Activation::kRelu}) {
+    for (Activation type : {Activation::kGelu, Activation::kGeluTanh, Activation::kQuickGelu,
+                            Activation::kSilu, Activation::kRelu}) {
       kernels.activate(type, x.data(), static_cast<int64_t>(x.size()), g.data());
       keep(out, g);
     }

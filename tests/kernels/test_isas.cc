@@ -114,8 +114,8 @@ TEST_CASE("every epilogue with row and column tails") {
         for (Epilogue e : {Epilogue::kFloat, Epilogue::kAdd}) {
           CHECK(same_bits(product.floats(*isa, e), product.floats(scalar(), e)));
         }
-        for (Activation type :
-             {Activation::kGelu, Activation::kGeluTanh, Activation::kQuickGelu, Activation::kSilu, Activation::kRelu})
+        for (Activation type : {Activation::kGelu, Activation::kGeluTanh, Activation::kQuickGelu,
+                                Activation::kSilu, Activation::kRelu})
           CHECK(product.act_codes(*isa, type) == product.act_codes(scalar(), type));
         CHECK(product.codes(*isa) == product.codes(scalar()));
       }

@@ -35,7 +35,8 @@ void write(const std::string& path, const std::string& bytes) {
 Weights read(const std::string& path) {
   const SafetensorsFile file(path);
   Weights weights;
-  for (const auto& [name, info] : file.tensors()) weights[name] = file.load(name);
+  for (const auto& [name, info] : file.tensors())
+    if (!name.ends_with("relative_position_index")) weights[name] = file.load(name);  // no floats
   return weights;
 }
 

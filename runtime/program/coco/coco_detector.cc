@@ -5,7 +5,7 @@
 #include <iostream>
 
 #include "models/base/error.h"
-#include "runtime/program/object_detector.h"
+#include "runtime/program/detect/object_detector.h"
 
 namespace vitrun {
 namespace {
@@ -19,9 +19,8 @@ std::vector<int> categories_of(const ModelInfo& info, const CocoSet& set) {
       continue;
     }
     const auto found = std::ranges::find(set.categories, at(info.labels, c), &CocoCategory::name);
-    out.push_back(found == set.categories.end()
-                      ? -1
-                      : static_cast<int>(found - set.categories.begin()));
+    out.push_back(found == set.categories.end() ? -1
+                                                : static_cast<int>(found - set.categories.begin()));
   }
   if (std::ranges::all_of(out, [](int c) { return c < 0; }))
     fail("none of the model's classes is a category of the annotations");
@@ -52,8 +51,8 @@ class Finder {
       if (image.width != expected.width || image.height != expected.height)
         fail(path, ": is ", image.width, "x", image.height, ", the annotations say ",
              expected.width, "x", expected.height);
-      keep(index, detector_.run(
-                      {image.rgb.data(), image.width, image.height, int64_t{3} * image.width}));
+      keep(index,
+           detector_.run({image.rgb.data(), image.width, image.height, int64_t{3} * image.width}));
     } catch (const Error& e) {
       found_.notes.push_back(e.what());
       unread_++;
@@ -63,8 +62,8 @@ class Finder {
   CocoDetections finish() {
     if (unread_ == set_.images.size()) fail("none of ", unread_, " images could be read");
     if (unread_ > 0)
-      found_.notes.push_back(
-          cat(unread_, " of ", set_.images.size(), " images could not be read: nothing is found on them"));
+      found_.notes.push_back(cat(unread_, " of ", set_.images.size(),
+                                 " images could not be read: nothing is found on them"));
     return std::move(found_);
   }
 

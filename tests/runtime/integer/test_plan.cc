@@ -49,7 +49,8 @@ TEST_CASE("Linear, GELU and Quantize are one step unless somebody else reads wha
   CHECK(alone.last("fc1") == "fc2.codes");
   CHECK(alone.kind("fc2") == Kind::kNone);
   CHECK(Fused(mlp(ActType::kSilu)).kind("fc1") == Kind::kActCodes);
-  CHECK(Fused(mlp(ActType::kRelu)).kind("fc1") == Kind::kNone);
+  CHECK(Fused(mlp(ActType::kRelu)).kind("fc1") == Kind::kActCodes);
+  CHECK(Fused(mlp(ActType::kTanh)).kind("fc1") == Kind::kNone);
   for (bool linear : {true, false}) {
     const auto output = mlp(
         ActType::kGelu, [&](B& b, int fc1, int act) { b.output("between", linear ? fc1 : act); });

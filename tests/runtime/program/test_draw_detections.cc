@@ -6,8 +6,8 @@
 #include <cmath>
 
 #include "models/base/index.h"
-#include "runtime/program/draw_detections.h"
-#include "runtime/program/glyphs.h"
+#include "runtime/program/detect/draw_detections.h"
+#include "runtime/program/detect/glyphs.h"
 #include "tests/runtime/files/qbin_testing.h"
 
 using namespace vitrun;

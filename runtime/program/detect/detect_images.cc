@@ -1,4 +1,4 @@
-#include "runtime/program/detect_images.h"
+#include "runtime/program/detect/detect_images.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -8,9 +8,9 @@
 #include "models/base/error.h"
 #include "runtime/files/atomic_file.h"
 #include "runtime/program/cli.h"
-#include "runtime/program/draw_detections.h"
+#include "runtime/program/detect/draw_detections.h"
+#include "runtime/program/detect/object_detector.h"
 #include "runtime/program/image_loader.h"
-#include "runtime/program/object_detector.h"
 #include "runtime/vision/dataset.h"
 #include "runtime/vision/encode_image.h"
 
@@ -147,8 +147,8 @@ int detect_images(const cxxopts::ParseResult& args, const std::string& model) {
       continue;
     }
     const auto start = std::chrono::steady_clock::now();
-    const Detections found = detector->run(
-        {image.rgb.data(), image.width, image.height, int64_t{3} * image.width});
+    const Detections found =
+        detector->run({image.rgb.data(), image.width, image.height, int64_t{3} * image.width});
     const double milliseconds = 1000 * seconds_since(start);
     if (json)
       std::cout << json_of(path, image, found, detector->info())

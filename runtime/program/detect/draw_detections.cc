@@ -1,11 +1,11 @@
-#include "runtime/program/draw_detections.h"
+#include "runtime/program/detect/draw_detections.h"
 
 #include <algorithm>
 #include <cmath>
 
 #include "models/base/error.h"
 #include "models/base/index.h"
-#include "runtime/program/glyphs.h"
+#include "runtime/program/detect/glyphs.h"
 #include "runtime/program/html.h"
 
 namespace vitrun {

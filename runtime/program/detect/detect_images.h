@@ -1,4 +1,4 @@
-// What vitrun does with a detector: a table of what it finds on each image, JSON, pictures.
+// Runs a detector for vitrun: a table of what it finds on each image, JSON, pictures.
 #pragma once
 
 #include <cxxopts.hpp>

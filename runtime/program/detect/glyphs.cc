@@ -1,4 +1,4 @@
-#include "runtime/program/glyphs.h"
+#include "runtime/program/detect/glyphs.h"
 
 namespace vitrun {
 namespace {

@@ -1,4 +1,4 @@
-#include "runtime/program/object_detector.h"
+#include "runtime/program/detect/object_detector.h"
 
 #include "models/base/error.h"
 #include "runtime/choose_kernels.h"
@@ -15,10 +15,10 @@ class IntegerDetector : public ObjectDetector {
       : model_(std::move(file)),
         kernels_(choose_kernels(o.isa)),
         pool_(o.threads),
-        networks_(*model_.detector(), [this](const auto& graph, const auto& input,
-                                             const auto& names) {
-          return run_graph(graph, input, names);
-        }) {
+        networks_(*model_.detector(),
+                  [this](const auto& graph, const auto& input, const auto& names) {
+                    return run_graph(graph, input, names);
+                  }) {
     const DetectorInfo& info = *model_.detector();
     add_engine("backbone", 1, o.threads);
     add_engine("rpn", 1, o.threads);
@@ -38,7 +38,8 @@ class IntegerDetector : public ObjectDetector {
   void add_engine(const std::string& graph, int batch, int threads) {
     engines_.try_emplace(
         graph, model_.graph(graph),
-        EngineOptions{.threads = threads, .max_batch = batch, .kernels = &kernels_});
+        EngineOptions{
+            .threads = threads, .max_batch = batch, .kernels = &kernels_, .memory = memory_});
   }
 
   std::vector<Tensor> run_graph(const std::string& name, const Tensor& input,
@@ -49,9 +50,9 @@ class IntegerDetector : public ObjectDetector {
     const size_t at_height = planar ? 2 : 1, at_channels = planar ? 1 : 3;
     if (input.dims.at(at_channels) != (*graph.shapes)[graph.graph.find(NodeKind::kInput)].cols)
       fail(graph.where, ": its input does not have ", input.dims[at_channels], " channels");
-    engine.select({{static_cast<int>(input.dims[at_height]),
-                    static_cast<int>(input.dims[at_height + 1])}},
-                  names);
+    engine.select(
+        {{static_cast<int>(input.dims[at_height]), static_cast<int>(input.dims[at_height + 1])}},
+        names);
     const int batch = static_cast<int>(input.dims[0]);
     std::vector<Tensor> out;
     std::vector<float*> pointers;
@@ -66,6 +67,7 @@ class IntegerDetector : public ObjectDetector {
 
   QuantModel model_;
   const Kernels& kernels_;
+  std::shared_ptr<EngineMemory> memory_ = std::make_shared<EngineMemory>();
   std::map<std::string, Engine> engines_;
   ThreadPool pool_;
   GraphNetworks networks_;

@@ -26,7 +26,7 @@ std::unique_ptr<ObjectDetector> open_detector(const std::string& path,
 
 // The float part; builds without OpenBLAS have no_float_predictor.cc, which fails.
 bool float_weights_detect(const std::string& path);
-std::unique_ptr<ObjectDetector> float_detector(const std::string& path, const WeightOptions& options,
-                                               int threads);
+std::unique_ptr<ObjectDetector> float_detector(const std::string& path,
+                                               const WeightOptions& options, int threads);
 
 }  // namespace vitrun
