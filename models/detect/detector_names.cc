@@ -93,7 +93,7 @@ std::string replaced(const Words& name, const Rule& rule) {
 }
 
 // A merging of patches ends a stage there, and begins the next here.
-std::string moved_downsample(std::string name) {
+std::string moved_downsample(const std::string& name) {
   Words words = split(name);
   if (words.size() > 2 && words[0] == "layers" && words[2] == "downsample" && is_number(words[1]))
     words[1] = std::to_string(std::stoi(words[1]) + 1);

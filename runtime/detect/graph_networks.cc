@@ -62,7 +62,9 @@ DetectorNetworks::Boxes GraphNetworks::boxes(int stage, const Tensor& rois) {
 }
 
 Tensor GraphNetworks::masks(int stage, const Tensor& rois) {
-  return std::move(run_(cat("mask.", stage), as_maps(rois, info_.mask_bins), {"masks"}).at(0));
+  std::vector<Tensor> found = run_(cat("mask.", stage), as_maps(rois, info_.mask_bins), {"masks"});
+  Tensor masks = std::move(found.at(0));
+  return masks;
 }
 
 }  // namespace vitrun
