@@ -57,9 +57,9 @@ void read_normalization(const Object& o, PreprocessConfig& p) {
 }
 
 void refuse_unknown(const Object& o, std::initializer_list<const char*> known) {
-  for (const auto& [key, value] : o.json_value().items())
-    if (std::ranges::none_of(known, [&](const char* k) { return key == k; }))
-      o.bad(key.c_str(), "no such key: nobody knows what it changes");
+  for (const auto& item : o.json_value().items())
+    if (std::ranges::find(known, item.key()) == known.end())
+      o.bad(item.key().c_str(), "no such key: nobody knows what it changes");
 }
 
 void read_rpn(const Object& o, DetectorInfo& info) {
