@@ -252,8 +252,7 @@ void accumulate(const Ranks& ranks, RelevanceEngine& engine, const Work& work,
 
 // The name of what an image's relevance explains: a class, or for -1 the embedding.
 std::string target_text(const ModelInfo& info, int target) {
-  if (target < 0) return "embedding";
-  return target < count_of(info.labels) ? at(info.labels, target) : cat("class ", target);
+  return target < 0 ? "embedding" : class_name(info.labels, target);
 }
 
 std::vector<Picture> draw_pictures(RelevanceEngine& engine, const ModelInfo& info, const Work& work,

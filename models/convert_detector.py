@@ -42,7 +42,7 @@ KNOWN = [re.compile(pattern + "$") for pattern in (
     HEAD % "bbox" + r"(shared_convs\.\d+\.(conv\.(weight|bias)|bn\.(weight|bias|running_mean|running_var))|"
                     r"shared_fcs\.\d+\.(weight|bias)|fc_(cls|reg)\.(weight|bias))",
     HEAD % "mask" + r"(convs\.\d+\.conv|upsample|conv_logits)\.(weight|bias)")]
-# What a name begins with or holds, and what the model is then.
+# Patterns of tensor names, and what a model that has such a tensor is instead.
 OTHERS = (
     (r"^backbone\.(layer1|conv1|stem|bn1)\.", "its backbone is a ResNet or a ResNeXt, no Swin"),
     (r"^backbone\.(downsample_layers|stages\.\d\.\d+\.(depthwise_conv|gamma))", "its backbone is a ConvNeXt, no Swin"),

@@ -189,6 +189,10 @@ const char* exif_name(Exif exif) {
   return exif == Exif::kApply ? "apply" : "ignore";
 }
 
+std::string class_name(const std::vector<std::string>& labels, int index) {
+  return index < count_of(labels) ? at(labels, index) : cat("class ", index);
+}
+
 std::vector<std::string> read_labels(const std::string& path, int classes) {
   std::ifstream in(path);
   if (!in) fail(path, ": cannot read these labels");

@@ -66,6 +66,9 @@ void add_exif_option(cxxopts::Options& options);
 Exif exif_option(const cxxopts::ParseResult& args);
 const char* exif_name(Exif exif);
 
+// The name of a class, "class 7" where there are no labels.
+std::string class_name(const std::vector<std::string>& labels, int index);
+
 // Reads exactly `classes` class names, one on each line. A byte order mark, carriage returns and
 // empty lines at the end do not count.
 std::vector<std::string> read_labels(const std::string& path, int classes);

@@ -1,6 +1,8 @@
 #include "runtime/program/image_loader.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <iostream>
 
 #include "models/base/error.h"
 #include "models/base/index.h"
@@ -84,6 +86,21 @@ std::string left_out_note(const ImageList& images) {
              ": left out, as their names are not those of images: ", images.left_out.size(),
              images.left_out.size() == 1 ? " file, " : " files, ", names,
              images.left_out.size() > kMost ? ", …\n" : "\n");
+}
+
+std::vector<Sample> named_images(const std::vector<std::string>& paths) {
+  std::vector<Sample> samples;
+  for (const std::string& path : paths) {
+    std::error_code ignored;
+    if (!std::filesystem::is_directory(path, ignored)) {
+      samples.push_back({path, -1});
+      continue;
+    }
+    const ImageList list = find_images(path);
+    std::cerr << left_out_note(list);
+    samples.insert(samples.end(), list.samples.begin(), list.samples.end());
+  }
+  return samples;
 }
 
 std::vector<Sample> draw_readable(const std::vector<Sample>& samples, size_t count, uint64_t seed,

@@ -60,6 +60,10 @@ std::string unread_note(const std::vector<UnreadImage>& unread);
 // Returns a line that names files of a folder that are no images, at most five; empty for none.
 std::string left_out_note(const ImageList& images);
 
+// The images that a program was given by name, those of folders among them. Says on stderr which
+// files of folders are no images.
+std::vector<Sample> named_images(const std::vector<std::string>& paths);
+
 // Draws `count` samples by `seed`, or takes all in their order if there are no more. Those that
 // cannot be read are replaced by others while there are any, and appended to `unread`. Fails if
 // fewer than half of what could be had remain.

@@ -48,17 +48,7 @@ Query query_of(const cxxopts::ParseResult& args) {
 
 // The images among which to search, without the query's own file.
 std::vector<Sample> candidates(const std::vector<std::string>& paths, const Query& query) {
-  std::vector<Sample> samples;
-  for (const std::string& path : paths) {
-    std::error_code ignored;
-    if (!fs::is_directory(path, ignored)) {
-      samples.push_back({path, -1});
-      continue;
-    }
-    const ImageList list = find_images(path);
-    std::cerr << left_out_note(list);
-    samples.insert(samples.end(), list.samples.begin(), list.samples.end());
-  }
+  std::vector<Sample> samples = named_images(paths);
   std::erase_if(samples, [&](const Sample& s) {
     std::error_code unlike;
     return query.text.empty() && fs::equivalent(s.path, query.image, unlike);

@@ -73,7 +73,7 @@ class Output {
   }
 
  private:
-  std::string label(int c) const { return labels_.empty() ? cat("class ", c) : at(labels_, c); }
+  std::string label(int c) const { return class_name(labels_, c); }
 
   // One output is no share among classes but a score, whose sigmoid vit_top_k() gives.
   bool is_single() const { return classes_ == 1; }

@@ -31,26 +31,6 @@ void check_usage(const cxxopts::ParseResult& args) {
     throw UsageError("a detector takes one image a run: --batch 1");
 }
 
-// The images that were named, those of folders among them.
-std::vector<std::string> image_paths(const std::vector<std::string>& named) {
-  std::vector<std::string> paths;
-  for (const std::string& path : named) {
-    std::error_code ignored;
-    if (!fs::is_directory(path, ignored)) {
-      paths.push_back(path);
-      continue;
-    }
-    const ImageList list = find_images(path);
-    std::cerr << left_out_note(list);
-    for (const Sample& s : list.samples) paths.push_back(s.path);
-  }
-  return paths;
-}
-
-std::string label_of(const ModelInfo& info, int label) {
-  return label < count_of(info.labels) ? at(info.labels, label) : cat("class ", label);
-}
-
 // Rounds to a hundredth of a pixel or a millionth of a score, so that lines stay readable.
 double rounded(float x, double steps) {
   return std::round(double{x} * steps) / steps;
@@ -69,7 +49,7 @@ Json json_of(const std::string& path, const Image& image, const Detections& foun
                     rounded(d.box.y2, 1e4)};
     entry["score"] = rounded(d.score, 1e6);
     entry["class"] = d.label;
-    entry["label"] = label_of(info, d.label);
+    entry["label"] = class_name(info.labels, d.label);
     const Rle& mask = found.masks[i];
     entry["mask"] = {{"size", {mask.height, mask.width}}, {"counts", rle_text(mask)}};
   }
@@ -83,7 +63,7 @@ void print_table(const std::string& path, const Image& image, const Detections& 
   for (size_t i = 0; i < found.found.size(); i++) {
     const Detection& d = found.found[i];
     std::printf("  %5.1f %%  %-20s  x %6.1f to %6.1f  y %6.1f to %6.1f  %jd pixels\n",
-                100 * double{d.score}, label_of(info, d.label).c_str(), double{d.box.x1},
+                100 * double{d.score}, class_name(info.labels, d.label).c_str(), double{d.box.x1},
                 double{d.box.x2}, double{d.box.y1}, double{d.box.y2},
                 static_cast<intmax_t>(found.masks[i].area()));
   }
@@ -103,7 +83,7 @@ void draw(Image image, const Detections& found, const ModelInfo& info, const std
   for (size_t i = 0; i < found.found.size(); i++) {
     const Detection& d = found.found[i];
     drawn.push_back({double{d.box.x1}, double{d.box.y1}, double{d.box.x2}, double{d.box.y2},
-                     double{d.score}, label_of(info, d.label), found.masks[i]});
+                     double{d.score}, class_name(info.labels, d.label), found.masks[i]});
   }
   draw_detections(drawn, image);
   write_file(path, encode_png(image));
@@ -130,14 +110,14 @@ int detect_images(const cxxopts::ParseResult& args, const std::string& model) {
   const auto detector = open_detector(model, options);
   const Exif exif = exif_option(args);
   const bool json = args.count("json") > 0;
-  const std::vector<std::string> paths = image_paths(args["image"].as<std::vector<std::string>>());
+  const std::vector<Sample> images = named_images(args["image"].as<std::vector<std::string>>());
   const std::string drawing = args.count("draw") ? args["draw"].as<std::string>() : "";
-  if (paths.size() > 1 && !drawing.empty())
+  if (images.size() > 1 && !drawing.empty())
     fs::create_directories(drawing);
   else
     check_outputs(args, {"draw"});
   int unread = 0;
-  for (const std::string& path : paths) {
+  for (const auto& [path, label] : images) {
     Image image;
     try {
       image = load_image(path, exif);
@@ -158,7 +138,7 @@ int detect_images(const cxxopts::ParseResult& args, const std::string& model) {
       print_table(path, image, found, detector->info(), milliseconds);
     if (!drawing.empty())
       draw(std::move(image), found, detector->info(),
-           drawing_path(drawing, path, paths.size() > 1));
+           drawing_path(drawing, path, images.size() > 1));
   }
   return unread > 0 ? 1 : 0;
 }
