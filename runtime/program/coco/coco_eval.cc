@@ -17,7 +17,7 @@ class Mean {
     sum_ += x;
     count_++;
   }
-  double value() const { return count_ ? sum_ / count_ : -1; }
+  double value() const { return count_ > 0 ? sum_ / count_ : -1; }
 
  private:
   double sum_ = 0, count_ = 0;
