@@ -1,17 +1,12 @@
 #include "lrp/walk/relevance.h"
 
 #include <algorithm>
-#include <cmath>
+#include <atomic>
 
 #include "models/base/error.h"
 
 namespace vitrun {
 namespace {
-
-// Whether relevance scores a node: units of blocks, and the patch mergings between them.
-bool is_scored(const Node& n) {
-  return !n.unit.empty() && (n.block >= 0 || n.role == Role::kReduction);
-}
 
 // Returns the node at which the walk ends: the embedding, or the first Linear of a graph that does
 // not name its embedding.
@@ -59,31 +54,14 @@ std::vector<float> patch_sums(const Flow& flow, size_t cols) {
 
 }  // namespace
 
-std::vector<std::string> scored_units(const Graph& graph) {
-  std::vector<std::string> units;
-  for (const Node& n : graph.nodes)
-    if (is_scored(n)) units.push_back(n.unit);
-  return units;
-}
-
 RelevanceEngine::RelevanceEngine(const Graph& graph, const Weights& weights, int threads)
-    : graph_(graph),
-      weights_(weights),
-      shapes_(infer_shapes(graph)),
+    : shapes_(infer_shapes(graph)),
+      walk_(graph, weights, embedding_of(graph)),
       logits_(logits_of(graph)),
-      end_(embedding_of(graph)),
       prefix_tokens_(0),
       pool_(threads) {
-  for (int i = 0; i < graph.size(); i++) {
-    const Node& n = graph[i];
-    if (is_scored(n)) unit_.emplace(i, unit_.size());
-    if (n.kind != NodeKind::kLinear) continue;
-    Tensor magnitude = weights.at(n.weight);
-    for (float& x : magnitude.data) x = std::fabs(x);
-    magnitudes_[n.weight] = std::move(magnitude);
-  }
   if (const int patches = graph.find(Role::kPatchEmbed); patches >= 0 && reads_first_token(graph))
-    prefix_tokens_ = shapes_[end_].rows - shapes_[patches].rows;
+    prefix_tokens_ = shapes_[embedding()].rows - shapes_[patches].rows;
   for (int i = 0; i < threads; i++)
     forward_.push_back(std::make_unique<Reference>(graph, weights, 1));
 }
@@ -107,66 +85,22 @@ std::vector<ImageRelevance> RelevanceEngine::run(const Tensor& images,
 }
 
 MapSize RelevanceEngine::patches() const {
-  const int patches = graph_.find(NodeKind::kWindow);
+  const int patches = graph().find(NodeKind::kWindow);
   if (patches < 0) fail("a model that does not see an image in patches");
   return {shapes_[patches].height, shapes_[patches].width};
-}
-
-void RelevanceEngine::score(int node, const Tensor& value, const Flow& flow,
-                            ImageRelevance& out) const {
-  const auto unit = unit_.find(node);
-  if (unit == unit_.end()) return;
-  size_t count = value.data.size();
-  if (shapes_[node].pad_row) count -= static_cast<size_t>(shapes_[node].cols);  // not a token
-  const float *gradient = flow.gradient.data(), *relevance = flow.relevance.data(),
-              *x = value.data.data();
-  const double score =
-      sum_of(count, [&](size_t i) { return std::max(0.f, gradient[i] * relevance[i]); });
-  const double plain = sum_of(count, [&](size_t i) { return std::fabs(gradient[i] * x[i]); });
-  out.score[unit->second] = score / static_cast<double>(count);
-  out.gradient_input[unit->second] = plain / static_cast<double>(count);
-}
-
-// Passes the flow that arrived at node `i` on to those of its inputs; returns the relevance that
-// was absorbed.
-double RelevanceEngine::pass_on(int i, const std::vector<Tensor>& values,
-                                std::vector<Flow>& flows) const {
-  const Node& node = graph_[i];
-  Flow flow = std::move(at(flows, i));
-  std::vector<const Tensor*> in;
-  for (int k : node.in) in.push_back(&at(values, k));
-  Flows to(node.in.size());
-  const double lost =
-      backward({graph_, shapes_, i, in, at(values, i), weights_, magnitudes_, flow}, to);
-  for (int k = 0; k < count_of(node.in); k++)
-    if (at(node.in, k) >= end_)
-      join(*at(in, k), takes_part(node), std::move(at(to, k)), at(flows, at(node.in, k)));
-  return lost;
-}
-
-// Whether a node's value has a row for padding which is of none of its input's rows.
-bool RelevanceEngine::gives_padding(int node) const {
-  return shapes_[node].pad_row && graph_.is(node, NodeKind::kLinear);
 }
 
 void RelevanceEngine::gradients(const std::vector<Tensor>& values, std::span<const float> direction,
                                 const FlowObserver& observe) const {
   std::vector<Flow> flows(values.size());
   at(flows, logits_).gradient.assign(direction.begin(), direction.end());
-  for (int i = logits_; i >= end_; i--) {
-    Flow& flow = at(flows, i);
-    if (flow.empty()) continue;
-    observe(i, flow);
-    if (gives_padding(i))
-      flow.gradient.resize(flow.gradient.size() - static_cast<size_t>(shapes_[i].cols));
-    if (i > end_) pass_on(i, values, flows);
-  }
+  walk_.gradients(shapes_, values, flows, observe);
 }
 
-std::vector<float> RelevanceEngine::heatmap_of(const Flow& embedding,
+std::vector<float> RelevanceEngine::heatmap_of(const Flow& flow,
                                                const std::vector<float>& row) const {
   if (prefix_tokens_ > 0) return {row.begin() + prefix_tokens_, row.end()};
-  return patch_sums(embedding, static_cast<size_t>(shapes_[end_].cols));
+  return patch_sums(flow, static_cast<size_t>(shapes_[embedding()].cols));
 }
 
 // The walk begins with the chosen class, or without classes the squared norm of the
@@ -174,7 +108,7 @@ std::vector<float> RelevanceEngine::heatmap_of(const Flow& embedding,
 Flow RelevanceEngine::start_of(const std::vector<float>& y, int target) const {
   Flow start;
   start.relevance.assign(y.size(), 0);
-  if (graph_.output("logits") >= 0) {
+  if (graph().output("logits") >= 0) {
     at(start.relevance, target) = 1;
     start.gradient = start.relevance;
     return start;
@@ -192,12 +126,10 @@ Flow RelevanceEngine::start_of(const std::vector<float>& y, int target) const {
 
 ImageRelevance RelevanceEngine::explain(Reference& forward, const Tensor& image, int target,
                                         bool heatmap, const FlowObserver& observe) const {
-  std::vector<Tensor> values = forward.run_keeping(image, end_, logits_);
+  std::vector<Tensor> values = forward.run_keeping(image, embedding(), logits_);
   const std::vector<float>& logits = at(values, logits_).data;
   ImageRelevance out;
-  out.score.resize(unit_.size());
-  out.gradient_input.resize(unit_.size());
-  if (graph_.output("logits") < 0)
+  if (graph().output("logits") < 0)
     out.target = -1;
   else
     out.target =
@@ -205,36 +137,18 @@ ImageRelevance RelevanceEngine::explain(Reference& forward, const Tensor& image,
   std::vector<Flow> flows(values.size());
   at(flows, logits_) = start_of(logits, out.target);
   std::vector<float> row;  // the class token's row of the heat map's product
-  double absorbed = 0;     // relevance that no input received
-  const auto check_cut = [&](const Flow& flow) {
-    out.conservation_error =
-        std::max(out.conservation_error, std::fabs(sum(flow.relevance) + absorbed - 1));
+  const auto see = [&](int node, const Flow& flow) {
+    if (observe) observe(node, flow);
+    if (!heatmap || prefix_tokens_ == 0 || !graph().is(node, NodeKind::kSoftmax)) return;
+    const AttentionGeometry& g = shapes_.geometry(node);
+    if (row.empty()) row.assign(static_cast<size_t>(g.tokens), 0), row[0] = 1;
+    roll_out(g, flow, row);
   };
-  for (int i = logits_; i >= end_; i--) {
-    const Node& node = graph_[i];
-    Flow& flow = at(flows, i);
-    if (flow.empty()) continue;
-    if (observe) observe(i, flow);
-    score(i, at(values, i), flow, out);
-    if (gives_padding(i)) {
-      const Values pad(flow.relevance.end() - shapes_[i].cols, flow.relevance.end());
-      absorbed += sum(pad);
-      flow.relevance.resize(flow.relevance.size() - pad.size());
-      flow.gradient.resize(flow.relevance.size());
-    }
-    if (heatmap && node.kind == NodeKind::kSoftmax && prefix_tokens_ > 0) {
-      const AttentionGeometry& g = shapes_.geometry(i);
-      if (row.empty()) row.assign(static_cast<size_t>(g.tokens), 0), row[0] = 1;
-      roll_out(g, flow, row);
-    }
-    if (i == end_) break;
-    if (node.role == Role::kResidual) check_cut(flow);
-    absorbed += pass_on(i, values, flows);
-    at(values, i) = {};
-  }
-  const Flow& embedding = at(flows, end_);
-  check_cut(embedding);
-  if (heatmap) out.heatmap = heatmap_of(embedding, row);
+  WalkResult walked = walk_.run(shapes_, values, flows, see);
+  out.score = std::move(walked.score);
+  out.gradient_input = std::move(walked.gradient_input);
+  out.conservation_error = walked.conservation_error;
+  if (heatmap) out.heatmap = heatmap_of(at(flows, embedding()), row);
   return out;
 }
 

@@ -2,32 +2,25 @@
 // reverse walk for each image (method.md section 4).
 #pragma once
 
-#include <atomic>
-#include <functional>
 #include <memory>
 
+#include "lrp/walk/reverse_walk.h"
 #include "runtime/float/reference.h"
 #include "runtime/threads.h"
 
 namespace vitrun {
 
-// Returns the units that are scored, in node order: those of the blocks, and Swin's reductions.
-std::vector<std::string> scored_units(const Graph& graph);
-
 // The scores of one image. Vectors over units are in the order of scored_units().
 struct ImageRelevance {
   int target = 0;                      // the class that is explained; -1: the embedding
-  std::vector<double> score;           // mean of (gradient * relevance)+ over the unit's output
-  std::vector<double> gradient_input;  // mean of |gradient * value|, a scorer without relevance
+  std::vector<double> score;           // as WalkResult has them
+  std::vector<double> gradient_input;
   // The largest |sum R + absorbed - 1| over all residual adds and the embedding.
   double conservation_error = 0;
   // The heat map of method.md section 4 over the patches [height * width], not normalised; empty if
   // not asked for.
   std::vector<float> heatmap;
 };
-
-// Receives, for every node of the walk, the flow that arrived at its output.
-using FlowObserver = std::function<void(int node, const Flow& flow)>;
 
 // Threads share the images, and each walks one image at a time. Memory is the activations of one
 // forward pass for each thread.
@@ -42,14 +35,14 @@ class RelevanceEngine {
   std::vector<ImageRelevance> run(const Tensor& images, const std::vector<int>& targets,
                                   bool heatmap = false);
 
-  const Graph& graph() const { return graph_; }
+  const Graph& graph() const { return walk_.graph(); }
   const Shapes& shapes() const { return shapes_; }
   int logits() const { return logits_; }  // the node the walk starts from
   // The grid of patches; a heat map has one element for each.
   MapSize patches() const;
   // The number of rows of the embedding before those of the patches (class and distillation token).
   int prefix_tokens() const { return prefix_tokens_; }
-  int embedding() const { return end_; }  // the node the walk ends with
+  int embedding() const { return walk_.end(); }  // the node the walk ends with
 
   // Explains one image [1, 3, H, W] and shows every flow to `observe`. Gradients are those of the
   // target's logit.
@@ -63,17 +56,11 @@ class RelevanceEngine {
                  const FlowObserver& observe) const;
 
  private:
-  bool gives_padding(int node) const;
-  double pass_on(int i, const std::vector<Tensor>& values, std::vector<Flow>& flows) const;
-  void score(int node, const Tensor& value, const Flow& flow, ImageRelevance& out) const;
-  std::vector<float> heatmap_of(const Flow& embedding, const std::vector<float>& row) const;
+  std::vector<float> heatmap_of(const Flow& flow, const std::vector<float>& row) const;
 
-  const Graph& graph_;
-  const Weights& weights_;
-  Weights magnitudes_;
   Shapes shapes_;
-  std::map<int, size_t> unit_;  // node -> index into scored_units()
-  int logits_, end_;            // the first and the last node of the walk
+  ReverseWalk walk_;
+  int logits_;  // the node the walk starts from
   int prefix_tokens_;
   ThreadPool pool_;
   std::vector<std::unique_ptr<Reference>> forward_;  // by thread

@@ -1,4 +1,4 @@
-"""Pictures with outlined people, bicycles, cars and motorcycles, and random views of them."""
+"""Pictures with outlined people, and random views of them."""
 import json
 import os
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-CLASSES = ("person", "bicycle", "car", "motorcycle")
+CLASSES = ("person",)
 SETS = {  # folder of pictures, annotations
     "penn_fudan": ("penn_fudan/images", "penn_fudan/instances.json"),
     "street": ("street/images", "street/instances.json"),

@@ -160,11 +160,18 @@ def sample_of(view):
     return sample
 
 
-def start_backbone(model, path):
-    saved = torch.load(path, weights_only=True)["state_dict"]
-    state = {k.removeprefix("backbone."): v for k, v in saved.items() if k.startswith("backbone.")}
-    model.backbone.load_state_dict(state)
-    print(f"the backbone begins as {path}", flush=True)
+def begin_as(model, path):
+    """Takes the weights of a checkpoint whose names and shapes fit the model's."""
+    saved, own = torch.load(path, weights_only=True)["state_dict"], model.state_dict()
+    fitting = {k: v for k, v in saved.items() if k in own and own[k].shape == v.shape}
+    model.load_state_dict(fitting, strict=False)
+    print(f"{len(fitting)} of {len(own)} tensors begin as in {path}", flush=True)
+
+
+def chances(records):
+    """How often each picture is taken: Penn-Fudan's as often as all the others together."""
+    pedestrians = np.array(["penn_fudan" in r["file"] for r in records])
+    return np.where(pedestrians, 0.5 / pedestrians.sum(), 0.5 / (~pedestrians).sum())
 
 
 def train_detector(args):
@@ -172,14 +179,15 @@ def train_detector(args):
     pictures = [data.Shrunk(r, 400) for r in records]
     print(f"{len(pictures)} pictures, {sum(len(p.labels) for p in pictures)} objects", flush=True)
     model = build_detector(args.bf16)
-    backbone = pathlib.Path(args.out) / "backbone.pth"
-    if backbone.exists():
-        start_backbone(model, backbone)
+    begin = pathlib.Path(args.begin or pathlib.Path(args.out) / "backbone.pth")
+    if args.begin or begin.exists():
+        begin_as(model, begin)
     run = Run("detector", model, args, 6e-4)
-    rng = np.random.default_rng(run.steps)
+    rng, weights = np.random.default_rng(run.steps), chances(records)
 
     def loss_of_batch():
-        views = [data.random_view(pictures[rng.integers(len(pictures))], rng, SIDE) for _ in range(args.batch)]
+        chosen = rng.choice(len(pictures), args.batch, p=weights)
+        views = [data.random_view(pictures[i], rng, SIDE) for i in chosen]
         pixels = np.stack([(v[0][..., ::-1] - MEAN) / STD for v in views])
         batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
         losses = run.model.loss(batch, [sample_of(v) for v in views])
@@ -196,6 +204,7 @@ def main():
     parser.add_argument("--data", required=True, help="folder of the pictures")
     parser.add_argument("--out", default="run", help="folder of checkpoints (run)")
     parser.add_argument("--minutes", type=float, default=60, help="time of the whole training (60)")
+    parser.add_argument("--begin", help="detector: a checkpoint whose fitting weights it begins with (OUT/backbone.pth)")
     parser.add_argument("--again", type=float, default=0, help="a new schedule of so many minutes from the weights there")
     parser.add_argument("--restart", action="store_true", help="begin anew though there is a checkpoint")
     parser.add_argument("--batch", type=int, default=8, help="pictures a step; eight times as many for the classifier (8)")

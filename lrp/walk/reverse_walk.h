@@ -1,0 +1,64 @@
+// The reverse walk through one graph: flows of relevance and gradient, from values where they start
+// back to one value near the input (method.md section 4).
+#pragma once
+
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "runtime/float/operators.h"
+
+namespace vitrun {
+
+// Returns the units that are scored, in node order: those of the blocks, and Swin's reductions.
+std::vector<std::string> scored_units(const Graph& graph);
+
+// Receives, for every node of the walk, the flow that arrived at its output.
+using FlowObserver = std::function<void(int node, const Flow& flow)>;
+
+// What a walk has found. Vectors over units are in the order of scored_units().
+struct WalkResult {
+  std::vector<double> score;           // mean of (gradient * relevance)+ over the unit's output
+  std::vector<double> gradient_input;  // mean of |gradient * value|, a scorer without relevance
+  double absorbed = 0;                 // relevance that no input received
+  // The largest |sum of all relevance on its way + absorbed - start| at residual adds and the end.
+  double conservation_error = 0;
+};
+
+// Many threads may walk at once, each with values and flows of its own.
+class ReverseWalk {
+ public:
+  // Ends with the value of node `end`. Graph and weights must outlive the walk. Its copy of |W|
+  // takes as much memory as the weights of all Linears.
+  ReverseWalk(const Graph& graph, const Weights& weights, int end);
+
+  int end() const { return end_; }
+  const Graph& graph() const { return graph_; }
+
+  // Sends the flows back. `values` [nodes] are those of one image from end() on, as
+  // Reference::run_keeping() returns them, for which `shapes` are; `flows` [nodes] holds what
+  // starts at each value, and at last what arrived at end(). Values and flows that were passed are
+  // freed.
+  WalkResult run(const Shapes& shapes, std::vector<Tensor>& values, std::vector<Flow>& flows,
+                 const FlowObserver& observe = {}) const;
+
+  // The same for flows without relevance; keeps the values.
+  void gradients(const Shapes& shapes, const std::vector<Tensor>& values, std::vector<Flow>& flows,
+                 const FlowObserver& observe) const;
+
+ private:
+  double pass_on(int node, const Shapes& shapes, const std::vector<Tensor>& values,
+                 std::vector<Flow>& flows) const;
+  void score(int node, const Shapes& shapes, const Tensor& value, const Flow& flow,
+             WalkResult& out) const;
+
+  const Graph& graph_;
+  const Weights& weights_;
+  Weights magnitudes_;
+  std::map<int, size_t> unit_;  // node -> index into scored_units()
+  int end_;
+};
+
+}  // namespace vitrun
