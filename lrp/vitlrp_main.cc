@@ -1,148 +1,26 @@
 // The program vitlrp: it scores the layers of a model by layer-wise relevance.
 #include <malloc.h>
 
-#include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <numeric>
 #include <optional>
 
-#include "lrp/report/heatmap.h"
+#include "lrp/program/explainer.h"
+#include "lrp/program/image_work.h"
 #include "lrp/report/perturb.h"
 #include "lrp/report/ranks.h"
-#include "lrp/report/score_page.h"
-#include "lrp/walk/scores.h"
 #include "models/base/error.h"
 #include "runtime/files/atomic_file.h"
 #include "runtime/files/model_file.h"
-#include "runtime/files/npy.h"
 #include "runtime/float/blas.h"
 #include "runtime/program/cli.h"
-#include "runtime/program/image_loader.h"
-#include "runtime/vision/class_folders.h"
 
 namespace vitrun {
 namespace {
 
 volatile std::sig_atomic_t interrupted = 0;
-
-// The images to explain, by their position.
-struct Work {
-  int64_t count = 0;
-  // Loads images; LoadedImages' indices are positions.
-  std::function<LoadedImages(int64_t first, int64_t n)> load;
-  std::vector<int> targets;          // the class to explain for each image, -1: the predicted one
-  std::string target = "predicted";  // Scores::target
-  std::vector<int> labels;           // labels of the images, -1: none; empty for a raw tensor
-};
-
-// The classes of the images that were read.
-std::vector<int> of_read(const LoadedImages& batch, const std::vector<int>& classes) {
-  std::vector<int> out;
-  for (size_t i : batch.read) out.push_back(classes[i]);
-  return out;
-}
-
-// Appends what `more` holds, whose only image is the one at `position`.
-void append(LoadedImages more, size_t position, LoadedImages& all) {
-  if (all.images.dims.empty()) all.images.dims = more.images.dims, all.images.dims[0] = 0;
-  all.images.dims[0] += more.images.dims[0];
-  all.images.data.insert(all.images.data.end(), more.images.data.begin(), more.images.data.end());
-  if (!more.read.empty()) all.read.push_back(position);
-  for (UnreadImage& image : more.unread) all.unread.push_back({position, std::move(image.why)});
-}
-
-// Keeps the images i, i + n, i + 2n, ... of `work`, for a shard "i/n".
-void take_shard(const std::string& shard, Work& work) {
-  int index = 0, count = 0;
-  const char* const end = shard.data() + shard.size();
-  const auto index_end = std::from_chars(shard.data(), end, index);
-  const bool parts = index_end.ec == std::errc() && index_end.ptr != end && *index_end.ptr == '/';
-  const auto count_end = std::from_chars(parts ? index_end.ptr + 1 : end, end, count);
-  if (!parts || count_end.ec != std::errc() || count_end.ptr != end || index < 0 || index >= count)
-    throw UsageError(cat("--shard must be I/N with 0 <= I < N, got '", shard, "'"));
-  const auto take = [&](std::vector<int>& all) {
-    std::vector<int> taken;
-    for (int64_t i = index; i < work.count && i < count_of(all); i += count)
-      taken.push_back(at(all, i));
-    all = std::move(taken);
-  };
-  take(work.targets), take(work.labels);
-  work.count = static_cast<int64_t>(work.targets.size());
-  if (work.count == 0) fail("--shard ", shard, " has no image");
-  work.load = [load = work.load, index, count](int64_t first, int64_t n) {
-    LoadedImages all;
-    for (int64_t i = first; i < first + n; i++)
-      append(load(index + i * count, 1), static_cast<size_t>(i), all);
-    return all;
-  };
-}
-
-void choose_targets(const cxxopts::ParseResult& args, const ModelInfo& config, Work& work) {
-  work.targets.assign(static_cast<size_t>(work.count), -1);
-  if (args.count("class") + args.count("labels") > 1) throw UsageError("give --class or --labels");
-  if (config.num_classes == 0) {
-    for (const char* option : {"class", "labels"})
-      if (args.count(option))
-        fail("--", option, ": the model has no classes; without it the embedding is explained");
-    work.target = "embedding";
-    return;
-  }
-  if (args.count("class")) {
-    const int c = int_option(args, "class", 0, 1 << 20);
-    work.targets.assign(work.targets.size(), c);
-    work.target = cat("class ", c);
-  }
-  if (!args.count("labels")) return;
-  const std::string list = args["labels"].as<std::string>();
-  for (size_t i = 0; i < work.targets.size(); i++) {
-    if (i >= work.labels.size() || work.labels[i] < 0)
-      fail(list, ": image ", i, " has no label; expected `path label` lines for ", work.count,
-           " images");
-    work.targets[i] = work.labels[i];
-  }
-  work.target = "labels";
-}
-
-// Finds the images of a list or folder; labels of a folder only if they are needed.
-std::vector<Sample> find_samples(const std::string& list_or_dir, const ModelInfo& config,
-                                 bool labelled) {
-  ImageList list = find_images(list_or_dir);
-  std::fputs(left_out_note(list).c_str(), stderr);
-  if (!labelled) return list.samples;
-  if (const Labelling labelling = label_by_folder(list, config); !labelling.note.empty())
-    std::fprintf(stderr, "%s\n", labelling.note.c_str());
-  return list.samples;
-}
-
-// Takes the images that options name. `labelled`: the command reads labels.
-Work choose_work(const cxxopts::ParseResult& args, const ModelInfo& config, bool labelled) {
-  if (args.count("images") + args.count("raw") != 1) throw UsageError("give --images or --raw");
-  Work work;
-  const int64_t limit = args.count("limit") ? int_option(args, "limit", 1, 1 << 30) : INT64_MAX;
-  // The list of labels, if there is one, is the list of images too.
-  const bool by_labels = args.count("labels") > 0, raw = args.count("raw") > 0;
-  std::vector<Sample> samples;
-  if (!raw || by_labels)
-    samples = find_samples(args[by_labels ? "labels" : "images"].as<std::string>(), config,
-                           labelled || by_labels);
-  if (raw) {
-    auto all = std::make_shared<Tensor>(read_raw_images(args["raw"].as<std::string>(), config));
-    work.count = std::min(all->dims[0], limit);
-    work.load = [all](int64_t first, int64_t n) { return loaded_part(*all, first, n); };
-  } else {
-    auto loader = std::make_shared<ImageLoader>(config, exif_option(args));
-    work.count = std::min(static_cast<int64_t>(samples.size()), limit);
-    work.load = [loader, samples](int64_t first, int64_t n) {
-      return loader->load(samples, static_cast<size_t>(first), static_cast<size_t>(n));
-    };
-  }
-  for (const Sample& s : samples) work.labels.push_back(s.label);
-  choose_targets(args, config, work);
-  if (args.count("shard")) take_shard(args["shard"].as<std::string>(), work);
-  return work;
-}
 
 // Compares the order of importances each time the number of images has doubled.
 class Stability {
@@ -185,16 +63,16 @@ void print_scores(const Scores& scores) {
               kendall_tau(scores.contribution(), scores.gradient_input()));
 }
 
-Scores start_scores(const cxxopts::ParseResult& args, const FloatModel& model, const Work& work) {
-  Scores scores(model.graph, model.info.arch, work.target);
+Scores start_scores(const cxxopts::ParseResult& args, const Explainer& explainer) {
+  Scores scores = explainer.no_scores();
   if (!args.count("resume")) return scores;
   if (!args.count("output")) throw UsageError("--resume goes on with the file that -o names");
   const std::string path = args["output"].as<std::string>();
   if (!std::filesystem::exists(path)) return scores;
   scores.merge(read_scores(path));
-  if (scores.images + scores.skipped > work.count)
+  if (scores.images + scores.skipped > explainer.count())
     fail(path, ": has ", scores.images + scores.skipped, " images already, the list only ",
-         work.count);
+         explainer.count());
   return scores;
 }
 
@@ -203,27 +81,13 @@ struct AccumulateOptions {
   int64_t batch;      // images that each rank takes in a round
 };
 
-// Adds the images of a batch to `scores` and returns the largest error of conservation.
-double add_relevance(RelevanceEngine& engine, const LoadedImages& batch,
-                     const std::vector<int>& targets, Scores& scores) {
-  std::fputs(unread_note(batch.unread).c_str(), stderr);
-  scores.skipped += static_cast<int64_t>(batch.unread.size());
-  double leak = 0;
-  if (batch.read.empty()) return leak;
-  for (const ImageRelevance& image : engine.run(batch.images, of_read(batch, targets))) {
-    scores.add(image);
-    leak = std::max(leak, image.conservation_error);
-  }
-  return leak;
-}
-
 // Adds the images from the first that `scores` does not have on until all are done, the order is
 // stable or the user interrupts. The ranks share each round of images, so that the images done are
 // always the front of the list, and a run may be resumed with another number of ranks.
-void accumulate(const Ranks& ranks, RelevanceEngine& engine, const Work& work,
-                AccumulateOptions options, Scores& scores) {
+void accumulate(const Ranks& ranks, Explainer& explainer, AccumulateOptions options,
+                Scores& scores) {
   Scores own = scores;  // this rank's sums; those of rank 0 include what was resumed
-  if (ranks.rank() > 0) own = Scores(engine.graph(), scores.model, scores.target);
+  if (ranks.rank() > 0) own = explainer.no_scores();
   Stability stability(ranks.rank() == 0);
   double leak = 0;
   std::optional<ProgressBar> bar;
@@ -231,13 +95,13 @@ void accumulate(const Ranks& ranks, RelevanceEngine& engine, const Work& work,
   const auto start = std::chrono::steady_clock::now();
   const int64_t before = scores.images;
   int64_t done = before + scores.skipped;
-  for (bool stop = false; done < work.count && !stop;) {
-    const int64_t round = std::min(options.batch * ranks.count(), work.count - done);
+  for (bool stop = false; done < explainer.count() && !stop;) {
+    const int64_t round = std::min(options.batch * ranks.count(), explainer.count() - done);
     const Range r = share(round, ranks.rank(), ranks.count());
     if (const int64_t first = done + r.begin, n = r.end - r.begin; n > 0)
-      leak = std::max(leak, add_relevance(engine, work.load(first, n), work.targets, own));
+      leak = std::max(leak, explainer.add(first, n, own));
     done += round;
-    if (bar) bar->update(ratio(done, work.count));
+    if (bar) bar->update(ratio(done, explainer.count()));
     stop = ranks.any(interrupted != 0);
     if (options.until_stable) stop = stability.settled(ranks.sum(own)) || stop;
   }
@@ -248,24 +112,6 @@ void accumulate(const Ranks& ranks, RelevanceEngine& engine, const Work& work,
                  static_cast<intmax_t>(scores.images - before), seconds,
                  static_cast<double>(scores.images - before) / seconds, leak,
                  interrupted ? "; interrupted, what was done is kept" : "");
-}
-
-// The name of what an image's relevance explains: a class, or for -1 the embedding.
-std::string target_text(const ModelInfo& info, int target) {
-  return target < 0 ? "embedding" : class_name(info.labels, target);
-}
-
-std::vector<Picture> draw_pictures(RelevanceEngine& engine, const ModelInfo& info, const Work& work,
-                                   int64_t count) {
-  std::vector<Picture> pictures;
-  for (int64_t i = 0; i < work.count && count_of(pictures) < count; i++) {
-    const LoadedImages one = work.load(i, 1);
-    if (one.read.empty()) continue;
-    const ImageRelevance r = engine.run(one.images, of_read(one, work.targets), true)[0];
-    pictures.push_back(
-        {target_text(info, r.target), draw_heatmap(info, engine.patches(), one.images, r.heatmap)});
-  }
-  return pictures;
 }
 
 // Makes freed memory stay with the process. The walk allocates and frees megabytes all the time,
@@ -280,18 +126,14 @@ void keep_memory() {
 int explain(const cxxopts::ParseResult& args) {
   keep_memory();
   const Ranks ranks;
-  if (!args.count("weights")) throw UsageError("--weights is missing");
-  const FloatModel model = load_weights(args["weights"].as<std::string>(), weight_options(args));
-  const Work work = choose_work(args, model.info, false);
+  const auto explainer = open_explainer(args);
   check_outputs(args, {"output", "heatmap", "report"});
   const int threads = thread_option(args);
-  RelevanceEngine engine(model.graph, model.weights, threads);
-  Scores scores = start_scores(args, model, work);
+  Scores scores = start_scores(args, *explainer);
   std::signal(SIGINT, [](int) { interrupted = 1; });
-  accumulate(ranks, engine, work, {args.count("until-stable") > 0, std::max(2 * threads, 4)},
-             scores);
+  accumulate(ranks, *explainer, {args.count("until-stable") > 0, std::max(2 * threads, 4)}, scores);
   if (scores.images == 0) {
-    if (!interrupted) fail("none of ", work.count, " images could be read");
+    if (!interrupted) fail("none of ", explainer->count(), " images could be explained");
     return 1;
   }
   if (ranks.rank() > 0) return 0;
@@ -300,11 +142,9 @@ int explain(const cxxopts::ParseResult& args) {
   if (args.count("output")) write_scores(scores, args["output"].as<std::string>());
   print_scores(scores);
   if (args.count("heatmap"))
-    write_file(args["heatmap"].as<std::string>(),
-               draw_pictures(engine, model.info, work, 1)[0].png);
+    write_file(args["heatmap"].as<std::string>(), explainer->draw(1)[0].png);
   if (args.count("report"))
-    write_file(args["report"].as<std::string>(),
-               report_page(scores, bits, draw_pictures(engine, model.info, work, 4)));
+    write_file(args["report"].as<std::string>(), report_page(scores, bits, explainer->draw(4)));
   return interrupted ? 1 : 0;
 }
 
@@ -387,7 +227,8 @@ int run(const cxxopts::ParseResult& args) {
 int main(int argc, char** argv) {
   vitrun::choose_blas_kernels(argv);
   cxxopts::Options options("vitlrp",
-                           "Scores the layers of a ViT, DeiT or Swin by layer-wise relevance.");
+                           "Scores the layers of a vision transformer, classifier or detector, by "
+                           "layer-wise relevance.");
   options.add_options()  //
       ("w,weights", "a .safetensors with timm or transformers names",
        cxxopts::value<std::string>())                                                         //

@@ -301,6 +301,21 @@ void choose_steps(const Recipe& recipe, const BitsRequest& bits, QuantizeOptions
   options.objective = recipe.takes("residual") ? Objective::kResidual : Objective::kTensor;
 }
 
+// Every unit of a graph at the base widths.
+BitPlan base_plan(const Graph& graph, const QuantizeOptions& options) {
+  BitPlan plan;
+  for (const std::string& unit : unit_names(graph))
+    plan[unit] = {options.weight_bits, options.activation_bits};
+  return plan;
+}
+
+BitPlan plan_by_relevance(const BitsRequest& request, const Graph& graph,
+                          const Importance& importance, const QuantizeOptions& options) {
+  return mixed_plan(
+      graph, importance,
+      {request.mixed_case, request.operands, options.weight_bits, options.activation_bits});
+}
+
 // Reads the rule's files, and sets the bits of each unit or the budget that decides them.
 void choose_bits(const BitsRequest& request, const Graph& graph, QuantizeOptions& options) {
   Importance importance;
@@ -311,12 +326,10 @@ void choose_bits(const BitsRequest& request, const Graph& graph, QuantizeOptions
     case BitsRule::kNone:
       break;
     case BitsRule::kFile:
-      options.bits = read_bits(request.file, graph, {options.weight_bits, options.activation_bits});
+      options.bits = read_bits(request.file, base_plan(graph, options));
       break;
     case BitsRule::kLrp:
-      options.bits = mixed_plan(
-          graph, importance,
-          {request.mixed_case, request.operands, options.weight_bits, options.activation_bits});
+      options.bits = plan_by_relevance(request, graph, importance, options);
       break;
     case BitsRule::kBudget:
       options.budget = Budget{request.bytes, std::move(importance), request.operands};
@@ -326,6 +339,20 @@ void choose_bits(const BitsRequest& request, const Graph& graph, QuantizeOptions
                               .costs = read_costs(request.file),
                               .milliseconds = request.milliseconds};
       break;
+  }
+}
+
+// The same for a detector, which takes no budget: relevance decides the bits of the backbone, a
+// file those of any graph's units.
+void choose_detector_bits(const BitsRequest& request, const FloatDetector& model,
+                          QuantizeOptions& options) {
+  if (request.rule == BitsRule::kLrp) {
+    const Graph& backbone = model.parts.at("backbone").graph;
+    options.bits =
+        plan_by_relevance(request, backbone, read_importance(request.scores, backbone), options);
+  } else if (request.rule == BitsRule::kFile) {
+    for (const auto& [name, part] : model.parts) options.bits.merge(base_plan(part.graph, options));
+    options.bits = read_bits(request.file, std::move(options.bits));
   }
 }
 
@@ -397,8 +424,8 @@ QuantizeJob read_job(const cxxopts::ParseResult& args) {
 DetectorJob read_detector_job(const cxxopts::ParseResult& args) {
   const Recipe recipe = read_recipe(args);
   const BitsRequest bits = read_bits_request(args);
-  if (bits.rule != BitsRule::kNone)
-    throw UsageError("all units of a detector get the same bits: --bits W or --bits W/A");
+  if (bits.rule == BitsRule::kBudget || bits.rule == BitsRule::kTarget)
+    throw UsageError("a detector's bits are W, W/A, lrp:SCORES.json or FILE.json");
   if (!args.count("calib")) throw UsageError("a detector needs photographs: --calib DIR|LIST");
   for (const char* other : {"calib-raw", "classes", "template"})
     if (args.count(other)) throw UsageError(cat("a detector takes no --", other));
@@ -412,6 +439,7 @@ DetectorJob read_detector_job(const cxxopts::ParseResult& args) {
         read_labels(args["labels"].as<std::string>(), job.model.info.num_classes);
     job.model.parts.at("backbone").info.labels = job.model.info.labels;
   }
+  choose_detector_bits(bits, job.model, job.options);
   const Exif exif = exif_option(args);
   ImageLoader loader(job.model.info, exif);
   const auto samples = std::make_shared<std::vector<Sample>>(draw_samples(args, loader, job.note));

@@ -31,7 +31,7 @@ struct DetectorJob {
   QuantizeOptions options;
   std::string note;
 };
-// The same for weights of a detector, of which every unit gets the same bits.
+// The same for weights of a detector.
 DetectorJob read_detector_job(const cxxopts::ParseResult& args);
 
 }  // namespace vitrun

@@ -377,8 +377,8 @@ Operands quantize_operands(FloatModel& model, Reference& engine, const BitPlan& 
                              .heads = options.heads},
                             part(0, kRangePart));
   if (options.compensate)
-    out.weights =
-        compensate_weights(model, out.sites, bits, images, options.threads, part(kRangePart, 1));
+    out.weights = compensate_weights(model, out.sites, bits, images, options.threads,
+                                     options.outputs, part(kRangePart, 1));
   else if (out.weights.empty())
     out.weights = quantize_weights(model, bits, part(kRangePart, 1));
   return out;

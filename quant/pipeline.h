@@ -38,6 +38,8 @@ struct QuantizeOptions {
   bool split = false;       // split outlier channels by quant/rewrite/split_outliers.h
   bool heads = false;       // give each head of q, k and v its own range
   Rotate rotate = Rotate::kNone;
+  // The outputs whose errors count, each relative to its size; none: the logits, or the embedding.
+  std::vector<std::string> outputs = {};
   int threads = 1;
   // The file's record of its origin: calibration images, seed, weights.
   std::map<std::string, QbinValue> provenance = {};

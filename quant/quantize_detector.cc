@@ -1,8 +1,10 @@
 #include "quant/quantize_detector.h"
 
 #include <algorithm>
+#include <set>
 
 #include "models/base/error.h"
+#include "models/graph/quantizers.h"
 #include "runtime/detect/box_stages.h"
 #include "runtime/detect/detector_input.h"
 #include "runtime/detect/detector_section.h"
@@ -91,7 +93,8 @@ class PartInputs {
       proposals.push_back({0, 0, static_cast<float>(width), static_cast<float>(height)});
     std::vector<Box> found;
     for (const Candidate& c :
-         find_boxes({out.maps, width, height, nullptr}, proposals, model_.detector, networks_))
+         find_boxes({out.maps, width, height, nullptr}, proposals, model_.detector, networks_)
+             .found)
       found.push_back(c.box);
     add_rois(out, mixed(found, proposals, kBoxRois), model_.detector.box_bins, boxes);
     add_rois(out, mixed(found, proposals, kMaskRois), model_.detector.mask_bins, masks);
@@ -139,10 +142,31 @@ void set_default_size(Graph& graph, int64_t height, int64_t width) {
   input.attributes[Attribute::kWidth] = static_cast<double>(width);
 }
 
+// The options of one graph: `bits` name its units alone, and all its outputs count.
+QuantizeOptions options_of(const Graph& graph, const QuantizeOptions& all) {
+  QuantizeOptions options = all;
+  for (const Output& o : graph.outputs)
+    if (o.name != "p6") options.outputs.push_back(o.name);  // a part of p5
+  options.bits.clear();
+  for (const std::string& unit : unit_names(graph))
+    if (const auto bits = all.bits.find(unit); bits != all.bits.end()) options.bits.insert(*bits);
+  return options;
+}
+
+// Fails on bits for a unit that no graph has.
+void check_units(const FloatDetector& model, const BitPlan& bits) {
+  std::set<std::string> known;
+  for (const auto& [name, part] : model.parts)
+    for (const std::string& unit : unit_names(part.graph)) known.insert(unit);
+  for (const auto& [unit, width] : bits)
+    if (!known.contains(unit)) fail("bits for '", unit, "': the model has no such unit");
+}
+
 }  // namespace
 
 QuantizedDetector quantize_detector(FloatDetector model, const PhotoSource& photos,
                                     const QuantizeOptions& options, const Progress& progress) {
+  check_units(model, options.bits);
   const int side = model.info.image_height;  // of a crop, the size that the backbone's graph has
   const ImageSource crops = crops_of(photos, model, side);
   Tensor tiles, boxes, masks;
@@ -159,10 +183,11 @@ QuantizedDetector quantize_detector(FloatDetector model, const PhotoSource& phot
   double done = kBackbonePart;
   const auto quantize = [&](const std::string& name, const ImageSource& source, double from,
                             double to) {
-    Quantized part =
-        quantize_model(std::move(model.parts.at(name)), source, options, [&](double d) {
-          if (progress) progress(from + (to - from) * d);
-        });
+    FloatModel& graph = model.parts.at(name);
+    const QuantizeOptions own = options_of(graph.graph, options);
+    Quantized part = quantize_model(std::move(graph), source, own, [&](double d) {
+      if (progress) progress(from + (to - from) * d);
+    });
     result.units[name] = std::move(part.units);
     return std::move(part.file);
   };

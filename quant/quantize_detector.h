@@ -17,7 +17,7 @@ struct PhotoSource {
 
 struct QuantizedDetector {
   QbinWriter file;
-  std::map<std::string, UnitTable> units;  // by graph
+  std::map<std::string, UnitTable> units;  // by graph; a unit's name is in one of them
 };
 
 // Quantizes each graph on what the float detector hands to it: the backbone on crops of the scaled

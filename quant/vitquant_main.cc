@@ -17,25 +17,44 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Returns the least time of a few runs on one image and one thread, in milliseconds.
-double measure_speed(const std::string& qbin, const Tensor& image) {
-  const auto model = open_predictor(qbin, {});
+// Returns the least time of a few calls, in milliseconds.
+template <class Body>
+double least_time(const Body& body) {
   double best = INFINITY;
   for (int run = 0; run < 6; run++) {
     const auto start = Clock::now();
-    model->run(image);
+    body();
     best = std::min(best, 1000 * seconds_since(start));
   }
   return best;
 }
 
+// The time of one image on one thread.
+double measure_speed(const std::string& qbin, const Tensor& image) {
+  const auto model = open_predictor(qbin, {});
+  return least_time([&] { model->run(image); });
+}
+
+double measure_detector(const std::string& qbin, const Image& photo) {
+  const auto detector = open_detector(qbin, {});
+  return least_time([&] {
+    detector->run({photo.rgb.data(), photo.width, photo.height, int64_t{3} * photo.width});
+  });
+}
+
+std::string recipe_text(const QuantizeOptions& options, int64_t images) {
+  return cat(method_name(options.method), ", W", options.weight_bits, "/A", options.activation_bits,
+             options.budget || !options.bits.empty() ? " and as below" : "", ", ", images,
+             " calibration images");
+}
+
 int run_detector(const cxxopts::ParseResult& args, const std::string& out) {
-  if (args.count("report")) throw UsageError("a detector takes no --report");
   DetectorJob job = read_detector_job(args);
-  check_outputs(args, {"output"});
+  check_outputs(args, {"output", "report"});
   std::fputs(job.note.c_str(), stderr);
   const auto start = Clock::now();
   const QuantizeOptions& options = job.options;
+  const std::string arch = job.model.info.arch;
   std::optional<QuantizedDetector> result;
   {
     ProgressBar bar("quantizing");
@@ -43,13 +62,27 @@ int run_detector(const cxxopts::ParseResult& args, const std::string& out) {
                                [&](double done) { bar.update(done); });
   }
   result->file.write(out);
-  std::printf("%s: %jd bytes, %s, W%d/A%d, %jd calibration images, %.1f s\n", out.c_str(),
-              static_cast<intmax_t>(std::filesystem::file_size(out)), method_name(options.method),
-              options.weight_bits, options.activation_bits,
-              static_cast<intmax_t>(job.calibration.count), seconds_since(start));
-  for (const auto& [graph, units] : result->units)
+  const auto bytes = static_cast<int64_t>(std::filesystem::file_size(out));
+  const std::string recipe = recipe_text(options, job.calibration.count);
+  std::printf("%s: %jd bytes, %s, %.1f s\n", out.c_str(), static_cast<intmax_t>(bytes),
+              recipe.c_str(), seconds_since(start));
+  UnitTable all;
+  for (const auto& [graph, units] : result->units) {
     std::printf("%s, %.2f bits a weight\n%s", graph.c_str(), mean_weight_bits(units),
                 unit_text(units).c_str());
+    all.insert(all.end(), units.begin(), units.end());
+  }
+  if (const std::string warning = warning_of(all); !warning.empty())
+    std::fprintf(stderr, "vitquant: warning: %s\n", warning.c_str());
+  if (args.count("report"))
+    write_file(args["report"].as<std::string>(),
+               quantization_page({arch + ", quantized",
+                                  recipe,
+                                  bytes,
+                                  measure_detector(out, job.calibration.load(0)),
+                                  {},
+                                  {}},
+                                 all));
   return 0;
 }
 
@@ -84,10 +117,7 @@ int run(const cxxopts::ParseResult& args) {
   }
   result->file.write(out);
   const auto bytes = static_cast<int64_t>(std::filesystem::file_size(out));
-  const std::string recipe =
-      cat(method_name(options.method), ", W", options.weight_bits, "/A", options.activation_bits,
-          options.budget || !options.bits.empty() ? " and as below" : "", ", ",
-          job.calibration.count, " calibration images");
+  const std::string recipe = recipe_text(options, job.calibration.count);
   std::printf("%s: %jd bytes, %.2f bits a weight, %s, %.1f s\n", out.c_str(),
               static_cast<intmax_t>(bytes), mean_weight_bits(result->units), recipe.c_str(),
               seconds_since(start));

@@ -52,7 +52,7 @@ float sample(const std::vector<float>& map, int width, int height, float x, floa
 std::vector<uint8_t> draw_heatmap(const ModelInfo& info, MapSize patches, const Tensor& image,
                                   const std::vector<float>& heatmap) {
   const PreprocessConfig& p = info.preprocess;
-  const int width = info.image_width, height = info.image_height,
+  const int width = static_cast<int>(image.dims.at(3)), height = static_cast<int>(image.dims.at(2)),
             zoom = width < 160 ? 160 / width + 1 : 1;
   const int w = width * zoom, h = height * zoom, gap = 8, bar = 12;
   const auto [low, high] = std::minmax_element(heatmap.begin(), heatmap.end());

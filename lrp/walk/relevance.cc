@@ -90,10 +90,11 @@ MapSize RelevanceEngine::patches() const {
   return {shapes_[patches].height, shapes_[patches].width};
 }
 
-void RelevanceEngine::gradients(const std::vector<Tensor>& values, std::span<const float> direction,
+void RelevanceEngine::gradients(const std::vector<Tensor>& values,
+                                const std::map<int, Values>& starts,
                                 const FlowObserver& observe) const {
   std::vector<Flow> flows(values.size());
-  at(flows, logits_).gradient.assign(direction.begin(), direction.end());
+  for (const auto& [node, gradient] : starts) at(flows, node).gradient = gradient;
   walk_.gradients(shapes_, values, flows, observe);
 }
 

@@ -12,8 +12,8 @@ namespace vitrun {
 
 // The scores of one image. Vectors over units are in the order of scored_units().
 struct ImageRelevance {
-  int target = 0;                      // the class that is explained; -1: the embedding
-  std::vector<double> score;           // as WalkResult has them
+  int target = 0;             // the class that is explained; -1: the embedding
+  std::vector<double> score;  // as WalkResult has them
   std::vector<double> gradient_input;
   // The largest |sum R + absorbed - 1| over all residual adds and the embedding.
   double conservation_error = 0;
@@ -50,9 +50,10 @@ class RelevanceEngine {
   ImageRelevance explain(Reference& forward, const Tensor& image, int target, bool heatmap,
                          const FlowObserver& observe = {}) const;
 
-  // Walks with the gradients of sum_c direction[c] * logit[c] alone. `values` are those of one
-  // image, as Reference::run_keeping() returns them from embedding() on.
-  void gradients(const std::vector<Tensor>& values, std::span<const float> direction,
+  // Walks with gradients alone, of the sum of <starts[node], value of node>. `values` are those of
+  // one image, as Reference::run_keeping() returns them from embedding() to the last start or
+  // beyond.
+  void gradients(const std::vector<Tensor>& values, const std::map<int, Values>& starts,
                  const FlowObserver& observe) const;
 
  private:

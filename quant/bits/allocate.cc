@@ -228,11 +228,9 @@ UnitBits bits_of(const nlohmann::json& value, const std::string& path, const std
 
 }  // namespace
 
-BitPlan read_bits(const std::string& path, const Graph& graph, const UnitBits& base) {
+BitPlan read_bits(const std::string& path, BitPlan plan) {
   const nlohmann::json document = read_json(path, 2);
   if (!document.is_object()) fail(path, ": expected an object of units and their bits");
-  BitPlan plan;
-  for (const std::string& unit : unit_names(graph)) plan[unit] = base;
   std::map<std::string, size_t> longest;  // by unit, the length of the name that its bits are from
   for (const auto& [name, value] : document.items()) {
     const UnitBits bits = bits_of(value, path, name);

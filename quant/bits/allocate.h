@@ -57,8 +57,8 @@ BitPlan budget_plan(const Graph& graph, const Importance& importance, const Outp
 
 // Reads a JSON object {"blocks.0": 5, "blocks.1.attn.qkv": [4, 8], ...}. A key is a unit's name or
 // its front up to a dot; a value is the bits of both operands, or [weight, activation]. The longest
-// key that fits a unit decides its bits; units that no key fits get the base. Fails on keys that
-// fit no unit and on bits outside 3..8.
-BitPlan read_bits(const std::string& path, const Graph& graph, const UnitBits& base);
+// key that fits a unit decides its bits; units that no key fits keep those of `base`, which names
+// all units. Fails on keys that fit no unit and on bits outside 3..8.
+BitPlan read_bits(const std::string& path, BitPlan base);
 
 }  // namespace vitrun

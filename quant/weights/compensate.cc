@@ -288,6 +288,7 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
                                                       const std::vector<SiteRange>& ranges,
                                                       const std::map<int, UnitBits>& bits,
                                                       const ImageSource& images, int threads,
+                                                      const std::vector<std::string>& outputs,
                                                       const Progress& progress) {
   for (const auto& [linear, b] : bits) ensure_bias(model, linear);
   std::vector<CodeParams> params;
@@ -301,7 +302,7 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
   // observed.
   std::vector<const Tensor*> values(graph.nodes.size());
   const Tensor x = images.load(0, images.count);
-  auto gradients = output_gradients(model, x, threads);
+  auto gradients = output_gradients(model, x, threads, outputs);
   model.weights.insert(quantized.quantizers.begin(), quantized.quantizers.end());
   Reference engine(graph, model.weights, threads);
   ThreadPool pool(threads);

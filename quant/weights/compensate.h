@@ -13,11 +13,13 @@ namespace vitrun {
 // Quantizes the weight of every Linear in node order, corrects its bias in `model` and returns the
 // codes by the Linear's name. The input of each Linear is that of the model as quantized so far.
 // `ranges` is in the order of activation_sites(), `bits` by node. Every Linear of `model` gets a
-// bias. All images are in memory at once.
+// bias. Errors count as they change the `outputs` named (gradients.h). All images are in memory at
+// once.
 std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
                                                       const std::vector<SiteRange>& ranges,
                                                       const std::map<int, UnitBits>& bits,
                                                       const ImageSource& images, int threads,
+                                                      const std::vector<std::string>& outputs = {},
                                                       const Progress& progress = {});
 
 // Rounds the weight [N, K] of the node named `linear` to each of the widths `bits`, compensated on

@@ -2,6 +2,7 @@
 
 #include <cblas.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <random>
@@ -9,14 +10,31 @@
 namespace vitrun {
 namespace {
 
-std::vector<float> random_signs(int64_t seed, size_t classes) {
+// A sign for each element of the values [nodes] at `starts`, over the norm of its value if there
+// are several.
+std::map<int, Values> random_starts(int64_t seed, const std::vector<int>& starts,
+                                    const std::vector<Tensor>& values) {
   std::mt19937 random(static_cast<uint32_t>(seed));
-  std::vector<float> signs(classes);
-  for (float& s : signs) s = random() & 1 ? 1.f : -1.f;
-  return signs;
+  std::map<int, Values> out;
+  for (int node : starts) {
+    const std::vector<float>& y = at(values, node).data;
+    double energy = 1;
+    if (starts.size() > 1)
+      energy = sum_of(y.size(), [&](size_t i) { return double{y[i]} * double{y[i]}; });
+    const float size = energy > 0 ? static_cast<float>(1 / std::sqrt(energy)) : 0;
+    Values& signs = out[node];
+    for (size_t i = 0; i < y.size(); i++) signs.push_back(random() & 1 ? size : -size);
+  }
+  return out;
 }
 
 }  // namespace
+
+GradientWalk::GradientWalk(const FloatModel& model, const std::vector<std::string>& outputs)
+    : engine_(model.graph, model.weights, 1) {
+  for (const std::string& name : outputs) starts_.push_back(model.graph.output(name));
+  if (outputs.empty()) starts_.push_back(engine_.logits());
+}
 
 void GradientWalk::visit(Reference& forward, const Tensor& image, int64_t seed,
                          const Visitor& see) const {
@@ -33,10 +51,9 @@ void GradientWalk::visit(Reference& forward, const Tensor& image, int64_t seed,
     const Shape& s = shapes[node];
     see(node, gradient.first(array_size(s.tokens(), s.cols)));
   };
-  const std::vector<Tensor> values =
-      forward.run_keeping(image, engine_.embedding(), engine_.logits());
-  const auto classes = static_cast<size_t>(shapes[engine_.logits()].size());
-  engine_.gradients(values, random_signs(seed, classes), observe);
+  const std::vector<Tensor> values = forward.run_keeping(
+      image, engine_.embedding(), *std::max_element(starts_.begin(), starts_.end()));
+  engine_.gradients(values, random_starts(seed, starts_, values), observe);
 }
 
 namespace {
@@ -66,7 +83,8 @@ void mirror(std::vector<float>& m, size_t n) {
 }  // namespace
 
 std::map<int, OutputGradients> output_gradients(const FloatModel& model, const Tensor& images,
-                                                int threads) {
+                                                int threads,
+                                                const std::vector<std::string>& outputs) {
   const Shapes shapes = infer_shapes(model.graph);
   const int64_t count = images.dims[0], held = count / 4;
   std::map<int, OutputGradients> out;
@@ -79,7 +97,7 @@ std::map<int, OutputGradients> output_gradients(const FloatModel& model, const T
     if (held > 0) out[i].unseen.resize(area);
     turns[i] = 0;
   }
-  const GradientWalk walk(model);
+  const GradientWalk walk(model, outputs);
   std::atomic<int64_t> next{0};
   ThreadPool(threads).run([&](int) {
     Reference forward(model.graph, model.weights, 1);

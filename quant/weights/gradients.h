@@ -1,9 +1,10 @@
-// Gradients of the logits at the outputs of Linears, one reverse walk (lrp/) for each image and
-// draw of signs (method.md section 15, [ours] after GuidedQuant).
+// Gradients of a model's outputs at those of its Linears, one reverse walk (lrp/) for each image
+// and draw of signs (method.md section 15, [ours] after GuidedQuant).
 //
 // Each logit gets a random sign, and G is the gradient of their signed sum at an output [tokens,
 // N]. A small change E of that output moves the sum by <G, E>. The mean of <G, E>^2 over the signs
-// is the squared change of the logits (Hutchinson's estimate).
+// is the squared change of the logits (Hutchinson's estimate). Of several outputs, as a detector's
+// graphs have, each is divided by its norm, so that relative changes are added.
 #pragma once
 
 #include <functional>
@@ -22,8 +23,9 @@ class GradientWalk {
   // of a Swin map adds.
   using Visitor = std::function<void(int linear, std::span<const float> gradient)>;
 
-  // `model` must outlive the walk.
-  explicit GradientWalk(const FloatModel& model) : engine_(model.graph, model.weights, 1) {}
+  // Walks from the outputs named; none: from the logits, or the embedding of a model without
+  // classes. `model` must outlive the walk.
+  explicit GradientWalk(const FloatModel& model, const std::vector<std::string>& outputs = {});
 
   // Walks one image [1, 3, H, W] with the signs that `seed` draws. It may be called from many
   // threads, each with its own Reference of the same model.
@@ -31,6 +33,7 @@ class GradientWalk {
 
  private:
   RelevanceEngine engine_;
+  std::vector<int> starts_;  // the outputs' nodes
 };
 
 // Draws of signs for each image; bench/results/accuracy.md compares other numbers.
@@ -48,6 +51,7 @@ struct OutputGradients {
 // walk i, of image i % count with the signs of seed i, is added as the i-th. Memory: two [N, N] of
 // floats for every Linear.
 std::map<int, OutputGradients> output_gradients(const FloatModel& model, const Tensor& images,
-                                                int threads);
+                                                int threads,
+                                                const std::vector<std::string>& outputs = {});
 
 }  // namespace vitrun

@@ -63,11 +63,16 @@ void add_logits(const Answers& answers, std::vector<float>& sums) {
   for (size_t i = 0; i < sums.size(); i++) sums[i] += answers.logits[i];
 }
 
+struct Candidates {
+  std::vector<Candidate> all;
+  std::vector<int> rows;  // of each: the box that it comes from
+};
+
 // The candidates of all classes, from the sums of the stages' logits.
-std::vector<Candidate> candidates_of(std::span<const Box> boxes, const Answers& answers,
-                                     std::vector<float>& logits, const DetectorInfo& info,
-                                     const DeltaDecoder& decode) {
-  std::vector<Candidate> candidates;
+Candidates candidates_of(std::span<const Box> boxes, const Answers& answers,
+                         std::vector<float>& logits, const DetectorInfo& info,
+                         const DeltaDecoder& decode) {
+  Candidates candidates;
   const auto columns = static_cast<size_t>(answers.classes) + 1;
   for (float& logit : logits) logit /= static_cast<float>(info.stages);
   for (int i = 0; i < count_of(boxes); i++) {
@@ -77,7 +82,8 @@ std::vector<Candidate> candidates_of(std::span<const Box> boxes, const Answers& 
       const float score = scores[static_cast<size_t>(label)];
       if (!(score > info.score_threshold)) continue;
       const Box box = decode(boxes[static_cast<size_t>(i)], answers.deltas_of(i, label));
-      candidates.push_back({box, score, label});
+      candidates.all.push_back({box, score, label});
+      candidates.rows.push_back(i);
     }
   }
   return candidates;
@@ -85,15 +91,17 @@ std::vector<Candidate> candidates_of(std::span<const Box> boxes, const Answers& 
 
 }  // namespace
 
-std::vector<Candidate> find_boxes(const RoiSource& source, std::vector<Box> boxes,
-                                  const DetectorInfo& info, DetectorNetworks& networks) {
-  if (boxes.empty()) return {};
+FoundBoxes find_boxes(const RoiSource& source, std::vector<Box> boxes, const DetectorInfo& info,
+                      DetectorNetworks& networks) {
+  FoundBoxes out;
+  if (boxes.empty()) return out;
   std::vector<float> logits;
-  std::vector<Candidate> candidates;
+  Candidates candidates;
   for (int stage = 0; stage < info.stages; stage++) {
     const DeltaDecoder decode(at(info.stds, stage), static_cast<float>(source.width),
                               static_cast<float>(source.height));
     const Answers answers = ask(source, boxes, info, stage, networks);
+    out.stages.push_back(boxes);
     add_logits(answers, logits);
     if (stage + 1 < info.stages) {
       for (int i = 0; i < count_of(boxes); i++)
@@ -102,10 +110,11 @@ std::vector<Candidate> find_boxes(const RoiSource& source, std::vector<Box> boxe
       candidates = candidates_of(boxes, answers, logits, info, decode);
     }
   }
-  std::vector<Candidate> found;
-  for (int i : nms(candidates, info.nms_threshold, info.max_detections))
-    found.push_back(at(candidates, i));
-  return found;
+  for (int i : nms(candidates.all, info.nms_threshold, info.max_detections)) {
+    out.found.push_back(at(candidates.all, i));
+    out.rows.push_back(at(candidates.rows, i));
+  }
+  return out;
 }
 
 }  // namespace vitrun

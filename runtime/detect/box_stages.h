@@ -18,10 +18,16 @@ struct RoiSource {
   ThreadPool* pool;
 };
 
-// Returns at most max_detections boxes, best first; a candidate's group is its class. Between
-// stages each box moves by the deltas of its best class. Scores are the softmax of the mean of all
-// stages' logits, boxes those of the last stage; NMS runs within a class.
-std::vector<Candidate> find_boxes(const RoiSource& source, std::vector<Box> proposals,
-                                  const DetectorInfo& info, DetectorNetworks& networks);
+struct FoundBoxes {
+  std::vector<Candidate> found;          // best first; a candidate's group is its class
+  std::vector<int> rows;                 // of each found: the proposal that became it
+  std::vector<std::vector<Box>> stages;  // the boxes that each stage's head read, by proposal
+};
+
+// Returns at most max_detections boxes. Between stages each box moves by the deltas of its best
+// class. Scores are the softmax of the mean of all stages' logits, boxes those of the last stage;
+// NMS runs within a class.
+FoundBoxes find_boxes(const RoiSource& source, std::vector<Box> proposals, const DetectorInfo& info,
+                      DetectorNetworks& networks);
 
 }  // namespace vitrun

@@ -78,7 +78,8 @@ Detections detect(const PixelView& image, const DetectorInfo& info,
   for (const Candidate& c : propose(outputs, info, input.width, input.height))
     proposals.push_back(c.box);
   const RoiSource source = {outputs.maps, input.width, input.height, pool};
-  const std::vector<Candidate> boxes = find_boxes(source, std::move(proposals), info, networks);
+  const std::vector<Candidate> boxes =
+      find_boxes(source, std::move(proposals), info, networks).found;
   Detections detections;
   for (const Candidate& c : boxes)
     detections.found.push_back({original_box(c.box, input, image), c.score, c.group});

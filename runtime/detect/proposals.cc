@@ -5,14 +5,11 @@
 
 #include "models/base/error.h"
 #include "models/base/index.h"
+#include "models/graph/shapes.h"
 #include "runtime/detect/logit_scores.h"
 
 namespace vitrun {
 namespace {
-
-struct MapSize {
-  int height, width;
-};
 
 // Levels without a map, P6, have every second pixel of the level before.
 std::vector<MapSize> level_sizes(const BackboneOutputs& outputs, int levels) {

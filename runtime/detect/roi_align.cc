@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "models/base/error.h"
 #include "models/base/index.h"
@@ -84,6 +85,25 @@ void align_one(const FeatureMap& map, int stride, const Box& box, int bins, Scra
   }
 }
 
+float sum_of(const RoiAxis& axis, const RoiAxis::Bin& bin) {
+  const auto first = axis.weights.begin() + static_cast<std::ptrdiff_t>(bin.weights);
+  return std::accumulate(first, first + bin.count, 0.0f);
+}
+
+// Adds a bin's values `from` [channels], times `factor`, to the pixels under it.
+void spread_bin(const Scratch& s, const RoiAxis::Bin& y, const RoiAxis::Bin& x, int map_width,
+                float factor, std::span<const float> from, float* map) {
+  for (int row = 0; row < y.count; row++) {
+    const float row_weight = factor * s.y.weights[y.weights + static_cast<size_t>(row)];
+    const int64_t first = int64_t{y.begin + row} * map_width + x.begin;
+    float* pixel = map + static_cast<size_t>(first) * from.size();
+    for (int column = 0; column < x.count; column++, pixel += from.size()) {
+      const float weight = row_weight * s.x.weights[x.weights + static_cast<size_t>(column)];
+      for (size_t c = 0; c < from.size(); c++) pixel[c] += weight * from[c];
+    }
+  }
+}
+
 int64_t check_maps(std::span<const FeatureMap> maps, std::span<const int> strides) {
   if (maps.empty() || strides.size() < maps.size())
     fail("RoIAlign: ", maps.size(), " maps and ", strides.size(), " strides");
@@ -134,6 +154,33 @@ Tensor roi_align(std::span<const FeatureMap> maps, std::span<const int> strides,
   else
     align(0);
   return out;
+}
+
+double roi_align_back(RoiFlow flow, const Box& box, int stride, MapSize map, int bins,
+                      std::span<const float> from, std::span<float> to) {
+  const size_t channels = from.size() / array_size(bins, bins);
+  Scratch s;
+  if (box.is_finite()) {
+    plan_roi_axis(box.x1, box.x2, stride, map.width, bins, s.x);
+    plan_roi_axis(box.y1, box.y2, stride, map.height, bins, s.y);
+  }
+  if (s.x.samples == 0 || s.y.samples == 0) return std::accumulate(from.begin(), from.end(), 0.0);
+  const float samples = static_cast<float>(s.x.samples) * static_cast<float>(s.y.samples);
+  double lost = 0;
+  for (const RoiAxis::Bin& y : s.y.bins) {
+    for (const RoiAxis::Bin& x : s.x.bins) {
+      const auto values = from.first(channels);
+      from = from.subspan(channels);
+      const float whole = sum_of(s.y, y) * sum_of(s.x, x);
+      if (!(whole > 0)) {
+        lost += std::accumulate(values.begin(), values.end(), 0.0);
+        continue;
+      }
+      spread_bin(s, y, x, map.width, 1 / (flow == RoiFlow::kGradient ? samples : whole), values,
+                 to.data());
+    }
+  }
+  return lost;
 }
 
 }  // namespace vitrun

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "models/base/tensor.h"
+#include "models/graph/shapes.h"
 #include "runtime/detect/boxes.h"
 #include "runtime/detect/networks.h"
 #include "runtime/threads.h"
@@ -38,5 +39,15 @@ int roi_level(const Box& box, int levels);
 // the maps differ in C or are not of their size.
 Tensor roi_align(std::span<const FeatureMap> maps, std::span<const int> strides,
                  std::span<const Box> boxes, int bins, ThreadPool* pool = nullptr);
+
+// What a pixel of the map gets back from a bin: the gradient by its part of the bin's value, or a
+// share of the bin's relevance, all shares of a bin being 1 together.
+enum class RoiFlow { kGradient, kRelevance };
+
+// The transpose of roi_align() for one box on a map: adds `from` [bins * bins, C] to the map's
+// pixels, `to` [height * width, C]. Returns the sum of the bins that lie outside the map, which no
+// pixel gets.
+double roi_align_back(RoiFlow flow, const Box& box, int stride, MapSize map, int bins,
+                      std::span<const float> from, std::span<float> to);
 
 }  // namespace vitrun

@@ -12,7 +12,8 @@ detectors/list.txt has a line for each case, which begins with its folder; a fol
 are also parts/*.npy: of "mask" input [1, 3, H, W]; map_2.npy..map_6.npy, scores_L.npy and deltas_L.npy [H W, ...]; the
 proposals in input pixels and their scores; of the first RoIs and each stage: box_roi_S [n, 4], box_features_0
 [n, 49, C], box_logits_S and box_deltas_S; of the first detections mask_roi [n, 4] in input pixels, mask_features
-[n, 196, C] and mask_logits_S [n, 784, classes]. mmdetection computes in float64. A seed is taken only if the
+[n, 196, C] and mask_logits_S [n, 784, classes]; gradient [H W, C] at the patch embedding, of the mean logit of all
+detections. mmdetection computes in float64. A seed is taken only if the
 detections stay when the picture, the thresholds and the precision change a little, so that float32 in any order of
 operations finds the same.
 With PATTERNs only the folders that fit one are made, and the list is written whole.
@@ -29,7 +30,7 @@ import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
 from safetensors.torch import save_file
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, roi_align
 
 import detector_models as lib
 from detector_cases import CASES
@@ -199,13 +200,56 @@ class Parts:
         self.mask_stage += 1
 
 
+def of_all_boxes(model, image, case):
+    """The detections, and by stage the RoIs in input pixels and the logits of all proposals."""
+    rois, logits, handles = [], [], []
+    for extractor in lib.modules_of(model.roi_head.bbox_roi_extractor):
+        handles.append(extractor.register_forward_hook(lambda m, i, out: rois.append(i[1][:, 1:])))
+    for head in lib.modules_of(model.roi_head.bbox_head):
+        handles.append(head.register_forward_hook(lambda m, i, out: logits.append(out[0])))
+    found = lib.predict(model, image, case)
+    for handle in handles:
+        handle.remove()
+    return found, rois, logits
+
+
+def rows_of(found, logits):
+    """The proposal that each detection comes from, which its score tells."""
+    scores = (sum(logits) / len(logits)).softmax(-1)
+    return [int((scores[:, label] - score).abs().argmin()) for label, score in zip(found.labels, found.scores)]
+
+
+def gradient(model, image, case):
+    """[H W, C]: of the mean logit of all detections, at the output of the patch embedding's convolution. RoIs are constants."""
+    found, rois, logits = of_all_boxes(model, image, case)
+    embedding = []
+
+    def cut(module, inputs, out):
+        embedding.append(out.detach().requires_grad_())
+        return embedding[0]
+    handle = model.backbone.patch_embed.projection.register_forward_hook(cut)
+    maps = model.extract_feat(lib.prepare(model, image, case.shortest_edge, case.longest_edge)[0].double())
+    handle.remove()
+    total = 0
+    for row, label in zip(rows_of(found, logits), found.labels):
+        for stage, head in enumerate(lib.modules_of(model.roi_head.bbox_head)):
+            x1, y1, x2, y2 = box = rois[stage][row]
+            level = int(torch.floor(torch.log2(((x2 - x1) * (y2 - y1)).sqrt() / 56 + 1e-6)).clamp(0, 3))
+            features = roi_align(maps[level], [box[None]], 7, 1 / (4 << level), aligned=True)
+            total = total + head(features)[0][0, label] / len(rois)
+    (total / len(found.labels)).backward()
+    return rows(embedding[0].grad)
+
+
 def write_parts(folder, model, image, case):
     parts = Parts(model)
     if case.name == "mask":
         parts.values["input"] = lib.prepare(model, image, case.shortest_edge, case.longest_edge)[0]
     lib.predict(model, image, case)
+    values = dict(parts.values)  # the hooks stay, and see what follows
+    values["gradient"] = gradient(model, image, case)
     (folder / "parts").mkdir()
-    for name, value in parts.values.items():
+    for name, value in values.items():
         np.save(folder / "parts" / f"{name}.npy", np.ascontiguousarray(value.numpy().astype(np.float32)))
 
 

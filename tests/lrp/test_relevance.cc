@@ -114,7 +114,7 @@ TEST_CASE("relevances and gradients equal PyTorch's element by element") {
   CHECK(compared == 39);
 }
 
-TEST_CASE("gradients along a direction are the sum of the classes', each times its part") {
+TEST_CASE("gradients of a weighted sum are the sum of the classes', each times its part") {
   for (const std::string name : {"vit", "deit_distilled", "swin_padded"}) {
     CAPTURE(name);
     const Loaded l(name);
@@ -132,8 +132,8 @@ TEST_CASE("gradients along a direction are the sum of the classes', each times i
     std::vector<float> direction(static_cast<size_t>(l.model.info.num_classes));
     direction[0] = 2;
     direction[2] = -3;
-    engine.gradients(forward.run_keeping(image, engine.embedding(), engine.logits()), direction,
-                     into(both));
+    engine.gradients(forward.run_keeping(image, engine.embedding(), engine.logits()),
+                     {{engine.logits(), Values(direction.begin(), direction.end())}}, into(both));
     CHECK(first.size() > 20);
     for (auto& [node, expected] : first) {
       for (size_t i = 0; i < expected.size(); i++)

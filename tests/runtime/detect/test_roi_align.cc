@@ -86,6 +86,37 @@ TEST_CASE("a constant map stays constant under boxes inside it") {
     for (float v : align(map, 4, box, 7).data) CHECK(v == doctest::Approx(1.5).epsilon(1e-5));
 }
 
+TEST_CASE("flows back are the transpose of RoIAlign, and relevance is shared out") {
+  const FeatureMap map = make_map(20, 30, 3, 6);
+  const MapSize size = {20, 30};
+  std::vector<Box> boxes = random_boxes(7, 40, 50);
+  boxes.push_back({-60, -60, 30, 30});    // partly beside the map
+  boxes.push_back({500, 500, 600, 600});  // beside it
+  boxes.push_back({NAN, 0, 5, 5});
+  for (size_t i = 0; i < boxes.size(); i++) {
+    CAPTURE(i);
+    const Tensor bins = align(map, 4, boxes[i], 7);
+    const Tensor y = numbers(static_cast<int>(100 + i), {49, 3});
+    std::vector<float> gradient(map.rows.data.size()), relevance(gradient.size());
+    roi_align_back(RoiFlow::kGradient, boxes[i], 4, size, 7, y.data, gradient);
+    const double lost =
+        roi_align_back(RoiFlow::kRelevance, boxes[i], 4, size, 7, y.data, relevance);
+    double forward = 0, back = 0, start = 0, arrived = 0;
+    for (size_t k = 0; k < y.data.size(); k++) {
+      forward += double{bins.data[k]} * double{y.data[k]};
+      start += double{y.data[k]};
+    }
+    for (size_t k = 0; k < gradient.size(); k++) {
+      back += double{gradient[k]} * double{map.rows.data[k]};
+      arrived += double{relevance[k]};
+    }
+    CHECK(back == doctest::Approx(forward).epsilon(1e-4).scale(1));
+    CHECK(arrived + lost == doctest::Approx(start).epsilon(1e-4).scale(1));
+    if (i < 40) CHECK(std::fabs(lost) < 1e-6);
+    if (i > 40) CHECK(lost == doctest::Approx(start).epsilon(1e-9));
+  }
+}
+
 TEST_CASE("maps that do not fit together are refused") {
   std::vector<FeatureMap> maps = {make_map(4, 4, 3, 1), make_map(2, 2, 2, 1)};
   const std::vector<int> strides = {4, 8};
