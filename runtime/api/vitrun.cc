@@ -11,6 +11,7 @@
 #include "kernels/registry.h"
 #include "models/base/error.h"
 #include "runtime/cpus.h"
+#include "runtime/detect/integer_detector.h"
 #include "runtime/integer/engine.h"
 #include "runtime/vision/preprocess.h"
 
@@ -32,6 +33,13 @@ struct vit_session {
   vitrun::ModelInfo info;  // with the size of images chosen
   vitrun::PreprocessScratch scratch;
   std::vector<float> image;  // preprocessed
+};
+
+struct vit_detector {
+  std::shared_ptr<const Opened> opened;
+  vitrun::IntegerDetector detector;
+  vitrun::Detections last;
+  std::vector<std::string> counts;  // of the last run's masks, those that were asked for
 };
 
 namespace {
@@ -108,13 +116,14 @@ vit_status open_model(const vit_model_options* given, vit_model** out, auto open
     vitrun::QbinFile file = open_file();
     if (options.verify) file.verify();
     auto opened = std::make_shared<Opened>(Opened{vitrun::QuantModel(std::move(file)), {}});
-    if (opened->model.detector())
-      vitrun::fail(opened->model.file().where(),
-                   ": is a detector, which these functions do not run: the program vitrun does");
     for (const auto& [key, value] : opened->model.file().metadata())
       opened->metadata[key] = std::visit(Text(), value);
     *out = new vit_model{std::move(opened)};
   });
+}
+
+bool is_detector(const vit_model* model) {
+  return model->opened->model.detector().has_value();
 }
 
 const vitrun::Kernels& kernels_called(const char* isa) {
@@ -128,6 +137,18 @@ int thread_count(int asked) {
   if (asked == 0) return std::min(vitrun::available_cpus(), 256);
   require(asked >= 1 && asked <= 256, "threads must be 1 to 256, or 0, got ", asked);
   return asked;
+}
+
+bool is_image_size(int width, int height) {
+  return width >= 1 && height >= 1 && width <= vitrun::kMaxImageSide &&
+         height <= vitrun::kMaxImageSide;
+}
+
+void check_image(int width, int height, ptrdiff_t row_bytes) {
+  require(is_image_size(width, height), "an image is 1 to ", vitrun::kMaxImageSide,
+          " pixels wide and high, got ", width, " x ", height);
+  require(row_bytes >= ptrdiff_t{3} * width, "row_bytes must be at least 3 * width, got ",
+          row_bytes);
 }
 
 size_t pixels_of(const vitrun::ModelInfo& info) {
@@ -199,11 +220,11 @@ const char* vit_model_name(const vit_model* model) {
 }
 
 int vit_model_width(const vit_model* model) {
-  return model ? model->opened->model.info().image_width : 0;
+  return model && !is_detector(model) ? model->opened->model.info().image_width : 0;
 }
 
 int vit_model_height(const vit_model* model) {
-  return model ? model->opened->model.info().image_height : 0;
+  return model && !is_detector(model) ? model->opened->model.info().image_height : 0;
 }
 
 int vit_model_classes(const vit_model* model) {
@@ -228,13 +249,14 @@ size_t vit_model_file_bytes(const vit_model* model) {
 }
 
 int vit_model_outputs(const vit_model* model) {
-  return model ? vitrun::count_of(model->opened->model.graph().graph.outputs) : 0;
+  return model && !is_detector(model) ? vitrun::count_of(model->opened->model.graph().graph.outputs)
+                                      : 0;
 }
 
 namespace {
 
 const vitrun::Output* output_at(const vit_model* model, int output) {
-  if (!model) return nullptr;
+  if (!model || is_detector(model)) return nullptr;
   const auto& outputs = model->opened->model.graph().graph.outputs;
   const auto i = static_cast<size_t>(output);  // a negative one becomes too large
   return i < outputs.size() ? &outputs[i] : nullptr;
@@ -323,6 +345,7 @@ vit_status vit_session_create(const vit_model* model, const vit_session_options*
   *out = nullptr;
   return guard([&] {
     require(model != nullptr, "model is NULL");
+    require(!is_detector(model), "the model is a detector: vit_detector_create() is for it");
     const vit_session_options options = read_options(given);
     const int batch = options.max_batch == 0 ? 1 : options.max_batch;
     require(batch >= 1 && batch <= 4096, "max_batch must be 1 to 4096, or 0, got ", batch);
@@ -376,12 +399,7 @@ vit_status vit_session_run_rgb(vit_session* session, const uint8_t* rgb, int wid
                                ptrdiff_t row_bytes, const vit_output* outputs, int count) {
   return guard([&] {
     require(session && rgb, "session or rgb is NULL");
-    require(width >= 1 && height >= 1 && width <= vitrun::kMaxImageSide &&
-                height <= vitrun::kMaxImageSide,
-            "an image is 1 to ", vitrun::kMaxImageSide, " pixels wide and high, got ", width, " x ",
-            height);
-    require(row_bytes >= ptrdiff_t{3} * width, "row_bytes must be at least 3 * width, got ",
-            row_bytes);
+    check_image(width, height, row_bytes);
     choose_outputs(session, outputs, count, 1);
     vitrun::preprocess({rgb, width, height, row_bytes}, session->info, session->image,
                        session->scratch);
@@ -412,6 +430,107 @@ size_t vit_session_memory(const vit_session* session) {
 
 const char* vit_session_isa(const vit_session* session) {
   return session ? session->engine.kernels().name : nullptr;
+}
+
+int vit_model_is_detector(const vit_model* model) {
+  return model && is_detector(model);
+}
+
+vit_status vit_detector_create(const vit_model* model, const vit_session_options* given,
+                               vit_detector** out) {
+  if (!out) return remember(VIT_ERROR_ARGUMENT, "out is NULL");
+  *out = nullptr;
+  return guard([&] {
+    require(model != nullptr, "model is NULL");
+    require(is_detector(model), "the model is no detector: vit_session_create() is for it");
+    const vit_session_options options = read_options(given);
+    require(options.max_batch == 0 || options.max_batch == 1,
+            "a detector takes one image a run: max_batch must be 0 or 1, got ", options.max_batch);
+    const vitrun::Kernels& kernels = kernels_called(options.isa);
+    *out = new vit_detector{.opened = model->opened,
+                            .detector = vitrun::IntegerDetector(model->opened->model, kernels,
+                                                                thread_count(options.threads)),
+                            .last = {},
+                            .counts = {}};
+  });
+}
+
+void vit_detector_free(vit_detector* detector) {
+  delete detector;
+}
+
+vit_status vit_detector_run_rgb(vit_detector* detector, const uint8_t* rgb, int width, int height,
+                                ptrdiff_t row_bytes, int* found) {
+  if (found) *found = 0;
+  return guard([&] {
+    require(detector && rgb && found, "detector, rgb or found is NULL");
+    check_image(width, height, row_bytes);
+    detector->last = {};
+    detector->counts.clear();
+    detector->detector.revive();
+    detector->last = detector->detector.run({rgb, width, height, row_bytes});
+    *found = vitrun::count_of(detector->last.found);
+  });
+}
+
+namespace {
+
+void check_detection(const vit_detector* detector, int i) {
+  require(detector != nullptr, "detector is NULL");
+  const int found = vitrun::count_of(detector->last.found);
+  require(i >= 0 && i < found, "there is no detection ", i, ": the last run found ", found);
+}
+
+}  // namespace
+
+vit_status vit_detector_get(const vit_detector* detector, int i, vit_detection* out) {
+  return guard([&] {
+    check_detection(detector, i);
+    require(out != nullptr, "out is NULL");
+    const vitrun::Detection& d = vitrun::at(detector->last.found, i);
+    *out = {d.box.x1, d.box.y1, d.box.x2, d.box.y2, d.score, d.label};
+  });
+}
+
+vit_status vit_detector_mask(const vit_detector* detector, int i, uint8_t* mask, size_t size) {
+  return guard([&] {
+    check_detection(detector, i);
+    const vitrun::Rle& rle = vitrun::at(detector->last.masks, i);
+    const size_t pixels = vitrun::array_size(rle.height, rle.width);
+    require(mask != nullptr && size >= pixels, "a mask takes ", pixels, " bytes, mask has ",
+            mask ? size : 0);
+    vitrun::decode_rle(rle, {mask, pixels});
+  });
+}
+
+const char* vit_detector_mask_counts(vit_detector* detector, int i) {
+  const char* text = nullptr;
+  guard([&] {
+    check_detection(detector, i);
+    detector->counts.resize(detector->last.masks.size());
+    std::string& counts = vitrun::at(detector->counts, i);
+    if (counts.empty()) counts = vitrun::rle_text(vitrun::at(detector->last.masks, i));
+    text = counts.c_str();
+  });
+  return text;
+}
+
+size_t vit_detector_memory(const vit_detector* detector) {
+  return detector ? static_cast<size_t>(detector->detector.buffer_bytes()) : 0;
+}
+
+size_t vit_detector_memory_for(const vit_detector* detector, int width, int height) {
+  size_t bytes = 0;
+  guard([&] {
+    require(detector != nullptr, "detector is NULL");
+    require(is_image_size(width, height), "no image has the size ", width, " x ", height);
+    bytes = static_cast<size_t>(detector->detector.bytes_for(width, height));
+  });
+  return bytes;
+}
+
+const char* vit_detector_isa(const vit_detector* detector) {
+  return detector ? detector->detector.kernels().name : nullptr;
 }
 
 vit_status vit_top_k(const float* logits, int classes, int k, vit_prediction* out) {

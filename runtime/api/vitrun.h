@@ -106,12 +106,14 @@ VIT_API vit_status vit_model_open_memory(const void* bytes, size_t size,
 VIT_API void vit_model_close(vit_model* model);
 
 VIT_API const char* vit_model_name(const vit_model* model); /* "deit_small_patch16_224" */
-VIT_API int vit_model_width(const vit_model* model);        /* of its input, in pixels */
+/* Of its input, in pixels; 0 for a detector, which takes any size. */
+VIT_API int vit_model_width(const vit_model* model);
 VIT_API int vit_model_height(const vit_model* model);
-/* Of the output "logits"; 0 if the model has none. */
+/* Of the output "logits", or those a detector tells apart; 0 if the model has none. */
 VIT_API int vit_model_classes(const vit_model* model);
 /* What a model can give: "logits" [classes]; "embedding" [D], the image's vector; "features"
- * [tokens, D], the tokens after the last norm, prefix tokens first. A model has at least one. */
+ * [tokens, D], the tokens after the last norm, prefix tokens first. A model has at least one, a
+ * detector none. */
 VIT_API int vit_model_outputs(const vit_model* model);
 /* NULL if there is no such output. */
 VIT_API const char* vit_model_output_name(const vit_model* model, int output);
@@ -175,6 +177,51 @@ VIT_API vit_status vit_session_run_float(vit_session* session, const float* imag
 VIT_API size_t vit_session_memory(const vit_session* session);
 /* The instruction set it runs on. */
 VIT_API const char* vit_session_isa(const vit_session* session);
+
+/* ---- detectors ---- */
+
+/* Whether a model finds objects, their boxes, classes and masks: it has no outputs and no
+ * vit_session, but a vit_detector. */
+VIT_API int vit_model_is_detector(const vit_model* model);
+
+/* Buffers and threads, as a session has them: one thread at a time may use it, it keeps its model
+ * alive, and works on in a child of fork(). */
+typedef struct vit_detector vit_detector;
+
+typedef struct vit_detection {
+  float x1, y1, x2, y2; /* corners of the box in the image's pixels, within it */
+  float score;          /* 0 to 1 */
+  int class_index;
+} vit_detection;
+
+/* max_batch of the options must be 0 or 1. Free with vit_detector_free. */
+VIT_API vit_status vit_detector_create(const vit_model* model, const vit_session_options* options,
+                                       vit_detector** out);
+VIT_API void vit_detector_free(vit_detector* detector);
+
+/* Finds the objects of an image, given as for vit_session_run_rgb: how many goes to `found`, 0
+ * being no error. What was found stays until the next run. */
+VIT_API vit_status vit_detector_run_rgb(vit_detector* detector, const uint8_t* rgb, int width,
+                                        int height, ptrdiff_t row_bytes, int* found);
+/* The i-th of the last run, the best first. */
+VIT_API vit_status vit_detector_get(const vit_detector* detector, int i, vit_detection* out);
+/* Its mask as bytes 0 and 1 [height, width] of the image; `size` is what mask has room for. */
+VIT_API vit_status vit_detector_mask(const vit_detector* detector, int i, uint8_t* mask,
+                                     size_t size);
+/* The same as "counts" of a COCO run-length code, column by column; NULL if there is no such
+ * detection. The detector owns it until its next run. */
+VIT_API const char* vit_detector_mask_counts(vit_detector* detector, int i);
+
+/* Bytes of the engines' buffers, which are kept from image to image. */
+VIT_API size_t vit_detector_memory(const vit_detector* detector);
+/* At most so many bytes will a run take for an image of this size, those buffers among them; the
+ * masks of what is found come on top, some bytes a column under each. 0 if no image has that size.
+ */
+VIT_API size_t vit_detector_memory_for(const vit_detector* detector, int width, int height);
+/* The instruction set it runs on. */
+VIT_API const char* vit_detector_isa(const vit_detector* detector);
+
+/* ---- answers ---- */
 
 typedef struct vit_prediction {
   int class_index;

@@ -1,4 +1,4 @@
-"""vitrun: quantized vision transformers (ViT, DeiT, Swin), run in integers on plain CPUs.
+"""vitrun: quantized vision transformers, run in integers on plain CPUs.
 
     import vitrun
 
@@ -6,15 +6,18 @@
     for p in model.predict("cat.jpg", topk=5):
         print(f"{p.probability:.1%} {p.label}")
     vectors = model.embedding(["cat.jpg", "dog.jpg"])   # float32 [2, D]
+    for d in vitrun.Detector("street.qbin").detect("street.jpg"):
+        print(d.label, d.score, d.box, d.mask.sum())
 
 The answers are those of the program vitrun and of the C library, to the last bit. docs/python.md is the guide.
 """
 
+from vitrun._detector import Detection, Detector
 from vitrun._library import Error, lib, text
 from vitrun._model import Model, Prediction
 from vitrun._pixels import Image, Images
 
-__all__ = ["Error", "Image", "Images", "Model", "Prediction", "isa_names"]
+__all__ = ["Detection", "Detector", "Error", "Image", "Images", "Model", "Prediction", "isa_names"]
 
 
 def _version() -> str:

@@ -42,6 +42,10 @@ class TopPrediction(ctypes.Structure):
     _fields_ = [("class_index", c_int), ("logit", c_float), ("probability", c_float)]
 
 
+class FoundObject(ctypes.Structure):
+    _fields_ = [("x1", c_float), ("y1", c_float), ("x2", c_float), ("y2", c_float), ("score", c_float), ("class_index", c_int)]
+
+
 # The C functions that the package calls: what each returns and takes.
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "vit_status_name": (c_char_p, [c_int]),
@@ -65,6 +69,13 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "vit_session_free": (None, [c_void_p]),
     "vit_session_run_rgb": (c_int, [c_void_p, c_void_p, c_int, c_int, c_ssize_t, POINTER(Output), c_int]),
     "vit_session_run_float": (c_int, [c_void_p, c_void_p, c_int, POINTER(Output), c_int]),
+    "vit_detector_create": (c_int, [c_void_p, POINTER(SessionOptions), POINTER(c_void_p)]),
+    "vit_detector_free": (None, [c_void_p]),
+    "vit_detector_run_rgb": (c_int, [c_void_p, c_void_p, c_int, c_int, c_ssize_t, POINTER(c_int)]),
+    "vit_detector_get": (c_int, [c_void_p, c_int, POINTER(FoundObject)]),
+    "vit_detector_mask": (c_int, [c_void_p, c_int, c_void_p, c_size_t]),
+    "vit_detector_mask_counts": (c_char_p, [c_void_p, c_int]),
+    "vit_detector_memory_for": (c_size_t, [c_void_p, c_int, c_int]),
     "vit_top_k": (c_int, [c_void_p, c_int, c_int, POINTER(TopPrediction)]),
 }
 

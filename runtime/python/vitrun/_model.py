@@ -1,21 +1,18 @@
-"""Model: an open .qbin and the sessions that run it."""
+"""Model: a classifier, or a model of embeddings."""
 
 from __future__ import annotations
 
-import functools
 import os
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from ctypes import byref, c_void_p, sizeof
-from types import MappingProxyType, TracebackType
+from collections.abc import Mapping, Sequence
+from ctypes import c_void_p
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrun._library import (Error, Handle, ModelOptions, Output, SessionOptions, TopPrediction, c_string, check, integer,
-                             lib, text)
+from vitrun._library import Error, Handle, Output, TopPrediction, check, integer, lib, text
+from vitrun._opened import Opened
 from vitrun._pixels import Image, Images, as_array, is_batch
 
 if TYPE_CHECKING:
@@ -41,7 +38,7 @@ def _outputs_of(model: c_void_p) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-class Model:
+class Model(Opened):
     """A quantized vision transformer (.qbin), mapped into memory and ready to run.
 
     One model may be used by any number of threads at once. Each call borrows a session (buffers and threads of the
@@ -70,35 +67,15 @@ class Model:
         file_bytes: size of the file.
     """
 
+    _create, _free = "vit_session_create", "vit_session_free"
+
     def __init__(self, path: str | os.PathLike[str], *, threads: int = 0, isa: str | None = None,
                  verify: bool = False) -> None:
-        self.path = os.path.abspath(os.fsdecode(path))
-        self._threads, self._isa, self._verify = integer(threads, "threads", 0, 256), isa, bool(verify)
-        pointer = c_void_p()
-        options = ModelOptions(sizeof(ModelOptions), self._verify)
-        check(lib.vit_model_open(c_string(self.path, "the path"), byref(options), byref(pointer)))
-        self._handle: Handle | None = Handle(pointer, lib.vit_model_close)
-        # A deque needs no lock, which fork() could leave locked; in a child of fork() idle sessions work on.
-        self._idle: deque[Handle] = deque()
-        self.name = text(lib.vit_model_name(pointer)) or ""
+        super().__init__(path, threads=threads, isa=isa, verify=verify)
+        pointer = self._open_handle().pointer
         self.width: int = lib.vit_model_width(pointer)
         self.height: int = lib.vit_model_height(pointer)
-        self.classes: int = lib.vit_model_classes(pointer)
         self.outputs: Mapping[str, tuple[int, ...]] = MappingProxyType(_outputs_of(pointer))
-        self.file_bytes: int = lib.vit_model_file_bytes(pointer)
-        self._idle.append(self._new_session(self._handle))  # so that an error of the options shows here
-
-    @functools.cached_property
-    def labels(self) -> list[str] | None:
-        """A name for each class, or None if the model has none."""
-        model = self._open_handle()  # held by name: close() may come from another thread meanwhile
-        names = [text(lib.vit_model_label(model.pointer, i)) for i in range(self.classes)]
-        return [name or "" for name in names] if names and names[0] is not None else None
-
-    def metadata(self, key: str) -> str | None:
-        """An entry of the file ("recipe.method", "preprocess.mean") as text, or None; numbers are separated by spaces."""
-        model = self._open_handle()
-        return text(lib.vit_model_metadata(model.pointer, c_string(key, "the key")))
 
     # ---- answers ----
 
@@ -179,52 +156,6 @@ class Model:
         check(lib.vit_top_k(logits.ctypes.data, self.classes, k, found))
         names = self.labels
         return [Prediction(p.class_index, names[p.class_index] if names else None, p.probability, p.logit) for p in found]
-
-    # ---- sessions ----
-
-    def _open_handle(self) -> Handle:
-        handle = self._handle
-        if handle is None:
-            raise Error(f"{self.path}: the model is closed")
-        return handle
-
-    def _new_session(self, model: Handle) -> Handle:
-        pointer = c_void_p()
-        isa = None if self._isa is None else c_string(self._isa, "isa")
-        options = SessionOptions(sizeof(SessionOptions), self._threads, 1, isa)
-        check(lib.vit_session_create(model.pointer, byref(options), byref(pointer)))
-        return Handle(pointer, lib.vit_session_free)
-
-    @contextmanager
-    def _borrowed(self) -> Iterator[Handle]:
-        """A session that only this call uses. Where close() comes meanwhile, it ends with the call."""
-        idle, model = self._idle, self._open_handle()
-        try:
-            session = idle.pop()
-        except IndexError:
-            session = self._new_session(model)
-        try:
-            yield session
-        finally:
-            idle.append(session)
-
-    def close(self) -> None:
-        """Closes the model, which cannot be used any more; calls that are running end as usual. A second time is nothing.
-
-        A model that nothing refers to is closed by itself.
-        """
-        self._handle = None
-        self._idle = deque()
-
-    def __enter__(self) -> Model:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        self._open_handle()
-        return functools.partial(Model, self.path, threads=self._threads, isa=self._isa, verify=self._verify), ()
 
     def __repr__(self) -> str:
         state = f"{self.name}, {self.width} x {self.height}, {self.classes} classes"

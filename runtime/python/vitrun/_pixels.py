@@ -89,3 +89,10 @@ def as_array(image: Image, width: int, height: int) -> NDArray[Any]:
     if _is_pillow(image):
         return np.ascontiguousarray(_pixels(image))
     raise Error(f"an image is {_ACCEPTED}, got {type(image).__name__}")
+
+
+def as_pixels(image: Image) -> NDArray[np.uint8]:
+    """One image of any size as contiguous pixels, for a detector. Raises Error where that cannot be."""
+    if isinstance(image, np.ndarray) and image.dtype != np.uint8:
+        raise Error(f"an array for a detector is uint8 pixels [height, width, 3], got {image.dtype}")
+    return as_array(image, 0, 0)

@@ -3,6 +3,7 @@ of the built programs (make check-python sets it)."""
 
 import os
 import pathlib
+import shutil
 import subprocess
 
 import numpy as np
@@ -52,3 +53,14 @@ def pictures(tmp_path_factory):
 def normalised():
     """float32 [6, 3, 32, 32], normalised."""
     return np.random.default_rng(7).standard_normal((6, 3, 32, 32)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def street(tmp_path_factory):
+    """A folder with street.qbin, a small random detector, and street.png, on which it finds something."""
+    folder = tmp_path_factory.mktemp("street")
+    golden = ROOT / "tests/golden/detectors/mask"
+    shutil.copy(golden / "image.png", folder / "street.png")
+    subprocess.run([BUILD / "vitquant", "--weights", golden, "--calib", golden, "-o", folder / "street.qbin"], check=True,
+                   capture_output=True)
+    return folder

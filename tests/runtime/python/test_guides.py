@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from conftest import DEMO, QBIN, ROOT
+from PIL import Image
 
 import vitrun
 
@@ -16,12 +17,14 @@ def blocks(page, language):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, street):
     """A working folder with the files that the pages name."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(QBIN, "vit.qbin")
     shutil.copy(DEMO, "cat.jpg")
     shutil.copy(DEMO, "dog.jpg")
+    shutil.copy(street / "street.qbin", "street.qbin")
+    Image.open(street / "street.png").save("street.jpg")
     return tmp_path
 
 
