@@ -45,17 +45,18 @@ class DetectorBuilder {
   GraphBuilder b_;
 };
 
-// Laterals of the stages' maps, each with the coarser one added; the finest comes last.
+// Laterals of the stages' maps, each with the coarser one added. Each is computed after what is
+// added to it, so that an engine adds in place: these are the largest floats of a detector.
 Graph build_backbone(const ModelConfig& c, const ShapeMap& shapes) {
   DetectorBuilder d(shapes);
   GraphBuilder& b = d.graph();
   std::vector<int> maps = build_swin_stages(b, c);
-  for (int i = 0; i < kPyramidMaps; i++)
-    at(maps, i) =
-        d.dense(b.layernorm(at(maps, i), cat("norm", i), c.norm_eps), cat("neck.lateral.", i));
-  for (int i = kPyramidMaps - 2; i >= 0; i--) {
-    const int coarser = b.resize_like(at(maps, i + 1), at(maps, i), cat("neck.up.", i), false);
-    at(maps, i) = b.add(at(maps, i), coarser, cat("neck.add.", i));
+  for (int i = kPyramidMaps - 1, coarser = -1; i >= 0; i--) {
+    if (i < kPyramidMaps - 1)
+      coarser = b.resize_like(at(maps, i + 1), at(maps, i), cat("neck.up.", i), false);
+    const int normed = b.layernorm(at(maps, i), cat("norm", i), c.norm_eps);
+    const int lateral = d.dense(normed, cat("neck.lateral.", i));
+    at(maps, i) = coarser < 0 ? lateral : b.add(lateral, coarser, cat("neck.add.", i));
   }
   for (int i = 0; i < kPyramidMaps; i++) {
     at(maps, i) = d.convolution(at(maps, i), cat("neck.fpn.", i));
