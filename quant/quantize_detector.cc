@@ -120,7 +120,8 @@ class PartInputs {
     out.resize(std::min(found.size(), count / 2));
     const size_t more = std::min(count - out.size(), proposals.size());
     for (size_t i = 0; i < more; i++)
-      out.push_back(proposals[i < more / 2 ? i : i * (proposals.size() - 1) / (more - 1)]);
+      out.push_back(
+          proposals[i < more / 2 ? i : i * (proposals.size() - 1) / std::max<size_t>(more - 1, 1)]);
     return out;
   }
 

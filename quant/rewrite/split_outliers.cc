@@ -16,22 +16,31 @@ constexpr float kMargin = 1.1f;  // other images may exceed the largest value se
 constexpr size_t kMostChannels = 8;  // at most so many channels of one MLP are split
 constexpr int kMostCopies = 64;      // at most so many copies are added to one MLP
 
-// The nodes of an MLP: fc1, the GELU and fc2.
+// The nodes of an MLP: fc1, the GELU, and fc2, or several Linears that read the same values, as a
+// detector's classes and boxes do.
 struct Mlp {
-  int fc1, act, fc2;
+  int fc1, act;
+  std::vector<int> readers;
   std::vector<float> top;  // the largest value of each hidden channel
 };
 
 std::vector<Mlp> mlps_of(const Graph& graph) {
+  const std::vector<std::vector<int>> readers = graph.readers();
+  const auto is_output = [&](int value) {
+    return std::ranges::any_of(graph.outputs, [&](const Output& o) { return o.node == value; });
+  };
   std::vector<Mlp> out;
   for (int i = 0; i < graph.size(); i++) {
-    if (!graph.is(i, NodeKind::kLinear)) continue;
-    const int act = graph[i].in[0];
-    if (!graph.is(act, NodeKind::kAct) || !activation_of(graph[act].act()) ||
-        !graph.is(graph[act].in[0], NodeKind::kLinear))
-      continue;
-    const LinearSize fc1 = linear_size(graph, graph[act].in[0]);
-    out.push_back({graph[act].in[0], act, i, std::vector<float>(array_size(fc1.n))});
+    if (!graph.is(i, NodeKind::kAct) || !activation_of(graph[i].act())) continue;
+    const int fc1 = graph[i].in[0];
+    const bool fits = graph.is(fc1, NodeKind::kLinear) && at(readers, fc1).size() == 1 &&
+                      !is_output(fc1) && !is_output(i) &&
+                      std::ranges::all_of(at(readers, i), [&](int reader) {
+                        return graph.is(reader, NodeKind::kLinear);
+                      });
+    if (fits)
+      out.push_back(
+          {fc1, i, at(readers, i), std::vector<float>(array_size(linear_size(graph, fc1).n))});
   }
   return out;
 }
@@ -69,19 +78,10 @@ Split choose_split(const std::vector<float>& top) {
   return best;
 }
 
-// Adds a row to fc1 and a column to fc2 for every copy: copy i of a channel has its weights, and
-// its bias less i * limit.
-void add_copies(Tensor& fc1, Tensor& bias, Tensor& fc2, const Split& split) {
-  const size_t depth = fc1.data.size() / bias.data.size(), hidden = bias.data.size(),
-               extra = static_cast<size_t>(split.added());
-  std::vector<float> columns;
-  columns.reserve(static_cast<size_t>(fc2.dims[0]) * (hidden + extra));
-  for (size_t row = 0; row < static_cast<size_t>(fc2.dims[0]); row++) {
-    const float* from = fc2.data.data() + row * hidden;
-    columns.insert(columns.end(), from, from + hidden);
-    for (size_t i = 0; i < split.channels.size(); i++)
-      columns.insert(columns.end(), static_cast<size_t>(split.copies[i]), from[split.channels[i]]);
-  }
+// Adds a row to fc1 for every copy: copy i of a channel has its weights, and its bias less
+// i * limit.
+void add_rows(Tensor& fc1, Tensor& bias, const Split& split) {
+  const size_t depth = fc1.data.size() / bias.data.size();
   for (size_t i = 0; i < split.channels.size(); i++) {
     const auto channel = static_cast<size_t>(split.channels[i]);
     const std::vector<float> row(
@@ -92,8 +92,23 @@ void add_copies(Tensor& fc1, Tensor& bias, Tensor& fc2, const Split& split) {
       bias.data.push_back(bias.data[channel] - static_cast<float>(copy) * split.limit);
     }
   }
-  fc1.dims[0] = bias.dims[0] = fc2.dims[1] = static_cast<int64_t>(hidden + extra);
-  fc2.data = std::move(columns);
+  fc1.dims[0] = bias.dims[0] = static_cast<int64_t>(bias.data.size());
+}
+
+// Adds a column to a reader for every copy, with the channel's weights.
+void add_columns(Tensor& reader, const Split& split) {
+  const auto rows = static_cast<size_t>(reader.dims[0]);
+  const size_t hidden = reader.data.size() / rows, extra = static_cast<size_t>(split.added());
+  std::vector<float> columns;
+  columns.reserve(rows * (hidden + extra));
+  for (size_t row = 0; row < rows; row++) {
+    const float* from = reader.data.data() + row * hidden;
+    columns.insert(columns.end(), from, from + hidden);
+    for (size_t i = 0; i < split.channels.size(); i++)
+      columns.insert(columns.end(), static_cast<size_t>(split.copies[i]), from[split.channels[i]]);
+  }
+  reader.dims[1] = static_cast<int64_t>(hidden + extra);
+  reader.data = std::move(columns);
 }
 
 }  // namespace
@@ -114,11 +129,14 @@ int split_outliers(FloatModel& model, const ImageSource& images, int threads) {
     const Split split = choose_split(mlp.top);
     if (split.added() == 0) continue;
     ensure_bias(model, mlp.fc1);
-    Node& fc1 = model.graph[mlp.fc1];
-    Node& fc2 = model.graph[mlp.fc2];
-    add_copies(model.weights.at(fc1.weight), model.weights.at(fc1.bias),
-               model.weights.at(fc2.weight), split);
-    for (const std::string& name : {fc1.weight, fc1.bias, fc2.weight})
+    const Node& fc1 = model.graph[mlp.fc1];
+    std::vector<std::string> changed = {fc1.weight, fc1.bias};
+    add_rows(model.weights.at(fc1.weight), model.weights.at(fc1.bias), split);
+    for (int reader : mlp.readers) {
+      changed.push_back(model.graph[reader].weight);
+      add_columns(model.weights.at(changed.back()), split);
+    }
+    for (const std::string& name : changed)
       model.graph.param(name)->dims = model.weights.at(name).dims;
     model.graph[mlp.act].attributes[Attribute::kLimit] = double{split.limit};
     copies += split.added();
