@@ -9,6 +9,8 @@
 
 namespace vitrun {
 
+class QuantModel;
+
 struct BenchOptions {
   std::vector<std::string> isas;  // names; empty: every one this CPU supports
   int repetitions = 15;           // interleaved over everything compared
@@ -27,6 +29,8 @@ int bench_gemm(const BenchOptions& options);
 int bench_ops(const BenchOptions& options);
 // Whole models with random weights: f32 and several widths, side by side.
 int bench_model(const BenchOptions& options);
+// A detector's graphs on random inputs of the sizes that they have for one image.
+void bench_detector(const BenchOptions& options, const QuantModel& model);
 
 // The 48 Linears of DeiT-S in a row (chain.h).
 int bench_chain(const BenchOptions& options);

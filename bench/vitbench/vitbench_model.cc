@@ -270,7 +270,11 @@ void bench_arch(const BenchOptions& options, const std::string& arch) {
 
 void bench_file(const BenchOptions& options, const std::string& path) {
   const QuantModel model(QbinFile::open(path));
-  if (model.detector()) fail(path, ": is a detector, which vitrun itself times on images");
+  if (model.detector()) {
+    if (options.batch > 1 || options.profile)
+      fail(path, ": a detector takes no --batch, no --profile");
+    return bench_detector(options, model);
+  }
   const Tensor images = random_images(model.info(), options.batch);
   const Folder folder;
   write_npy(folder / "x.npy", random_images(model.info(), 1));
