@@ -33,14 +33,16 @@ void add_coco_options(cxxopts::Options& options) {
        cxxopts::value<std::string>(), "FILE");
 }
 
-void evaluate_coco(const cxxopts::ParseResult& args, const CocoSource& source) {
+void evaluate_coco(const cxxopts::ParseResult& args, const CocoSource& source,
+                   const CocoSource& reference) {
   check_outputs(args, {"report"});
   const CocoSet set = read_coco_set(args["coco"].as<std::string>());
   say(set.notes);
   const CocoDetections detections = source.detections(set);
   say(detections.notes);
   check_parts(set, detections);
-  const CocoReport report = make_coco_report(set, detections);
+  CocoReport report = make_coco_report(set, detections);
+  if (reference.detections) add_coco_reference(reference.detections(set), report);
   if (args.count("json"))
     std::cout << coco_json(report).dump(2) << "\n";
   else
@@ -53,7 +55,10 @@ int run_coco(const cxxopts::ParseResult& args) {
   if (args.count("detections") + args.count("model") != 1)
     throw UsageError("--coco needs --detections, or --model and --images");
   if (args.count("model")) {
-    evaluate_coco(args, detector_source(args));
+    CocoSource reference;
+    if (args.count("reference"))
+      reference = detector_source(args, args["reference"].as<std::string>());
+    evaluate_coco(args, detector_source(args, args["model"].as<std::string>()), reference);
     return 0;
   }
   for (const char* option : {"images", "reference", "limit", "embedding", "classes"})

@@ -16,8 +16,10 @@ struct CocoSource {
 };
 
 // Reads the annotations of --coco, says what does not count, prints the figures of the detections
-// and writes the page of --report.
-void evaluate_coco(const cxxopts::ParseResult& args, const CocoSource& source);
+// and writes the page of --report. With a reference, whose `detections` are set, prints its figures
+// beside them and how far the two agree.
+void evaluate_coco(const cxxopts::ParseResult& args, const CocoSource& source,
+                   const CocoSource& reference = {});
 
 // Evaluates the file of --detections, or what --model finds on --images.
 int run_coco(const cxxopts::ParseResult& args);

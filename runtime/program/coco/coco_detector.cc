@@ -105,11 +105,10 @@ CocoDetections find_all(ObjectDetector& detector, const CocoSet& set, const std:
 
 }  // namespace
 
-CocoSource detector_source(const cxxopts::ParseResult& args) {
+CocoSource detector_source(const cxxopts::ParseResult& args, const std::string& path) {
   if (!args.count("images")) throw UsageError("--coco with --model needs --images DIR");
-  for (const char* other : {"reference", "embedding", "classes"})
+  for (const char* other : {"embedding", "classes"})
     if (args.count(other)) throw UsageError(cat("--coco takes no --", other));
-  const std::string path = args["model"].as<std::string>();
   if (!holds_detector(path)) fail(path, ": is no detector, which --coco needs");
   PredictorOptions options = predictor_options(args);
   options.verify = true;

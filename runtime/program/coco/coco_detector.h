@@ -5,9 +5,9 @@
 
 namespace vitrun {
 
-// Runs the detector of --model on the set's images, which lie in --images by their file names. A
-// class is the category of its label, or without labels the category in the order of their ids. An
-// image that cannot be read has no detections and is noted.
-CocoSource detector_source(const cxxopts::ParseResult& args);
+// Runs the detector of `path`, that of --model or --reference, on the set's images, which lie in
+// --images by their file names. A class is the category of its label, or without labels the
+// category in the order of their ids. An image that cannot be read has no detections and is noted.
+CocoSource detector_source(const cxxopts::ParseResult& args, const std::string& path);
 
 }  // namespace vitrun

@@ -18,6 +18,10 @@ std::vector<Part> parts_of(const CocoReport& report) {
   std::vector<Part> parts;
   if (report.boxes) parts.push_back({"bbox", "boxes", &*report.boxes});
   if (report.masks) parts.push_back({"segm", "masks", &*report.masks});
+  if (report.reference_boxes)
+    parts.push_back({"reference_bbox", "reference boxes", &*report.reference_boxes});
+  if (report.reference_masks)
+    parts.push_back({"reference_segm", "reference masks", &*report.reference_masks});
   return parts;
 }
 
@@ -55,7 +59,7 @@ std::string padded(const std::string& text, size_t width) {
 // A line of the table: a name, and texts in columns.
 std::string line(const std::string& name, const std::vector<std::string>& cells) {
   std::string text = name + std::string(12 - std::min<size_t>(12, name.size()), ' ');
-  for (const std::string& cell : cells) text += padded(cell, 9);
+  for (const std::string& cell : cells) text += padded(cell, cells.size() > 2 ? 17 : 9);
   return text + "\n";
 }
 
@@ -122,12 +126,30 @@ std::string category_table(const CocoReport& report, const std::vector<Part>& pa
 }  // namespace
 
 CocoReport make_coco_report(const CocoSet& set, const CocoDetections& detections) {
-  CocoReport report{set, detections, {}, {}};
+  CocoReport report{set, detections, {}, {}, {}, {}, {}};
   if (detections.boxes) report.boxes = coco_scores(set, detections, CocoKind::kBoxes);
   if (detections.masks && set.no_masks.empty())
     report.masks = coco_scores(set, detections, CocoKind::kMasks);
   return report;
 }
+
+void add_coco_reference(const CocoDetections& reference, CocoReport& report) {
+  report.reference_boxes = coco_scores(report.set, reference, CocoKind::kBoxes);
+  if (report.masks) report.reference_masks = coco_scores(report.set, reference, CocoKind::kMasks);
+  report.agreement = coco_agreement(report.detections, reference);
+}
+
+namespace {
+
+// "41 of the reference's 45 detections of score 0.5 or more are found, ..."
+std::string agreement_text(const CocoAgreement& a) {
+  return cat(a.both, " of the reference's ", a.reference, " detections of score ",
+             fixed(kSureScore, 1), " or more are found, ", a.found - a.both,
+             " others; overlap of boxes ", fixed(a.box_overlap, 3), ", of masks ",
+             fixed(a.mask_overlap, 3));
+}
+
+}  // namespace
 
 std::string coco_table(const CocoReport& report) {
   const Counts sum = total(counts_of(report));
@@ -143,6 +165,7 @@ std::string coco_table(const CocoReport& report) {
     for (const Part& p : parts) cells.push_back(figure_text(p.scores->figures[i]));
     text += line(kCocoFigures[i], cells);
   }
+  if (report.agreement) text += agreement_text(*report.agreement) + "\n";
   return text;
 }
 
@@ -157,6 +180,12 @@ nlohmann::ordered_json coco_json(const CocoReport& report) {
   for (const Part& p : parts_of(report))
     for (size_t i = 0; i < std::size(kCocoFigures); i++)
       j[p.key][kCocoFigures[i]] = p.scores->figures[i];
+  if (const auto& a = report.agreement)
+    j["agreement"] = {{"reference", a->reference},
+                      {"found", a->found},
+                      {"both", a->both},
+                      {"box_overlap", a->box_overlap},
+                      {"mask_overlap", a->mask_overlap}};
   for (size_t k = 0; k < counts.size(); k++) {
     const CocoCategory& category = report.set.categories[k];
     nlohmann::ordered_json entry = {{"id", category.id},
@@ -177,8 +206,9 @@ std::string coco_page(const CocoReport& report, const std::string& title) {
           report.set.images.size(), " images with ", sum.objects, " objects and ", sum.crowds,
           " crowds of ", report.set.categories.size(),
           " categories. Figures are COCO's, from 0 to 1, as pycocotools computes them; "
-          "&ldquo;none&rdquo; where no object counts.</p>\n",
-          figures_table(parts),
+          "&ldquo;none&rdquo; where no object counts.",
+          report.agreement ? " " + agreement_text(*report.agreement) + "." : std::string(),
+          "</p>\n", figures_table(parts),
           "<h2>Precision and recall</h2><p>Means over the categories that have objects, with at "
           "most 100 detections a class and image.</p><div class=\"grid\">\n");
   for (const Part& p : parts) body += curves_chart(p);

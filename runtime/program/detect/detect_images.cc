@@ -1,9 +1,12 @@
 #include "runtime/program/detect/detect_images.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "models/base/error.h"
 #include "runtime/files/atomic_file.h"
@@ -117,7 +120,11 @@ int detect_images(const cxxopts::ParseResult& args, const std::string& model) {
   else
     check_outputs(args, {"draw"});
   int unread = 0;
-  for (const auto& [path, label] : images) {
+  std::optional<ProgressBar> bar;  // a line for each image says enough where it is seen
+  if (images.size() > 1 && !isatty(STDOUT_FILENO)) bar.emplace("detecting");
+  for (size_t i = 0; i < images.size(); i++) {
+    const std::string& path = images[i].path;
+    if (bar) bar->update(ratio(i, images.size()));
     Image image;
     try {
       image = load_image(path, exif);
@@ -140,6 +147,7 @@ int detect_images(const cxxopts::ParseResult& args, const std::string& model) {
       draw(std::move(image), found, detector->info(),
            drawing_path(drawing, path, images.size() > 1));
   }
+  if (bar) bar->update(1);
   return unread > 0 ? 1 : 0;
 }
 
