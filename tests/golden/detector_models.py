@@ -4,7 +4,7 @@ import sys
 
 import torch
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "models/street"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "models/people"))
 from mmdet_modules import MODELS, base_config, prepare  # noqa: E402
 from mmdet.models.roi_heads.mask_heads import fcn_mask_head  # noqa: E402
 

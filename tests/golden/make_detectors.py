@@ -6,7 +6,7 @@
     mmdet/bin/pip install --no-deps mmdet==3.3.0
     mmdet/bin/python make_detectors.py [PATTERN...]     # writes detectors/ beside this file
 
-Made with torch 2.14, torchvision 0.29 and OpenCV 5.0; no operator of mmcv is compiled (models/street/mmdet_modules.py).
+Made with torch 2.14, torchvision 0.29 and OpenCV 5.0; no operator of mmcv is compiled (models/people/mmdet_modules.py).
 detectors/list.txt has a line for each case, which begins with its folder; a folder holds model.safetensors
 (float32), config.json, image.png and expected.json, as `vitrun --json image.png` writes it. Of two cases there
 are also parts/*.npy: of "mask" input [1, 3, H, W]; map_2.npy..map_6.npy, scores_L.npy and deltas_L.npy [H W, ...]; the

@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""Train the small Swin Mask R-CNN of models/street from scratch, on CPU, and measure it.
+"""Train the small Swin Mask R-CNN of models/people from scratch, on CPU, and measure it.
 
 How to run (a virtual environment as tests/golden/make_detectors.py makes it):
 
-    D=/work/shared/data     # penn_fudan/, street/, coco/, and cifar10.tar.xz unpacked somewhere
-    python3 train_street.py classifier --data cifar10 --out run --bf16 --minutes 30   # run/backbone.pth
-    python3 train_street.py detector --data $D --out run --bf16 --minutes 240         # run/detector.pth
-    python3 train_street.py evaluate --data $D --out run                              # AP on held-out pictures
+    D=data                  # penn_fudan/, street/, coco/, and cifar10.tar.xz unpacked somewhere
+    python3 train_people.py classifier --data cifar10 --out run --bf16 --minutes 30   # run/backbone.pth
+    python3 train_people.py detector --data $D --out run --bf16 --minutes 240         # run/detector.pth
+    python3 train_people.py evaluate --data $D --out run                              # AP on held-out pictures
 
-The backbone learns CIFAR-10 first (50,000 pictures enlarged to 56x56), then the detector Penn-Fudan's pedestrians,
-the street pictures and COCO's people and vehicles of $D, in squares of 256x256 with flips, zooms, crops and colours.
+The backbone learns CIFAR-10 first (50,000 pictures enlarged to 56x56), then the detector Penn-Fudan's pedestrians
+and the people on the street pictures and on COCO's, in squares of 256x256 with flips, zooms, crops and colours; every
+second picture is one of Penn-Fudan's.
 No trained weights of others are used anywhere. A fifth of Penn-Fudan (identifiers that 5 divides) and COCO's
 val2017 are for measuring only.
 
@@ -17,7 +18,7 @@ The learning rate follows the clock: it rises for a twentieth of --minutes and f
 busy the machine is. Every --save minutes OUT/NAME.pth is rewritten: the running average of the weights, and what is
 needed to go on. A run that was stopped goes on when the same command is given again, with the time it had left;
 --restart begins anew, and --again N begins a new schedule of N minutes from the weights there.
-`models/convert_detector.py OUT/detector.pth OUT/street` makes the files that vitrun and vitquant read.
+`models/convert_detector.py OUT/detector.pth OUT/people` makes the files that vitrun and vitquant read.
 """
 import argparse
 import math
@@ -29,8 +30,8 @@ import time
 import numpy as np
 import torch
 
-import street_data as data
-from street_nets import Classifier, build_detector, config_text
+import people_data as data
+from people_nets import Classifier, build_detector, config_text
 
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 STD = np.array([58.395, 57.12, 57.375], np.float32)
@@ -216,7 +217,7 @@ def main():
     torch.set_num_threads(args.threads)
     os.makedirs(args.out, exist_ok=True)
     if args.task == "evaluate":
-        from street_eval import evaluate
+        from people_eval import evaluate
         evaluate(args.data, pathlib.Path(args.out) / "detector.pth")
     elif args.task == "classifier":
         train_classifier(args)

@@ -1,10 +1,10 @@
-"""The small Swin Mask R-CNN of models/street, of mmdetection's modules, and its backbone as a classifier."""
+"""The small Swin Mask R-CNN of models/people, of mmdetection's modules, and its backbone as a classifier."""
 import logging
 
 import torch
 
 from mmdet_modules import MODELS, Config, base_config
-from street_data import CLASSES
+from people_data import CLASSES
 
 logging.disable(logging.WARNING)  # mmengine would list every parameter
 EMBED, DEPTHS, HEADS = 32, (2, 2, 6, 2), (1, 2, 4, 8)
