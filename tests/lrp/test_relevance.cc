@@ -144,7 +144,8 @@ TEST_CASE("gradients of a weighted sum are the sum of the classes', each times i
 }
 
 TEST_CASE("tokens that reach no logit have no gradient, all others have one") {
-  for (const auto& [name, read] : {std::pair{"vit", 1}, {"deit_distilled", 2}}) {
+  for (const auto& [model, read] : {std::pair{"vit", 1}, {"deit_distilled", 2}}) {
+    const std::string name = model;  // which a lambda of CAPTURE may have
     CAPTURE(name);
     const Loaded l(name);
     const Graph& graph = l.model.graph;
