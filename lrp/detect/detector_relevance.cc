@@ -154,7 +154,8 @@ class DetectorRelevance::Worker {
     at(start.relevance, label) = part;
     start.gradient = start.relevance;
     absorbed += walk.run(engine.shapes(), values, flows).absorbed;
-    return std::move(at(flows, walk.end()));
+    Flow at_roi = std::move(at(flows, walk.end()));
+    return at_roi;
   }
 
   // Returns the relevance that lies outside the map.

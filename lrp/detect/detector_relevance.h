@@ -14,7 +14,7 @@
 namespace vitrun {
 
 struct ExplainedPhoto {
-  // Of the backbone's units. `relevance.target` is the class asked for, or -1 for all of them.
+  // The scores are those of the backbone's units; the target is the class asked for, or -1 for all.
   ImageRelevance relevance;
   std::vector<Candidate> found;  // what was explained, on `image`; nothing: no relevance
   // If a heat map was asked for: what the detector saw, [1, 3, H, W], and the map's patches.

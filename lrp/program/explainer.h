@@ -1,4 +1,4 @@
-// What vitlrp does with a model's images, a classifier's or a detector's.
+// An Explainer is a model with the images that vitlrp explains, a classifier or a detector.
 #pragma once
 
 #include <cxxopts.hpp>

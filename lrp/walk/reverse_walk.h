@@ -18,7 +18,7 @@ std::vector<std::string> scored_units(const Graph& graph);
 // Receives, for every node of the walk, the flow that arrived at its output.
 using FlowObserver = std::function<void(int node, const Flow& flow)>;
 
-// What a walk has found. Vectors over units are in the order of scored_units().
+// Vectors over units are in the order of scored_units().
 struct WalkResult {
   std::vector<double> score;           // mean of (gradient * relevance)+ over the unit's output
   std::vector<double> gradient_input;  // mean of |gradient * value|, a scorer without relevance

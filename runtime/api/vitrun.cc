@@ -11,8 +11,8 @@
 #include "kernels/registry.h"
 #include "models/base/error.h"
 #include "runtime/cpus.h"
-#include "runtime/detect/integer_detector.h"
 #include "runtime/integer/engine.h"
+#include "runtime/integer/integer_detector.h"
 #include "runtime/vision/preprocess.h"
 
 using vitrun::cat;

@@ -40,8 +40,8 @@ int roi_level(const Box& box, int levels);
 Tensor roi_align(std::span<const FeatureMap> maps, std::span<const int> strides,
                  std::span<const Box> boxes, int bins, ThreadPool* pool = nullptr);
 
-// What a pixel of the map gets back from a bin: the gradient by its part of the bin's value, or a
-// share of the bin's relevance, all shares of a bin being 1 together.
+// A pixel of the map gets back from a bin the gradient, by its part of the bin's value, or a share
+// of the bin's relevance, all shares of a bin being 1 together.
 enum class RoiFlow { kGradient, kRelevance };
 
 // The transpose of roi_align() for one box on a map: adds `from` [bins * bins, C] to the map's

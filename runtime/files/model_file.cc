@@ -112,7 +112,8 @@ FloatModel load_float_model(const std::string& path, const WeightOptions& option
   const WeightFiles files(path);
   if (is_detector(files.names()))
     fail(files.path(),
-         ": is a detector, which vitrun, vitquant, vitlrp and viteval --coco take, and nothing else");
+         ": is a detector, which vitrun, vitquant, vitlrp and viteval --coco take, and nothing "
+         "else");
   const auto [config_file, text] = config_beside(files.path(), options);
   const fs::path beside = config_file;
   if (!text.empty()) refuse_foreign_config(text, config_file);

@@ -14,7 +14,7 @@ struct CocoReport {
   const CocoSet& set;
   const CocoDetections& detections;
   std::optional<CocoScores> boxes, masks;  // of what both the set and the detections have
-  // Of another detector on the same images, and how far the two agree.
+  // The scores of another detector on the same images, and how far the two agree.
   std::optional<CocoScores> reference_boxes, reference_masks;
   std::optional<CocoAgreement> agreement;
 };

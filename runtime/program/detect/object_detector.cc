@@ -3,7 +3,7 @@
 #include "models/base/error.h"
 #include "runtime/choose_kernels.h"
 #include "runtime/detect/detector_section.h"
-#include "runtime/detect/integer_detector.h"
+#include "runtime/integer/integer_detector.h"
 
 namespace vitrun {
 namespace {

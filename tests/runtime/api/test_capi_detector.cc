@@ -6,7 +6,7 @@
 #include "kernels/registry.h"
 #include "quant/quantize_detector.h"
 #include "runtime/api/vitrun.h"
-#include "runtime/detect/integer_detector.h"
+#include "runtime/integer/integer_detector.h"
 #include "tests/runtime/files/qbin_testing.h"
 
 using namespace vitrun;

@@ -1,4 +1,4 @@
-#include "runtime/detect/integer_detector.h"
+#include "runtime/integer/integer_detector.h"
 
 #include <algorithm>
 

@@ -19,11 +19,11 @@ class IntegerDetector {
   // Fails on a model that is no detector.
   IntegerDetector(const QuantModel& model, const Kernels& kernels, int threads);
 
-  // As detect() does. Buffers of the engines are kept from image to image.
+  // Finds objects as detect() does. The engines keep their buffers from image to image.
   Detections run(const PixelView& image);
 
   const Kernels& kernels() const { return kernels_; }
-  // Of the engines' buffers, which are those of the largest image run.
+  // Returns the size of the engines' buffers, which is that for the largest image run.
   int64_t buffer_bytes() const { return static_cast<int64_t>(memory_->size()); }
   // An upper bound of the memory that run() takes for an image of width x height, buffer_bytes()
   // included, but for the masks it returns. Fails on a size that no image has.
