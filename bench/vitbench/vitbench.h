@@ -62,7 +62,8 @@ constexpr double kFarNs = 200;  // beyond, cores count as far
 struct FirstAnswer {
   double milliseconds = 0, peak_mb = 0;
 };
-// `vitrun` beside this program on `qbin` with the images of a .npy; zeros if there is none.
+// `vitrun` beside this program on `qbin` with the images of a .npy; zeros if there is none, or none
+// that this machine runs without an emulator.
 FirstAnswer first_answer(const std::string& qbin, const std::string& images, int threads);
 
 // A multiply-add loop. Where there is an int8 dot product all three are that instruction's.

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -62,8 +63,10 @@ FirstAnswer first_answer(const std::string& qbin, const std::string& images, int
     pid_t child = 0;
     int status = 0;
     const double start = now_seconds();
-    if (posix_spawn(&child, program.c_str(), &files, nullptr, arguments.data(), environ) != 0 ||
-        waitpid(child, &status, 0) != child || status != 0)
+    const int failure =
+        posix_spawn(&child, program.c_str(), &files, nullptr, arguments.data(), environ);
+    if (failure == ENOEXEC) return {};  // an emulator runs this program, and would have to run that
+    if (failure != 0 || waitpid(child, &status, 0) != child || status != 0)
       fail(program, " failed on ", qbin);
     const double milliseconds = (now_seconds() - start) * 1e3;
     if (i == 0 || milliseconds < best.milliseconds) best.milliseconds = milliseconds;
