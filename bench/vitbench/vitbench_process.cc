@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -63,11 +62,12 @@ FirstAnswer first_answer(const std::string& qbin, const std::string& images, int
     pid_t child = 0;
     int status = 0;
     const double start = now_seconds();
-    const int failure =
-        posix_spawn(&child, program.c_str(), &files, nullptr, arguments.data(), environ);
-    if (failure == ENOEXEC) return {};  // an emulator runs this program, and would have to run that
-    if (failure != 0 || waitpid(child, &status, 0) != child || status != 0)
+    if (posix_spawn(&child, program.c_str(), &files, nullptr, arguments.data(), environ) != 0 ||
+        waitpid(child, &status, 0) != child)
       fail(program, " failed on ", qbin);
+    // An emulator runs this program, and would have to run that one.
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 127) return {};
+    if (status != 0) fail(program, " failed on ", qbin);
     const double milliseconds = (now_seconds() - start) * 1e3;
     if (i == 0 || milliseconds < best.milliseconds) best.milliseconds = milliseconds;
     // The process reports its own peak. That of wait4() would include vitbench's memory, which the
