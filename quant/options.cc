@@ -301,12 +301,8 @@ void choose_steps(const Recipe& recipe, const BitsRequest& bits, QuantizeOptions
   options.objective = recipe.takes("residual") ? Objective::kResidual : Objective::kTensor;
 }
 
-// Every unit of a graph at the base widths.
-BitPlan base_plan(const Graph& graph, const QuantizeOptions& options) {
-  BitPlan plan;
-  for (const std::string& unit : unit_names(graph))
-    plan[unit] = {options.weight_bits, options.activation_bits};
-  return plan;
+UnitBits base_bits(const QuantizeOptions& options) {
+  return {options.weight_bits, options.activation_bits};
 }
 
 BitPlan plan_by_relevance(const BitsRequest& request, const Graph& graph,
@@ -326,7 +322,7 @@ void choose_bits(const BitsRequest& request, const Graph& graph, QuantizeOptions
     case BitsRule::kNone:
       break;
     case BitsRule::kFile:
-      options.bits = read_bits(request.file, base_plan(graph, options));
+      options.bits = read_bits(request.file, uniform_plan(graph, base_bits(options)));
       break;
     case BitsRule::kLrp:
       options.bits = plan_by_relevance(request, graph, importance, options);
@@ -351,7 +347,8 @@ void choose_detector_bits(const BitsRequest& request, const FloatDetector& model
     options.bits =
         plan_by_relevance(request, backbone, read_importance(request.scores, backbone), options);
   } else if (request.rule == BitsRule::kFile) {
-    for (const auto& [name, part] : model.parts) options.bits.merge(base_plan(part.graph, options));
+    for (const auto& [name, part] : model.parts)
+      options.bits.merge(uniform_plan(part.graph, base_bits(options)));
     options.bits = read_bits(request.file, std::move(options.bits));
   }
 }

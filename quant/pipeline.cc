@@ -29,9 +29,7 @@ void check_bits(const std::string& what, int bits) {
 BitPlan complete_plan(const Graph& graph, const QuantizeOptions& options) {
   check_bits("weight bits", options.weight_bits);
   check_bits("activation bits", options.activation_bits);
-  BitPlan plan;
-  for (const std::string& unit : unit_names(graph))
-    plan[unit] = {options.weight_bits, options.activation_bits};
+  BitPlan plan = uniform_plan(graph, {options.weight_bits, options.activation_bits});
   for (const auto& [unit, bits] : options.bits) {
     if (!plan.contains(unit)) fail("bits for '", unit, "': the model has no such unit");
     check_bits(unit + ": weight bits", bits.weight);

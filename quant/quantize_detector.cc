@@ -24,8 +24,7 @@ constexpr double kBackbonePart = 0.6;  // of the work
 // smaller.
 Tensor crop_of(const Image& photo, const DetectorInfo& info, const PreprocessConfig& preprocess,
                int side) {
-  const DetectorInput input = detector_input(
-      {photo.rgb.data(), photo.width, photo.height, int64_t{3} * photo.width}, info, preprocess);
+  const DetectorInput input = detector_input(view_of(photo), info, preprocess);
   const int64_t rows = input.image.dims[2], cols = input.image.dims[3];
   const int left = std::max(0, (input.width - side) / 2),
             top = std::max(0, (input.height - side) / 2);
@@ -86,16 +85,12 @@ class PartInputs {
   void add(const Tensor& crop) {
     const BackboneOutputs out = networks_.backbone(crop);
     const int width = static_cast<int>(crop.dims[3]), height = static_cast<int>(crop.dims[2]);
-    std::vector<Box> proposals;
-    for (const Candidate& c : propose(out, model_.detector, width, height))
-      proposals.push_back(c.box);
+    std::vector<Box> proposals = boxes_of(propose(out, model_.detector, width, height));
     if (proposals.empty())
       proposals.push_back({0, 0, static_cast<float>(width), static_cast<float>(height)});
-    std::vector<Box> found;
-    for (const Candidate& c :
-         find_boxes({out.maps, width, height, nullptr}, proposals, model_.detector, networks_)
-             .found)
-      found.push_back(c.box);
+    const RoiSource source = {out.maps, width, height, nullptr};
+    const std::vector<Box> found =
+        boxes_of(find_boxes(source, proposals, model_.detector, networks_).found);
     add_rois(out, mixed(found, proposals, kBoxRois), model_.detector.box_bins, boxes);
     add_rois(out, mixed(found, proposals, kMaskRois), model_.detector.mask_bins, masks);
   }
@@ -107,10 +102,7 @@ class PartInputs {
   std::vector<Tensor> run(const std::string& graph, const Tensor& input,
                           const std::vector<std::string>& names) {
     if (graph == "rpn") append(tiles, tile_of(input));
-    std::vector<Tensor> out = engines_.at(graph).run_outputs(input, names);
-    for (Tensor& value : out)
-      if (value.dims.size() == 2) value.dims = {value.dims[0], 1, value.dims[1]};
-    return out;
+    return engines_.at(graph).run_outputs(input, names);
   }
 
   // Found objects, at most half of them, and proposals, the best and some others.

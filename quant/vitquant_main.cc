@@ -37,9 +37,7 @@ double measure_speed(const std::string& qbin, const Tensor& image) {
 
 double measure_detector(const std::string& qbin, const Image& photo) {
   const auto detector = open_detector(qbin, {});
-  return least_time([&] {
-    detector->run({photo.rgb.data(), photo.width, photo.height, int64_t{3} * photo.width});
-  });
+  return least_time([&] { detector->run(view_of(photo)); });
 }
 
 std::string recipe_text(const QuantizeOptions& options, int64_t images) {

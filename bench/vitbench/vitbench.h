@@ -49,6 +49,9 @@ std::vector<const Kernels*> selected_isas(const BenchOptions& options);
 // The CPU as the system names it.
 std::string cpu_name();
 
+// The value below which a part p of them lies, 0 the least; of at least one.
+double percentile(std::vector<double> values, double p);
+
 // Seconds on the steady clock.
 double now_seconds();
 

@@ -8,7 +8,7 @@
 #include "bench/vitbench/vitbench.h"
 #include "models/base/error.h"
 #include "runtime/detect/detector_input.h"
-#include "runtime/detect/networks.h"
+#include "runtime/detect/graph_networks.h"
 #include "runtime/integer/engine.h"
 #include "runtime/integer/qmodel.h"
 
@@ -51,18 +51,9 @@ struct Part {
 
 std::vector<Part> parts_of(const QuantModel& model, MapSize image) {
   const DetectorInfo& info = *model.detector();
-  std::vector<std::string> maps;
-  std::vector<MapSize> levels;
-  MapSize level = image;
-  for (int i = 0; i < count_of(info.strides); i++) {
-    const int parts = i == 0 ? info.strides[0] : 2;
-    level = {(level.height + parts - 1) / parts, (level.width + parts - 1) / parts};
-    levels.push_back(level);
-    maps.push_back(cat("p", i + 2));
-  }
   std::vector<Part> out;
-  out.push_back({"backbone", {image}, 1, 1, maps});
-  out.push_back({"rpn", levels, 1, 1, {"scores", "deltas"}});
+  out.push_back({"backbone", {image}, 1, 1, map_names(info)});
+  out.push_back({"rpn", map_sizes(image, info), 1, 1, {"scores", "deltas"}});
   for (int s = 0; s < info.stages; s++)
     out.push_back({cat("box.", s),
                    {{info.box_bins, info.box_bins}},
@@ -109,11 +100,6 @@ void run_part(const QuantModel& model, const std::vector<float>& noise, Part& pa
     }
   }
   part.milliseconds.push_back((now_seconds() - start) * 1e3);
-}
-
-double percentile(std::vector<double> values, double p) {
-  std::sort(values.begin(), values.end());
-  return values[static_cast<size_t>(p * static_cast<double>(values.size() - 1))];
 }
 
 void report(const Part& part, int threads, double peak, bool json) {
@@ -167,11 +153,7 @@ void bench_threads(const BenchOptions& options, const QuantModel& model, MapSize
 
 void bench_detector(const BenchOptions& options, const QuantModel& model) {
   const DetectorInfo& info = *model.detector();
-  const ScaledSize scaled = scaled_size(1280, 800, info);
-  const auto padded = [&](int side) {
-    return (side + info.size_divisor - 1) / info.size_divisor * info.size_divisor;
-  };
-  const MapSize image = {padded(scaled.height), padded(scaled.width)};
+  const MapSize image = input_size(1280, 800, info);
   const QuantGraph& rpn = model.graph("rpn");
   const int channels = (*rpn.shapes)[rpn.graph.find(NodeKind::kInput)].cols;
   // Enough for the image, the finest map and a batch of RoIs.

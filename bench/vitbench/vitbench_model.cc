@@ -78,11 +78,6 @@ struct Candidate {
       reference->run(images);
     milliseconds.push_back((now_seconds() - start) * 1e3 / static_cast<double>(images.dims[0]));
   }
-
-  static double percentile(std::vector<double> values, double p) {
-    std::sort(values.begin(), values.end());
-    return values[static_cast<size_t>(p * static_cast<double>(values.size() - 1))];
-  }
 };
 
 // Writes the model at a width as a .qbin, with ranges that were not calibrated.
@@ -183,8 +178,8 @@ void print_profile(const std::string& name, const QuantModel& model, const Tenso
 }
 
 void report(const Candidate& c, const std::string& arch, bool json) {
-  const auto at = [&](double p) { return Candidate::percentile(c.milliseconds, p); };
-  const double trip = c.round_trips.empty() ? 0 : Candidate::percentile(c.round_trips, 0.5);
+  const auto at = [&](double p) { return percentile(c.milliseconds, p); };
+  const double trip = c.round_trips.empty() ? 0 : percentile(c.round_trips, 0.5);
   const char* placement = c.threads == 1 ? "" : trip < kFarNs ? "near" : "far";
   if (json) {
     const Json j = {{"arch", arch},

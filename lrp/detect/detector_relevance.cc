@@ -14,11 +14,6 @@
 namespace vitrun {
 namespace {
 
-int first_of(const Graph& graph) {
-  const int embedding = graph.find(Role::kEmbedding);
-  return embedding >= 0 ? embedding : graph.find(NodeKind::kLinear);
-}
-
 // The gradient or the relevance of a value's flow, zeros at first.
 Values& values_of(Flow& flow, RoiFlow part, size_t size) {
   Values& values = part == RoiFlow::kGradient ? flow.gradient : flow.relevance;
@@ -32,7 +27,8 @@ Values& values_of(Flow& flow, RoiFlow part, size_t size) {
 class DetectorRelevance::Walks {
  public:
   explicit Walks(const FloatDetector& detector)
-      : model(detector), backbone(walk_of("backbone", first_of(graph_of("backbone")))) {
+      : model(detector),
+        backbone(walk_of("backbone", graph_of("backbone").find(Role::kEmbedding))) {
     for (int s = 0; s < model.detector.stages; s++) {
       const std::string name = cat("box.", s);
       boxes.push_back(walk_of(name, graph_of(name).find(NodeKind::kInput)));
@@ -65,15 +61,11 @@ class DetectorRelevance::Worker {
   }
 
   ExplainedPhoto explain(const Image& photo, int label, bool heatmap, const FlowObserver& observe) {
-    DetectorInput input =
-        detector_input({photo.rgb.data(), photo.width, photo.height, int64_t{3} * photo.width},
-                       info_, walks_.model.info.preprocess);
+    DetectorInput input = detector_input(view_of(photo), info_, walks_.model.info.preprocess);
     const BackboneOutputs out = networks_.backbone(input.image);
-    std::vector<Box> proposals;
-    for (const Candidate& c : propose(out, info_, input.width, input.height))
-      proposals.push_back(c.box);
-    const FoundBoxes boxes = find_boxes({out.maps, input.width, input.height, nullptr},
-                                        std::move(proposals), info_, networks_);
+    const FoundBoxes boxes =
+        find_boxes({out.maps, input.width, input.height, nullptr},
+                   boxes_of(propose(out, info_, input.width, input.height)), info_, networks_);
     std::vector<int> chosen;
     for (int i = 0; i < count_of(boxes.found); i++)
       if (label < 0 || at(boxes.found, i).group == label) chosen.push_back(i);
@@ -86,29 +78,16 @@ class DetectorRelevance::Worker {
     const Shapes& shapes = engines_.at("backbone").shapes();
     const Shape& patches = shapes[walks_.backbone.end()];
     result.patches = {patches.height, patches.width};
-    result.relevance.heatmap = sums_of(at(flows_, walks_.backbone.end()).relevance, patches.rows);
+    result.relevance.heatmap = row_sums(at(flows_, walks_.backbone.end()).relevance, patches.cols);
     result.image = std::move(input.image);
     return result;
   }
 
  private:
-  // The sums of a value's rows.
-  static std::vector<float> sums_of(const Values& x, int rows) {
-    std::vector<float> sums(array_size(rows));
-    const size_t cols = x.size() / sums.size();
-    for (size_t i = 0; i < x.size(); i++) sums[i / cols] += x[i];
-    return sums;
-  }
-
   std::vector<Tensor> run(const std::string& name, const Tensor& input,
                           const std::vector<std::string>& outputs) {
     Reference& engine = engines_.at(name);
-    if (name != "backbone") {
-      std::vector<Tensor> out = engine.run_outputs(input, outputs);
-      for (Tensor& value : out)
-        if (value.dims.size() == 2) value.dims = {value.dims[0], 1, value.dims[1]};
-      return out;
-    }
+    if (name != "backbone") return engine.run_outputs(input, outputs);
     const Graph& graph = engine.graph();
     values_ = engine.run_keeping(input, walks_.backbone.end(), graph.size() - 1);
     std::vector<Tensor> out;
@@ -190,19 +169,21 @@ const Graph& DetectorRelevance::backbone() const {
   return walks_->backbone.graph();
 }
 
-ExplainedPhoto DetectorRelevance::explain(const Image& photo, int label, bool heatmap,
-                                          const FlowObserver& observe) {
+void DetectorRelevance::check_label(int label) const {
   const int classes = walks_->model.info.num_classes;
   if (label < -1 || label >= classes)
     fail("class ", label, ": the model has ", classes, " classes");
+}
+
+ExplainedPhoto DetectorRelevance::explain(const Image& photo, int label, bool heatmap,
+                                          const FlowObserver& observe) {
+  check_label(label);
   return workers_[0]->explain(photo, label, heatmap, observe);
 }
 
 std::vector<ExplainedPhoto> DetectorRelevance::run(std::span<const Image> photos, int label,
                                                    bool heatmap) {
-  const int classes = walks_->model.info.num_classes;
-  if (label < -1 || label >= classes)
-    fail("class ", label, ": the model has ", classes, " classes");
+  check_label(label);
   std::vector<ExplainedPhoto> out(photos.size());
   std::atomic<size_t> next{0};
   pool_.run([&](int thread) {

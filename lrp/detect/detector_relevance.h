@@ -45,6 +45,8 @@ class DetectorRelevance {
  private:
   class Walks;
   class Worker;
+  void check_label(int label) const;
+
   std::unique_ptr<Walks> walks_;
   std::vector<std::unique_ptr<Worker>> workers_;  // by thread
   ThreadPool pool_;

@@ -45,13 +45,6 @@ void roll_out(const AttentionGeometry& g, const Flow& flow, std::vector<float>& 
   row = std::move(next);
 }
 
-// Sums the relevance over channels: out [rows] from relevance [rows, cols].
-std::vector<float> patch_sums(const Flow& flow, size_t cols) {
-  std::vector<float> sums(flow.relevance.size() / cols);
-  for (size_t i = 0; i < flow.relevance.size(); i++) sums[i / cols] += flow.relevance[i];
-  return sums;
-}
-
 }  // namespace
 
 RelevanceEngine::RelevanceEngine(const Graph& graph, const Weights& weights, int threads)
@@ -101,7 +94,7 @@ void RelevanceEngine::gradients(const std::vector<Tensor>& values,
 std::vector<float> RelevanceEngine::heatmap_of(const Flow& flow,
                                                const std::vector<float>& row) const {
   if (prefix_tokens_ > 0) return {row.begin() + prefix_tokens_, row.end()};
-  return patch_sums(flow, static_cast<size_t>(shapes_[embedding()].cols));
+  return row_sums(flow.relevance, shapes_[embedding()].cols);
 }
 
 // The walk begins with the chosen class, or without classes the squared norm of the

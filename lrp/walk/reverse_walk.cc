@@ -34,6 +34,12 @@ std::vector<std::string> scored_units(const Graph& graph) {
   return units;
 }
 
+std::vector<float> row_sums(const Values& x, int cols) {
+  std::vector<float> sums(x.size() / static_cast<size_t>(cols));
+  for (size_t i = 0; i < x.size(); i++) sums[i / static_cast<size_t>(cols)] += x[i];
+  return sums;
+}
+
 ReverseWalk::ReverseWalk(const Graph& graph, const Weights& weights, int end)
     : graph_(graph), weights_(weights), end_(end) {
   for (int i = 0; i < graph.size(); i++) {

@@ -18,6 +18,9 @@ std::vector<std::string> scored_units(const Graph& graph);
 // Receives, for every node of the walk, the flow that arrived at its output.
 using FlowObserver = std::function<void(int node, const Flow& flow)>;
 
+// The sum of each row of x [rows, cols]: of a patch's relevance over its channels.
+std::vector<float> row_sums(const Values& x, int cols);
+
 // Vectors over units are in the order of scored_units().
 struct WalkResult {
   std::vector<double> score;           // mean of (gradient * relevance)+ over the unit's output

@@ -117,15 +117,19 @@ Importance read_importance(const std::string& path, const Graph& graph) {
   return importance;
 }
 
+BitPlan uniform_plan(const Graph& graph, UnitBits bits) {
+  BitPlan plan;
+  for (const std::string& name : unit_names(graph)) plan[name] = bits;
+  return plan;
+}
+
 BitPlan mixed_plan(const Graph& graph, const Importance& importance, const MixedOptions& options) {
   if (options.weight_bits <= kMinBits)
     fail("mixed precision around ", options.weight_bits,
          " bits has no bits to lower: the least is ", kMinBits);
   const std::vector<BlockUnit> units = block_units(graph, importance);
   if (units.empty() || units.back().block < 2) fail("mixed precision needs more than two blocks");
-  BitPlan plan;
-  for (const std::string& name : unit_names(graph))
-    plan[name] = {options.weight_bits, options.activation_bits};
+  BitPlan plan = uniform_plan(graph, {options.weight_bits, options.activation_bits});
   auto change = [&](const std::string& name, int by) {
     UnitBits& bits = plan.at(name);
     bits.weight = std::clamp(bits.weight + by, kMinBits, kMaxBits);

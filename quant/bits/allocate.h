@@ -30,6 +30,9 @@ struct MixedOptions {
   int weight_bits = 4, activation_bits = 4;  // bits of units that are neither raised nor lowered
 };
 
+// Every unit of a graph with the same bits.
+BitPlan uniform_plan(const Graph& graph, UnitBits bits);
+
 // The paper's rule (method.md section 5): every unit of the first two blocks gets one bit more, and
 // the least important units of later blocks one bit less, until the weights take no more bits than
 // at the base. Bits stay within 3..8. A base of 3 leaves nothing to lower and fails.

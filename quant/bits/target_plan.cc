@@ -106,12 +106,6 @@ struct Totals {
   }
 };
 
-BitPlan uniform_plan(const Graph& graph, const UnitBits& bits) {
-  BitPlan plan;
-  for (const std::string& unit : unit_names(graph)) plan[unit] = bits;
-  return plan;
-}
-
 std::string name_of(const UnitBits& bits) {
   return cat("W", bits.weight, "/A", bits.activation);
 }

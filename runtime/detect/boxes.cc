@@ -38,6 +38,12 @@ std::vector<int> ranked(std::span<const Candidate> candidates) {
 
 }  // namespace
 
+std::vector<Box> boxes_of(std::span<const Candidate> candidates) {
+  std::vector<Box> boxes;
+  for (const Candidate& c : candidates) boxes.push_back(c.box);
+  return boxes;
+}
+
 std::vector<Box> base_anchors(const DetectorInfo& info, int stride) {
   std::vector<Box> anchors;
   for (float ratio : info.ratios) {

@@ -30,6 +30,8 @@ struct Candidate {
   int group = 0;
 };
 
+std::vector<Box> boxes_of(std::span<const Candidate> candidates);
+
 // The anchors around the origin, one a ratio and scale, ratio by ratio:
 // width = stride scale / sqrt(ratio), height = stride scale sqrt(ratio).
 std::vector<Box> base_anchors(const DetectorInfo& info, int stride);

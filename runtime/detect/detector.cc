@@ -38,9 +38,8 @@ void add_masks(const Tensor& logits, std::span<const Candidate> boxes, std::vect
 // The masks of a batch on the scaled image: [boxes, side^2], the mean of all stages.
 std::vector<float> find_masks(const RoiSource& source, std::span<const Candidate> boxes,
                               const DetectorInfo& info, DetectorNetworks& networks) {
-  std::vector<Box> places;
-  for (const Candidate& c : boxes) places.push_back(c.box);
-  const Tensor rois = roi_align(source.maps, info.strides, places, info.mask_bins, source.pool);
+  const Tensor rois =
+      roi_align(source.maps, info.strides, boxes_of(boxes), info.mask_bins, source.pool);
   std::vector<float> masks;
   for (int stage = 0; stage < info.stages; stage++)
     add_masks(networks.masks(stage, rois), boxes, masks);
@@ -74,9 +73,7 @@ Detections detect(const PixelView& image, const DetectorInfo& info,
   DetectorInput input = detector_input(image, info, preprocess);
   const BackboneOutputs outputs = networks.backbone(input.image);
   input.image = {};  // the heads may have its memory
-  std::vector<Box> proposals;
-  for (const Candidate& c : propose(outputs, info, input.width, input.height))
-    proposals.push_back(c.box);
+  std::vector<Box> proposals = boxes_of(propose(outputs, info, input.width, input.height));
   const RoiSource source = {outputs.maps, input.width, input.height, pool};
   const std::vector<Candidate> boxes =
       find_boxes(source, std::move(proposals), info, networks).found;

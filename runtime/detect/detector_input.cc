@@ -93,12 +93,16 @@ ScaledSize scaled_size(int width, int height, const DetectorInfo& info) {
           std::max(static_cast<int>(height * scale + 0.5), 1)};
 }
 
+MapSize input_size(int width, int height, const DetectorInfo& info) {
+  const ScaledSize scaled = scaled_size(width, height, info);
+  return {padded(scaled.height, info.size_divisor), padded(scaled.width, info.size_divisor)};
+}
+
 DetectorInput detector_input(const PixelView& image, const DetectorInfo& info,
                              const PreprocessConfig& preprocess) {
   check_view(image);
   const auto [width, height] = scaled_size(image.width, image.height, info);
-  const int padded_width = padded(width, info.size_divisor);
-  const int padded_height = padded(height, info.size_divisor);
+  const auto [padded_height, padded_width] = input_size(image.width, image.height, info);
   const Normalisation normalisation(preprocess);
   DetectorInput input = {Tensor({1, 3, padded_height, padded_width}), width, height,
                          static_cast<float>(ratio(width, image.width)),

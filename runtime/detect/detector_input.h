@@ -9,6 +9,7 @@
 
 #include "models/base/tensor.h"
 #include "models/graph/detector_info.h"
+#include "models/graph/shapes.h"
 #include "runtime/vision/preprocess.h"
 
 namespace vitrun {
@@ -51,6 +52,8 @@ struct ScaledSize {
   int width, height;
 };
 ScaledSize scaled_size(int width, int height, const DetectorInfo& info);
+// The sides of a detector's input for an image of width x height: scaled, then padded.
+MapSize input_size(int width, int height, const DetectorInfo& info);
 
 // mean and std are those of pixels in 0..1, as PreprocessConfig says.
 DetectorInput detector_input(const PixelView& image, const DetectorInfo& info,

@@ -82,6 +82,26 @@ int64_t Engine::bytes_of(const Choice& choice) const {
   return choice.plan.arena_bytes + choice.scratch_bytes * pool_.size() + kAlign;
 }
 
+std::vector<Tensor> Engine::run_outputs(const Tensor& input,
+                                        const std::vector<std::string>& names) {
+  const Shape& shape = (*model_.shapes)[model_.graph.find(NodeKind::kInput)];
+  const size_t at_height = shape.planar ? 2 : 1, at_channels = shape.planar ? 1 : 3;
+  if (input.dims.at(at_channels) != shape.cols)
+    fail(model_.where, ": its input does not have ", input.dims[at_channels], " channels");
+  select({{static_cast<int>(input.dims[at_height]), static_cast<int>(input.dims[at_height + 1])}},
+         names);
+  const int batch = static_cast<int>(input.dims[0]);
+  std::vector<Tensor> out;
+  std::vector<float*> pointers;
+  for (const PlannedOutput& o : outputs()) {
+    out.emplace_back(Dims{batch, o.rows, o.cols});
+    pointers.push_back(out.back().data.data());
+  }
+  run(input.data.data(), batch, pointers.data());
+  check_finite(batch, pointers.data());
+  return out;
+}
+
 int64_t Engine::bytes_for(const std::vector<MapSize>& sizes,
                           const std::vector<std::string>& outputs) const {
   return std::max(buffer_bytes(), bytes_of(make_choice(sizes, outputs)));

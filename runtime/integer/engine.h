@@ -62,6 +62,10 @@ class Engine {
   // The same for a single output.
   void run(const float* input, int batch, float* output) noexcept { run(input, batch, &output); }
 
+  // Selects the size of `input`, images [n, 3, H, W] or maps [n, H, W, C], and these outputs, runs
+  // and returns them, [n, rows, cols]. Fails as select() and check_finite() do. Allocates.
+  std::vector<Tensor> run_outputs(const Tensor& input, const std::vector<std::string>& names);
+
   // Fails, naming it, on an output of the last run that is not finite: the model overflowed.
   void check_finite(int batch, const float* const* outputs) const;
 

@@ -17,16 +17,6 @@ const DetectorInfo& info_of(const QuantModel& model) {
   return *model.detector();
 }
 
-int padded(int side, int divisor) {
-  return (side + divisor - 1) / divisor * divisor;
-}
-
-std::vector<std::string> map_names(const DetectorInfo& info) {
-  std::vector<std::string> names;
-  for (int i = 0; i < count_of(info.strides); i++) names.push_back(cat("p", i + 2));
-  return names;
-}
-
 }  // namespace
 
 IntegerDetector::IntegerDetector(const QuantModel& model, const Kernels& kernels, int threads)
@@ -34,7 +24,7 @@ IntegerDetector::IntegerDetector(const QuantModel& model, const Kernels& kernels
       kernels_(kernels),
       pool_(threads),
       networks_(info_of(model), [this](const auto& graph, const auto& input, const auto& outputs) {
-        return run_graph(graph, input, outputs);
+        return engines_.at(graph).run_outputs(input, outputs);
       }) {
   add_engine("backbone", 1, threads);
   add_engine("rpn", 1, threads);
@@ -60,29 +50,6 @@ void IntegerDetector::add_engine(const std::string& graph, int batch, int thread
           .threads = threads, .max_batch = batch, .kernels = &kernels_, .memory = memory_});
 }
 
-std::vector<Tensor> IntegerDetector::run_graph(const std::string& name, const Tensor& input,
-                                               const std::vector<std::string>& outputs) {
-  Engine& engine = engines_.at(name);
-  const QuantGraph& graph = model_.graph(name);
-  const bool planar = input_shape(graph).planar;
-  const size_t at_height = planar ? 2 : 1, at_channels = planar ? 1 : 3;
-  if (input.dims.at(at_channels) != input_shape(graph).cols)
-    fail(graph.where, ": its input does not have ", input.dims[at_channels], " channels");
-  engine.select(
-      {{static_cast<int>(input.dims[at_height]), static_cast<int>(input.dims[at_height + 1])}},
-      outputs);
-  const int batch = static_cast<int>(input.dims[0]);
-  std::vector<Tensor> out;
-  std::vector<float*> pointers;
-  for (const PlannedOutput& o : engine.outputs()) {
-    out.emplace_back(Dims{batch, o.rows, o.cols});
-    pointers.push_back(out.back().data.data());
-  }
-  engine.run(input.data.data(), batch, pointers.data());
-  engine.check_finite(batch, pointers.data());
-  return out;
-}
-
 // A batch of RoIs, twice while it becomes maps, and a head's answers.
 int64_t IntegerDetector::head_floats(const std::string& graph, int batch, int bins) const {
   const QuantGraph& head = model_.graph(graph);
@@ -93,21 +60,18 @@ int64_t IntegerDetector::head_floats(const std::string& graph, int batch, int bi
 
 int64_t IntegerDetector::bytes_for(int width, int height) const {
   const DetectorInfo& info = info_of(model_);
-  const ScaledSize scaled = scaled_size(width, height, info);
-  MapSize map = {padded(scaled.height, info.size_divisor), padded(scaled.width, info.size_divisor)};
-  const int64_t image = int64_t{3} * map.height * map.width;
-  int64_t engines = engines_.at("backbone").bytes_for({map}, map_names(info));
+  const MapSize input = input_size(width, height, info);
+  const int64_t image = int64_t{3} * input.height * input.width;
+  int64_t engines = engines_.at("backbone").bytes_for({input}, map_names(info));
   const int channels = input_shape(model_.graph("rpn")).cols;
-  int64_t maps = 0, positions = 0, tallest = 0;
-  for (int i = 0; i < count_of(info.strides); i++) {
-    const int parts = i == 0 ? info.strides[0] : 2;
-    map = {(map.height + parts - 1) / parts, (map.width + parts - 1) / parts};
+  int64_t positions = 0, tallest = 0;
+  for (const MapSize& map : map_sizes(input, info)) {
     engines = std::max(engines, engines_.at("rpn").bytes_for({map}, {"scores", "deltas"}));
     const int64_t size = int64_t{map.height} * map.width;
     positions += size;
-    maps += size * channels;
     tallest = std::max(tallest, size);
   }
+  const int64_t maps = positions * channels;
   int64_t heads = 0;
   for (int s = 0; s < info.stages; s++) {
     const std::string box = cat("box.", s), mask = cat("mask.", s);

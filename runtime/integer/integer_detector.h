@@ -34,8 +34,6 @@ class IntegerDetector {
 
  private:
   void add_engine(const std::string& graph, int batch, int threads);
-  std::vector<Tensor> run_graph(const std::string& graph, const Tensor& input,
-                                const std::vector<std::string>& outputs);
   int64_t head_floats(const std::string& graph, int batch, int bins) const;
 
   const QuantModel& model_;

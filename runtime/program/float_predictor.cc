@@ -38,21 +38,13 @@ class FloatPredictor : public Predictor {
   std::optional<TextEncoder> encoder_;
 };
 
-// The value of an output of run_outputs(), [batch, rows, cols] also where there is one row.
-Tensor with_rows(Tensor value) {
-  if (value.dims.size() == 2) value.dims = {value.dims[0], 1, value.dims[1]};
-  return value;
-}
-
 class FloatDetectorEngine : public ObjectDetector {
  public:
   FloatDetectorEngine(FloatDetector model, int threads)
       : model_(std::move(model)),
         pool_(threads),
         networks_(model_.detector, [this](const auto& graph, const auto& input, const auto& names) {
-          std::vector<Tensor> out = engines_.at(graph).run_outputs(input, names);
-          for (Tensor& value : out) value = with_rows(std::move(value));
-          return out;
+          return engines_.at(graph).run_outputs(input, names);
         }) {
     for (const auto& [name, part] : model_.parts)
       engines_.try_emplace(name, part.graph, part.weights, threads);

@@ -12,8 +12,7 @@ namespace vitrun {
 void ImageLoader::load_one(const std::string& path, std::span<float> out) {
   const Image image = load_image(path, exif_);
   try {
-    preprocess({image.rgb.data(), image.width, image.height, int64_t{3} * image.width}, config_,
-               out, scratch_);
+    preprocess(view_of(image), config_, out, scratch_);
   } catch (const Error& e) {
     fail(path, ": ", e.what());
   }

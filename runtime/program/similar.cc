@@ -103,8 +103,7 @@ std::string thumbnail(const std::string& path, int side, Exif exif) {
               {}};
   small.rgb.resize(3 * array_size(small.width, small.height));
   PreprocessScratch scratch;
-  resize_window({image.rgb.data(), image.width, image.height, int64_t{3} * image.width},
-                small.width, small.height, {0, 0, small.width, small.height},
+  resize_window(view_of(image), small.width, small.height, {0, 0, small.width, small.height},
                 PreprocessConfig::Resize::kBilinear, small.rgb, scratch);
   return cat("<img alt=\"\" title=\"", escape_html(path), "\" src=\"",
              data_uri("image/jpeg", encode_jpeg(small, 85)), "\">");

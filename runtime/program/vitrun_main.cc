@@ -124,8 +124,7 @@ Input demo_input(const ModelInfo& config) {
   const Image image = decode_image(embedded_image(), "the embedded image");
   Tensor t({1, 3, config.image_height, config.image_width});
   PreprocessScratch scratch;
-  preprocess({image.rgb.data(), image.width, image.height, int64_t{3} * image.width}, config,
-             t.data, scratch);
+  preprocess(view_of(image), config, t.data, scratch);
   return {{"embedded image"}, [t](int64_t first, int64_t n) { return loaded_part(t, first, n); }};
 }
 

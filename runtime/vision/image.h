@@ -14,12 +14,19 @@
 #include <string>
 #include <vector>
 
+#include "runtime/vision/preprocess.h"
+
 namespace vitrun {
 
 struct Image {
   int width = 0, height = 0;
   std::vector<uint8_t> rgb;  // [height, width, 3]
 };
+
+// The pixels of an image, which must outlive the view.
+inline PixelView view_of(const Image& image) {
+  return {image.rgb.data(), image.width, image.height, int64_t{3} * image.width};
+}
 
 // Whether the orientation that a camera noted is applied (exif.h).
 enum class Exif { kApply, kIgnore };

@@ -51,8 +51,7 @@ class Finder {
       if (image.width != expected.width || image.height != expected.height)
         fail(path, ": is ", image.width, "x", image.height, ", the annotations say ",
              expected.width, "x", expected.height);
-      keep(index,
-           detector_.run({image.rgb.data(), image.width, image.height, int64_t{3} * image.width}));
+      keep(index, detector_.run(view_of(image)));
     } catch (const Error& e) {
       found_.notes.push_back(e.what());
       unread_++;

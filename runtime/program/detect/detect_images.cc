@@ -134,8 +134,7 @@ int detect_images(const cxxopts::ParseResult& args, const std::string& model) {
       continue;
     }
     const auto start = std::chrono::steady_clock::now();
-    const Detections found =
-        detector->run({image.rgb.data(), image.width, image.height, int64_t{3} * image.width});
+    const Detections found = detector->run(view_of(image));
     const double milliseconds = 1000 * seconds_since(start);
     if (json)
       std::cout << json_of(path, image, found, detector->info())

@@ -62,8 +62,7 @@ TEST_CASE("a detector finds the same through the C ABI, on every ISA and number 
   CHECK(std::string(vit_model_label(o.model, 2)) == "car");
   const QuantModel model(QbinFile::from_memory(o.file.bytes(), "detector"));
   IntegerDetector engine(model, *find_kernels("scalar"), 1);
-  const Detections want =
-      engine.run({o.photo.rgb.data(), o.photo.width, o.photo.height, int64_t{3} * o.photo.width});
+  const Detections want = engine.run(view_of(o.photo));
   REQUIRE(want.found.size() > 3);
   std::string isas = vit_isa_names();
   for (size_t begin = 0; begin < isas.size();

@@ -64,8 +64,7 @@ void check_case(const std::string& name) {
   CAPTURE(name);
   const auto model = open_detector(kFolder + name, {});
   const Image image = load_image(kFolder + name + "/image.png");
-  const Detections found =
-      model->run({image.rgb.data(), image.width, image.height, int64_t{3} * image.width});
+  const Detections found = model->run(view_of(image));
   const nlohmann::json expected = expected_of(name).at("detections");
   CHECK(found.found.size() == expected.size());
   REQUIRE(found.masks.size() == found.found.size());
@@ -118,10 +117,7 @@ TEST_CASE("the networks of a detector give mmdetection's maps, scores and deltas
                                              const std::vector<std::string>& names) {
     const FloatModel& m = model.parts.at(graph);
     Reference engine(m.graph, m.weights, 1);
-    std::vector<Tensor> out = engine.run_outputs(input, names);
-    for (Tensor& t : out)
-      if (t.dims.size() == 2) t.dims = {t.dims[0], 1, t.dims[1]};
-    return out;
+    return engine.run_outputs(input, names);
   });
   const BackboneOutputs out = networks.backbone(part("mask", "input"));
   for (size_t i = 0; i < 4; i++)
@@ -137,20 +133,8 @@ namespace {
 // Runs a graph on several inputs at once, and each input alone.
 std::vector<Tensor> run_engine(const QuantGraph& graph, const Tensor& input,
                                const std::vector<std::string>& names, int threads) {
-  const bool planar = (*graph.shapes)[graph.graph.find(NodeKind::kInput)].planar;
-  const size_t height = planar ? 2 : 1;
-  const int batch = static_cast<int>(input.dims[0]);
-  Engine engine(graph, {.threads = threads, .max_batch = batch});
-  engine.select({{static_cast<int>(input.dims[height]), static_cast<int>(input.dims[height + 1])}},
-                names);
-  std::vector<Tensor> out;
-  std::vector<float*> pointers;
-  for (const PlannedOutput& o : engine.outputs()) {
-    out.emplace_back(Dims{batch, o.rows, o.cols});
-    pointers.push_back(out.back().data.data());
-  }
-  engine.run(input.data.data(), batch, pointers.data());
-  return out;
+  Engine engine(graph, {.threads = threads, .max_batch = static_cast<int>(input.dims[0])});
+  return engine.run_outputs(input, names);
 }
 
 Tensor roi_maps(const std::string& model, const std::string& name, int bins) {
