@@ -61,6 +61,41 @@ struct ColumnQuantizers {
   const int32_t* zero;
 };
 
+// A uniform quantizer whose range is made for each row x [c] as it comes, 0 included. NaN has no part
+// in the range, and becomes the lowest code.
+//
+//   low = min(0, x_j), high = max(0, x_j) over all j
+//   margin = 2^(7 - bits) rounded down, scale = (high - low) / (255 - 2 margin)
+//   zero = margin + round(-low / scale)
+//
+// Where that scale is below the smallest normal float or infinite, its inverse counts as 0, and a
+// scale too small as 0 itself; codes are then those of 8 bits. With 8 bits, code = quantize(x_j) by {1 / scale, zero, 255}. With fewer,
+// a group of columns takes 2^bits codes of the row's grid, `step` apart, one of which is zero:
+//
+//   t_j = x_j * (1 / scale), top = 2^bits - 1, span = max(0, t_j) - min(0, t_j) over the group
+//   step = max(1, round(span * (1 / top))), group_zero = round(-min(0, t_j) * (1 / step))
+//   code_j = zero + step * round(clamp(t_j * (1 / step), -group_zero, top - group_zero))
+//
+// The margin keeps all codes within 0 .. 255. A group is columns of one number modulo 16, so that a
+// vector of 16 lanes works on 16 groups at once: the columns are cut into
+// ceil(ceil(c / 16) / group) parts of equally many times 16 columns, the last of which may be
+// shorter, and lane l of a part is a group.
+struct RowQuantizer {
+  int32_t bits = 8;    // 3..8
+  int32_t group = 32;  // columns of a group at most, kLeastGroup or more; of 8 bits not read
+};
+constexpr int kLeastGroup = 16;
+
+// The codes of rows that a RowQuantizer makes, with padding.
+struct RowCodes {
+  RowQuantizer quantizer;
+  uint8_t* codes;  // [m, c] in rows code_stride bytes apart; c <= kMaxDepth
+  int64_t code_stride;
+  int32_t* code_sum;  // code_sum, scale and zero: [m]
+  float* scale;
+  int32_t* zero;
+};
+
 // An MLP or a convolution has one of these behind it: x times a value between 0 and 1:
 //
 //   gelu(x) = x/2 (1 + erf(x / sqrt 2))
@@ -84,6 +119,12 @@ enum class Epilogue : int32_t {
 //
 // Let scale = s_a s_w, zero = z_w' and offset = K z_a z_w' - z_a sum_k q_w', the float's argument
 // is sum_k (q_a - z_a)(q_w' - z_w'), so that value = s_a s_w sum_k (q_a - z_a)(q_w' - z_w') + bias.
+// Rows of `a` that have their own s_a and z_a (RowCodes) are given by row_scale and row_zero:
+//
+//   value[i, j] = fma(scale[j] * row_scale[i],
+//                     float(C[i, j] + offset[j] * row_zero[i] - zero[j] * row_sum[i]), bias[j])
+//
+// with scale = s_w and offset = K z_w' - sum_k q_w'.
 //
 // a_bits and range_bits are promises about the codes. They never change the result, but an ISA
 // without an int8 dot product runs faster when they are small.
@@ -117,6 +158,8 @@ struct GemmArgs {
   // kInt32: raw is [m, n] in rows raw_stride int32 apart.
   int32_t* raw;
   int64_t raw_stride;
+  const float* row_scale = nullptr;   // row_scale and row_zero: [m], or both null
+  const int32_t* row_zero = nullptr;
 };
 
 // LayerNorm of each row of x [m, c]:
@@ -125,7 +168,7 @@ struct GemmArgs {
 //   var = sum16((x - mean)^2) / c, where each square is added by fma
 //   y = fma((x - mean) * (1 / sqrt(var + eps)), gamma, beta)
 //
-// and y + residual where there is a residual, which layernorm_codes does not read.
+// and y + residual where there is a residual, which only layernorm reads.
 struct NormArgs {
   int32_t m, c;
   const float* x;  // rows x_stride floats apart
@@ -220,6 +263,12 @@ struct Kernels {
   void (*quantize)(const float* x, int64_t x_stride, int32_t m, int32_t c, Quantizer q,
                    uint8_t* codes, int64_t code_stride, int32_t* code_sum);
 
+  // The same with a range for each row (RowQuantizer): of x, of activation(x) unless the activation
+  // is null, and of LayerNorm.
+  void (*quantize_by_row)(const float* x, int64_t x_stride, int32_t m, int32_t c,
+                          const Activation* activation, const RowCodes& to);
+  void (*layernorm_by_row)(const NormArgs& args, const RowCodes& to);
+
   // Quantizes columns: codes [m, c] in rows code_stride bytes apart, without padding.
   void (*quantize_columns)(const ColumnArgs& args, ColumnQuantizers q, uint8_t* codes,
                            int64_t code_stride);
@@ -253,6 +302,11 @@ struct Kernels {
   void (*combine_planes)(const int32_t* hi, const int32_t* lo, int64_t raw_stride,
                          const int32_t* hi_sum, const int32_t* lo_sum, int32_t zero, float scale,
                          int32_t m, int32_t n, Quantizer q, uint8_t* codes, int64_t code_stride);
+
+  // The same sums in float: y[i, j] = scale * fma(256, high, low), in rows y_stride floats apart.
+  void (*sum_planes)(const int32_t* hi, const int32_t* lo, int64_t raw_stride,
+                     const int32_t* hi_sum, const int32_t* lo_sum, int32_t zero, float scale,
+                     int32_t m, int32_t n, float* y, int64_t y_stride);
 
   // Element functions of [count] floats. exp errs by at most 1 ulp on [-87, 88] and is clamped
   // outside. GELU errs by at most 1.8 ulp for x > 0 and by at most 1e-7 for x <= 0; the other

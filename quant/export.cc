@@ -95,9 +95,12 @@ QbinWriter export_model(const FloatModel& model, const std::map<std::string, Wei
   const std::vector<std::vector<int>> readers = quantized.graph.readers();
   for (int i = 0; i < quantized.graph.size(); i++) {
     Node& n = quantized.graph[i];
+    const auto has_range = [&](int reader) {
+      return quantized.graph.is(reader, NodeKind::kQuantize) &&
+             !quantized.graph[reader].has(Attribute::kGroup);
+    };
     if (n.kind == NodeKind::kAct && activation_of(n.act()) &&
-        std::ranges::all_of(at(readers, i),
-                            [&](int r) { return quantized.graph.is(r, NodeKind::kQuantize); }))
+        std::ranges::all_of(at(readers, i), has_range))
       n.attributes.erase(Attribute::kLimit);  // the codes' range ends at the limit, and clips there
     if (n.kind == NodeKind::kLinear) {
       add_weight(out, n.weight, weights.at(n.name));

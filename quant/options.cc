@@ -18,7 +18,7 @@ namespace vitrun {
 namespace {
 
 constexpr double kMostMilliseconds = 1e6;
-constexpr const char* kSteps[] = {"rounding", "levels", "split", "rotation", "heads", "residual"};
+constexpr const char* kSteps[] = {"rounding", "levels", "split", "rotation", "heads", "residual", "rows"};
 
 // Options that vitquant no longer has, each with what replaces it.
 constexpr std::pair<const char*, const char*> kRemoved[] = {
@@ -81,6 +81,7 @@ std::optional<T> number_in(const std::string& text) {
 struct Recipe {
   std::optional<Method> method;  // none: the default recipe, whose method depends on the widths
   double clip_k = 0;
+  int row_group = 32;  // of step rows
   std::set<std::string> with, without;
 
   // A published method takes the residual objective alone, the default recipe takes every step.
@@ -119,18 +120,33 @@ std::set<std::string> steps_in(const cxxopts::ParseResult& args, const std::stri
   std::set<std::string> steps;
   if (!args.count(option)) return steps;
   for (const std::string& step : args[option].as<std::vector<std::string>>()) {
-    if (std::find(std::begin(kSteps), std::end(kSteps), step) == std::end(kSteps))
+    const std::string name = option == "with" && step.starts_with("rows:") ? "rows" : step;
+    if (std::find(std::begin(kSteps), std::end(kSteps), name) == std::end(kSteps))
       throw UsageError(cat("--", option, " '", step,
-                           "': expected rounding, levels, split, rotation, heads or residual"));
+                           "': expected rounding, levels, split, rotation, heads, residual or rows"));
     steps.insert(step);
   }
   return steps;
+}
+
+// Reads rows:N, a step of --with.
+void read_group(std::set<std::string>& with, Recipe& recipe) {
+  const auto step =
+      std::ranges::find_if(with, [](const std::string& s) { return s.starts_with("rows:"); });
+  if (step == with.end()) return;
+  recipe.row_group = number_in<int>(step->substr(5)).value_or(0);
+  if (recipe.row_group < kLeastGroup || recipe.row_group > kMaxDepth)
+    throw UsageError(
+        cat("--with '", *step, "': expected rows:N, N from ", kLeastGroup, " to ", kMaxDepth));
+  with.erase(step);
+  with.insert("rows");
 }
 
 Recipe read_recipe(const cxxopts::ParseResult& args) {
   Recipe recipe;
   read_method(args, recipe);
   recipe.with = steps_in(args, "with");
+  read_group(recipe.with, recipe);
   recipe.without = steps_in(args, "without");
   for (const std::string& step : recipe.with)
     if (recipe.without.contains(step))
@@ -291,6 +307,7 @@ void choose_steps(const Recipe& recipe, const BitsRequest& bits, QuantizeOptions
   options.compensate = recipe.takes("rounding");
   options.levels = recipe.takes("levels");
   options.split = recipe.takes("split");
+  if (recipe.takes("rows")) options.row_group = recipe.row_group;
   // Ranges by head gain nothing at 8 bits (bench/results/accuracy.md), so they must be asked for.
   options.heads = recipe.takes("heads") &&
                   (options.activation_bits < 8 || target || recipe.with.contains("heads"));
@@ -470,10 +487,11 @@ void add_quantize_options(cxxopts::Options& options) {
        "4, or 4/8 (weights/activations), or by unit: FILE.json, lrp:SCORES.json, budget:BYTES, "
        "target:NAME|FILE[,time=MS][,size=BYTES]",
        cxxopts::value<string>()->default_value("8"), "B")  //
-      ("without", "steps to leave out: rounding, levels, split, rotation, heads, residual",
+      ("without", "steps to leave out: rounding, levels, split, rotation, heads, residual, rows",
        cxxopts::value<std::vector<string>>(), "STEP,...")  //
-      ("with", "such steps to add to a published recipe", cxxopts::value<std::vector<string>>(),
-       "STEP,...")  //
+      ("with",
+       "such steps to add to a published recipe; rows:N: in groups of N columns instead of 32",
+       cxxopts::value<std::vector<string>>(), "STEP,...")  //
       ("labels", "class names to put into the .qbin, one a line", cxxopts::value<string>(),
        "FILE")  //
       ("t,threads", "threads to use; default: one per CPU", cxxopts::value<int>(), "N");

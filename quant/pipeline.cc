@@ -83,16 +83,20 @@ bool input_levels(const QuantizeOptions& options) {
 // are searched for them.
 std::vector<SiteRange> site_ranges(Reference& engine, const BitPlan& plan,
                                    const std::map<int, NormFold>& folds, const ImageSource& images,
-                                   const CalibrateOptions& options, const Progress& progress) {
+                                   const CalibrateOptions& options, int row_group,
+                                   const Progress& progress) {
   const std::vector<Site> sites = activation_sites(engine.graph());
   const std::vector<int> bits = site_bits(engine.graph(), sites, plan);
   const auto by_fold = [&](size_t i) {
     return folds.contains(sites[i].node) && !(options.levels && bits[i] < 8);
   };
+  const auto by_row = [&](size_t i) {
+    return row_group > 0 && may_go_by_row(engine.graph(), engine.shapes(), sites[i]);
+  };
   std::vector<Site> searched;
   std::vector<int> searched_bits;
   for (size_t i = 0; i < sites.size(); i++) {
-    if (by_fold(i)) continue;
+    if (by_row(i) || by_fold(i)) continue;
     searched.push_back(sites[i]);
     searched_bits.push_back(bits[i]);
   }
@@ -100,8 +104,9 @@ std::vector<SiteRange> site_ranges(Reference& engine, const BitPlan& plan,
       calibrate(engine, searched, searched_bits, images, options, progress);
   std::vector<SiteRange> ranges;
   for (size_t i = 0, next = 0; i < sites.size(); i++)
-    ranges.push_back(by_fold(i) ? SiteRange{bits[i], folds.at(sites[i].node).range}
-                                : found[next++]);
+    ranges.push_back(by_row(i)    ? SiteRange{.bits = bits[i], .group = row_group}
+                     : by_fold(i) ? SiteRange{bits[i], folds.at(sites[i].node).range}
+                                  : found[next++]);
   return ranges;
 }
 
@@ -164,8 +169,11 @@ void measure_after(Reference& engine, const InputRows& inputs, const Operands& o
     const SiteRange& input = *range_of.at(node);
     row->after = linear_error(engine, engine.weights().at(n.weight), operands.weights.at(n.name),
                               inputs.at(node), input);
-    row->low = dequantize(0, input.range);
-    row->high = dequantize(input.params().quantizer().max_code, input.range);
+    row->by_row = input.params().by_row();
+    if (!row->by_row) {
+      row->low = dequantize(0, input.range);
+      row->high = dequantize(input.params().quantizer().max_code, input.range);
+    }
     if (const auto fold = folds.find(n.in[0]); fold != folds.end()) row->clip_k = fold->second.k;
   }
 }
@@ -182,6 +190,8 @@ std::map<std::string, QbinValue> recipe_of(const QuantizeOptions& options, const
   recipe["method"] = std::string(method_name(options.method));
   recipe["objective"] =
       std::string(options.objective == Objective::kResidual ? "residual" : "tensor");
+  recipe["activation_ranges"] = std::string(options.row_group ? "rows" : "calibrated");
+  if (options.row_group) recipe["activation_group"] = int64_t{options.row_group};
   recipe["activation_codes"] = std::string(input_levels(options) ? "levels" : "uniform");
   recipe["outliers"] = std::string(options.split ? "split" : "kept");
   recipe["heads"] = std::string(options.heads ? "own" : "shared");
@@ -223,7 +233,8 @@ std::map<int, NormFold> fold(FloatModel& model, const ImageSource& images,
       {options.method, options.clip_k, linear_bits(model.graph, plan), options.threads}, progress);
 }
 
-// Whether inputs of Linears may have levels, searched or as PTQ4ViT's twin codes.
+// Whether inputs of Linears whose range is calibrated may have levels, searched or as PTQ4ViT's twin
+// codes.
 bool has_levels(const QuantizeOptions& options) {
   return input_levels(options) || options.method == Method::kPtq4Vit;
 }
@@ -259,7 +270,9 @@ int64_t other_bytes(const FloatModel& model, const QuantizeOptions& options,
     // The scales differ, so that no two sites share a Quantize node.
     ranges.push_back({8, {static_cast<float>(ranges.size() + 1), 0}});
     if (s.softmax) ranges.back().rate = 1, ranges.back().twin = 0;
-    if (has_levels(options) && may_be_narrow(options) && !s.unit.empty() &&
+    const bool by_row = options.row_group && may_go_by_row(model.graph, shapes, s);
+    if (by_row) ranges.back() = {.bits = 8, .group = options.row_group};
+    if (has_levels(options) && may_be_narrow(options) && !s.unit.empty() && !by_row &&
         model.graph[s.consumer].kind == NodeKind::kLinear)
       ranges.back().levels = {{0, 0}};
     if (has_head_ranges(model.graph, shapes, s, options.heads))
@@ -297,7 +310,7 @@ Allocation allocate_by_importance(const FloatModel& model, const ImageSource& im
   }
   return {budget_plan(model.graph, budget.importance, errors,
                       {options.weight_bits, options.activation_bits}, budget.operands, bytes,
-                      has_levels(options)),
+                      has_levels(options) && !options.row_group),
           kendall_tau(omega, lambda),
           {}};
 }
@@ -312,6 +325,7 @@ Allocation allocate_by_prediction(const FloatModel& model, const ImageSource& im
                                               .activations = budget.costs.has_value(),
                                               .objective = options.objective,
                                               .heads = options.heads,
+                                              .row_group = options.row_group,
                                               .threads = options.threads},
                                              progress);
   TargetPlan found =
@@ -333,7 +347,7 @@ Allocation allocate(FloatModel model, const ImageSource& images, const QuantizeO
   if (budget.bytes) left = *budget.bytes - other_bytes(model, options, folds, base);
   if (!budget.importance.empty())
     return allocate_by_importance(model, images, options, table, left.value_or(0));
-  if (left && has_levels(options))
+  if (left && has_levels(options) && !options.row_group)
     for (const auto& [row, node] : linear_rows(model.graph, table))
       *left -= level_bytes(row->bits.activation);
   return allocate_by_prediction(model, images, options, left,
@@ -373,7 +387,7 @@ Operands quantize_operands(FloatModel& model, Reference& engine, const BitPlan& 
                              .softmax_steps = options.levels && options.method != Method::kFqVit,
                              .levels = input_levels(options),
                              .heads = options.heads},
-                            part(0, kRangePart));
+                            options.row_group, part(0, kRangePart));
   if (options.compensate)
     out.weights = compensate_weights(model, out.sites, bits, images, options.threads,
                                      options.outputs, part(kRangePart, 1));

@@ -37,6 +37,9 @@ struct QuantizeOptions {
   bool levels = false;      // give activations the codes of quant/ranges/code_levels.h
   bool split = false;       // split outlier channels by quant/rewrite/split_outliers.h
   bool heads = false;       // give each head of q, k and v its own range
+  // Inputs of Linears have the range of each row as it comes, and below 8 bits groups of at most so
+  // many columns (RowQuantizer in kernels.h); 0: one range for all rows, of the calibration images.
+  int row_group = 0;
   Rotate rotate = Rotate::kNone;
   // The outputs whose errors count, each relative to its size; none: the logits, or the embedding.
   std::vector<std::string> outputs = {};

@@ -23,6 +23,11 @@ struct ColumnTerms {
   Floats value(Ints sum, int32_t row_sum) const {
     return fma(scale, to_float(sum + offset - zero * splat(row_sum)), bias);
   }
+  // The same of a row with a scale and zero point of its own.
+  Floats value(Ints sum, int32_t row_sum, float row_scale, int32_t row_zero) const {
+    const Ints product = sum + offset * splat(row_zero) - zero * splat(row_sum);
+    return fma(scale * splat(row_scale), to_float(product), bias);
+  }
 };
 
 // Writes the codes of rows row .. row + rows of a panel, of which the first `count` columns are not
@@ -46,24 +51,11 @@ inline void finish_codes_panel(const GemmArgs& g, int row, int rows, int column,
   }
 }
 
-// Writes rows row .. row + rows of the 16 columns from `column` on. The sums of row `row` + i are
-// at sums + i * sum_stride.
-inline void finish_panel(const GemmArgs& g, int row, int rows, int column, const int32_t* sums,
-                         int sum_stride) {
+// Writes rows row .. row + rows of the 16 columns from `column` on, as finish_codes_panel() does or in
+// float.
+template <class Value>
+inline void finish_values(const GemmArgs& g, int row, int rows, int column, Value value) {
   const int count = g.n - column < kColumns ? g.n - column : kColumns;
-  if (g.epilogue == Epilogue::kInt32) {
-    int32_t* raw = g.raw + row * g.raw_stride + column;
-    for (int i = 0; i < rows; i++) {
-      store(raw + i * g.raw_stride, load(sums + i * sum_stride, kLanes), count);
-    }
-    return;
-  }
-  const ColumnTerms terms(g, column);
-  // A local, because the compiler must assume that a store of codes changes g.
-  const int32_t* row_sum = g.row_sum + row;
-  const auto value = [&](int i) {
-    return terms.value(load(sums + i * sum_stride, kLanes), row_sum[i]);
-  };
   if (g.epilogue == Epilogue::kCodes || g.epilogue == Epilogue::kActCodes) {
     finish_codes_panel(g, row, rows, column, count, value);
     return;
@@ -78,6 +70,33 @@ inline void finish_panel(const GemmArgs& g, int row, int rows, int column, const
   for (int i = 0; i < rows; i++) {
     store(y + i * stride, value(i) + load(residual + i * stride, count), count);
   }
+}
+
+// The same from the exact sums; those of row `row` + i are at sums + i * sum_stride.
+inline void finish_panel(const GemmArgs& g, int row, int rows, int column, const int32_t* sums,
+                         int sum_stride) {
+  if (g.epilogue == Epilogue::kInt32) {
+    const int count = g.n - column < kColumns ? g.n - column : kColumns;
+    int32_t* raw = g.raw + row * g.raw_stride + column;
+    for (int i = 0; i < rows; i++) {
+      store(raw + i * g.raw_stride, load(sums + i * sum_stride, kLanes), count);
+    }
+    return;
+  }
+  const ColumnTerms terms(g, column);
+  // Locals, because the compiler must assume that a store of codes changes g.
+  const int32_t* row_sum = g.row_sum + row;
+  if (!g.row_scale) {
+    finish_values(g, row, rows, column, [&](int i) {
+      return terms.value(load(sums + i * sum_stride, kLanes), row_sum[i]);
+    });
+    return;
+  }
+  const float* row_scale = g.row_scale + row;
+  const int32_t* row_zero = g.row_zero + row;
+  finish_values(g, row, rows, column, [&](int i) {
+    return terms.value(load(sums + i * sum_stride, kLanes), row_sum[i], row_scale[i], row_zero[i]);
+  });
 }
 
 // Whether a tile may write its results straight from its registers. It may not write codes, because

@@ -69,11 +69,24 @@ struct DotTile {
     }
     const ColumnTerms terms(g, column);
     const int32_t* row_sum = g.row_sum + args.row;
+    if (!g.row_scale) {
+      finish_floats<rows>(args, column, [&](int i) {
+        return terms.value(to_lanes(sum[i] + p * kWords), row_sum[i]);
+      });
+      return;
+    }
+    const float* row_scale = g.row_scale + args.row;
+    const int32_t* row_zero = g.row_zero + args.row;
+    finish_floats<rows>(args, column, [&](int i) {
+      return terms.value(to_lanes(sum[i] + p * kWords), row_sum[i], row_scale[i], row_zero[i]);
+    });
+  }
+
+  template <int rows, class Value>
+  static inline void finish_floats(const TileArgs& args, int column, Value value) {
+    const GemmArgs& g = *args.g;
     const int64_t stride = g.y_stride;
     float* y = g.y + args.row * stride + column;
-    const auto value = [&](int i) {
-      return terms.value(to_lanes(sum[i] + p * kWords), row_sum[i]);
-    };
     if (g.epilogue == Epilogue::kFloat) {
 #pragma GCC unroll 16
       for (int i = 0; i < rows; i++) store(y + i * stride, value(i), kLanes);

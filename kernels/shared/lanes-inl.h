@@ -54,6 +54,20 @@ struct LaneQuantizer {
   }
 };
 
+// The steps of a RowQuantizer's groups, one a lane, each with the lowest and the highest multiple of it
+// that has a code. `low` is the group's min(0, t_j) and `span` its range.
+struct GroupSteps {
+  Floats step, inverse, lowest, highest;
+
+  GroupSteps(Floats low, Floats span, float top)
+      : step(max(to_float(round_to_int(span * splat(1 / top))), splat(1.0f))),
+        inverse(splat(1.0f) / step),
+        lowest(to_float(round_to_int(low * inverse))),
+        highest(splat(top) + lowest) {}
+
+  Ints multiple(Floats t) const { return round_to_int(min(max(t * inverse, lowest), highest)); }
+};
+
 // Clears the codes of a row from round_up(n, 16) to round_up(n, 32).
 inline void clear_padding(uint8_t* codes, int n) {
   const int written = round_up(n, kLanes);

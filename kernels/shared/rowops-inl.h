@@ -37,6 +37,124 @@ void quantize_rows(const float* x, int64_t x_stride, int32_t m, int32_t c, Quant
   }
 }
 
+// The scale, its inverse and the zero point that a RowQuantizer gives a row.
+struct RowGrid {
+  float scale, inverse;
+  int32_t zero;
+};
+
+// |x| <= 2^22.
+static inline int32_t round_to_even(float x) {
+  const float shifted = x + 0x1.8p23f;
+  int32_t bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  return bits - 0x4B400000;
+}
+
+// The grid of a row with values from -below to above.
+static inline RowGrid row_grid(float below, float above, int bits) {
+  const int margin = 128 >> bits;
+  const float scale = (below + above) / static_cast<float>(255 - 2 * margin);
+  if (!(scale >= 0x1p-126f)) return {0, 0, margin};
+  const float inverse = 1 / scale;
+  if (inverse == 0) return {scale, 0, margin};
+  return {scale, inverse, margin + round_to_even(below * inverse)};
+}
+
+// The parts of a row of c columns, each of which has 16 groups, and their columns.
+struct RowParts {
+  int count, columns;
+
+  RowParts(int c, RowQuantizer q) : count(1), columns(c) {
+    if (q.bits == 8) return;
+    const int vectors = round_up(c, kLanes) / kLanes;
+    count = (vectors + q.group - 1) / q.group;
+    columns = (vectors + count - 1) / count * kLanes;
+  }
+};
+
+// Writes the codes of n columns, those of 16 groups, without padding; returns their sums. `low` is
+// min(0, x_j) of each group and `high` max(0, x_j).
+static inline Ints quantize_part(const float* x, int n, const RowGrid& grid, int bits, Floats low,
+                                 Floats high, uint8_t* codes) {
+  const Floats inverse = splat(grid.inverse), lowest = low * inverse;
+  const GroupSteps steps(lowest, high * inverse - lowest, static_cast<float>((1 << bits) - 1));
+  const Ints step = round_to_int(steps.step), zero = splat(grid.zero);
+  Ints sum = splat(0);
+  for_lanes(
+      n, VITRUN_LANES(j, count) {
+        const Ints multiple = steps.multiple(load(x + j, count) * inverse);
+        const Ints code = first_lanes(zero + step * multiple, count, splat(0));
+        store_bytes(codes + j, code);
+        sum = sum + code;
+      });
+  return sum;
+}
+
+// Row i of `to`. value(j, count) returns columns j .. j + count of what is rounded and leaves them at
+// x + j.
+template <class Value>
+static inline void quantize_by_range(const float* x, int c, const RowCodes& to, int64_t i,
+                                     Value value) {
+  const RowParts parts(c, to.quantizer);
+  Floats low[kMaxDepth / kLanes / kLeastGroup], high[kMaxDepth / kLanes / kLeastGroup];
+  Floats below = splat(0.0f), above = below;
+  for (int p = 0, first = 0; first < c; p++, first += parts.columns) {
+    Floats least = splat(0.0f), most = least;
+    for_lanes(
+        c - first < parts.columns ? c - first : parts.columns, VITRUN_LANES(j, count) {
+          const Floats v = first_lanes(value(first + j, count), count, splat(0.0f));
+          least = min(v, least);
+          most = max(v, most);
+        });
+    low[p] = least;
+    high[p] = most;
+    below = max(splat(0.0f) - least, below);
+    above = max(most, above);
+  }
+  const RowGrid grid = row_grid(max_lanes(below), max_lanes(above), to.quantizer.bits);
+  uint8_t* codes = to.codes + i * to.code_stride;
+  to.scale[i] = grid.scale;
+  to.zero[i] = grid.zero;
+  if (to.quantizer.bits == 8 || grid.inverse == 0) {
+    to.code_sum[i] = quantize_row(
+        c, LaneQuantizer({grid.inverse, grid.zero, 255}), codes,
+        VITRUN_LANES(j, count) { return load(x + j, count); });
+    return;
+  }
+  Ints sum = splat(0);
+  for (int p = 0, first = 0; first < c; p++, first += parts.columns) {
+    const int n = c - first < parts.columns ? c - first : parts.columns;
+    sum = sum + quantize_part(x + first, n, grid, to.quantizer.bits, low[p], high[p], codes + first);
+  }
+  clear_padding(codes, c);
+  to.code_sum[i] = sum_lanes(sum);
+}
+
+void quantize_rows_by_range(const float* x, int64_t x_stride, int32_t m, int32_t c,
+                            const Activation* activation, const RowCodes& caller) {
+  // A local, because the compiler must assume that a store of codes changes the caller's.
+  const RowCodes to = caller;
+  if (!activation) {
+    for (int32_t i = 0; i < m; i++, x += x_stride) {
+      quantize_by_range(
+          x, c, to, i, VITRUN_LANES(j, count) { return load(x + j, count); });
+    }
+    return;
+  }
+  float active[kMaxDepth];
+  with_activation(*activation, [&](auto function) {
+    for (int32_t i = 0; i < m; i++, x += x_stride) {
+      quantize_by_range(
+          active, c, to, i, VITRUN_LANES(j, count) {
+            const Floats v = function(load(x + j, count));
+            store(active + j, v, count);
+            return v;
+          });
+    }
+  });
+}
+
 // Rows are processed in blocks, one phase after another. Each phase of a row ends in a chain of
 // dependent operations; those of the other rows in the block overlap with it.
 constexpr int kRowBlock = 4;
@@ -122,6 +240,24 @@ void layernorm_codes_rows(const NormArgs& args, Quantizer q, uint8_t* codes, int
       code_sum[i] = quantize_row(
           args.c, quantizer, codes + i * code_stride,
           VITRUN_LANES(j, count) { return normalized(args, x, moments[r], j, count); });
+    }
+  });
+}
+
+void layernorm_rows_by_range(const NormArgs& args, const RowCodes& caller) {
+  const RowCodes to = caller;
+  float row[kMaxDepth];
+  for_row_blocks(args.m, [&](int32_t first, int rows) {
+    RowMoments moments[kRowBlock];
+    block_moments(args, first, rows, moments);
+    for (int r = 0; r < rows; r++) {
+      const float* x = args.x + (first + r) * args.x_stride;
+      quantize_by_range(
+          row, args.c, to, first + r, VITRUN_LANES(j, count) {
+            const Floats v = normalized(args, x, moments[r], j, count);
+            store(row + j, v, count);
+            return v;
+          });
     }
   });
 }
@@ -338,21 +474,39 @@ void pack_column_panels(const uint8_t* codes, int64_t stride, int32_t k, int32_t
       });
 }
 
+// Calls write(j, count, value) with columns j .. j + count of one row of the planes' sum.
+template <class Write>
+static inline void sum_plane_row(const int32_t* hi, const int32_t* lo, int32_t hi_sum,
+                                 int32_t lo_sum, int32_t zero, float scale, int n, Write write) {
+  const Ints hi_zero = splat(zero) * splat(hi_sum), lo_zero = splat(zero) * splat(lo_sum);
+  for_lanes(
+      n, VITRUN_LANES(j, count) {
+        const Floats high = to_float(load(hi + j, count) - hi_zero);
+        const Floats low = to_float(load(lo + j, count) - lo_zero);
+        write(j, count, splat(scale) * fma(splat(256.0f), high, low));
+      });
+}
+
 void combine_plane_rows(const int32_t* hi, const int32_t* lo, int64_t raw_stride,
                         const int32_t* hi_sum, const int32_t* lo_sum, int32_t zero, float scale,
                         int32_t m, int32_t n, Quantizer q, uint8_t* codes, int64_t code_stride) {
   const LaneQuantizer quantizer(q);
-  for (int32_t i = 0; i < m; i++) {
-    const Ints hi_zero = splat(zero) * splat(hi_sum[i]), lo_zero = splat(zero) * splat(lo_sum[i]);
-    const int32_t *hi_row = hi + i * raw_stride, *lo_row = lo + i * raw_stride;
-    uint8_t* out = codes + i * code_stride;
-    for_lanes(
-        n, VITRUN_LANES(j, count) {
-          const Floats high = to_float(load(hi_row + j, count) - hi_zero);
-          const Floats low = to_float(load(lo_row + j, count) - lo_zero);
-          const Floats value = splat(scale) * fma(splat(256.0f), high, low);
-          store_bytes(out + j, quantizer(value), count);
-        });
+  for (int32_t i = 0; i < m; i++, hi += raw_stride, lo += raw_stride, codes += code_stride) {
+    sum_plane_row(hi, lo, hi_sum[i], lo_sum[i], zero, scale, n,
+                  [&](int j, int count, Floats value) __attribute__((always_inline)) {
+                    store_bytes(codes + j, quantizer(value), count);
+                  });
+  }
+}
+
+void sum_plane_rows(const int32_t* hi, const int32_t* lo, int64_t raw_stride, const int32_t* hi_sum,
+                    const int32_t* lo_sum, int32_t zero, float scale, int32_t m, int32_t n,
+                    float* y, int64_t y_stride) {
+  for (int32_t i = 0; i < m; i++, hi += raw_stride, lo += raw_stride, y += y_stride) {
+    sum_plane_row(hi, lo, hi_sum[i], lo_sum[i], zero, scale, n,
+                  [&](int j, int count, Floats value) __attribute__((always_inline)) {
+                    store(y + j, value, count);
+                  });
   }
 }
 

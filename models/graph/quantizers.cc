@@ -80,7 +80,7 @@ bool CodeParams::same_as(const CodeParams& o) const {
     return a.first == b.first && a.level == b.level;
   };
   return bits == o.bits && scale == o.scale && zero == o.zero && rate == o.rate && twin == o.twin &&
-         heads == o.heads &&
+         heads == o.heads && group == o.group &&
          std::equal(levels.begin(), levels.end(), o.levels.begin(), o.levels.end(), run);
 }
 
@@ -130,12 +130,22 @@ CodeParams code_params(const Node& n, const Weights& weights) {
   if (!n.weight.empty()) p.levels = levels_of(n, weights.at(n.weight), p.bits);
   if (!n.bias.empty()) p.heads = heads_of(n, weights.at(n.bias));
   if (!p.heads.empty() && !p.levels.empty()) refuse(n, "levels and ranges by head");
+  const double group = n.real(Attribute::kGroup, 0);
+  if (group != 0 && (!(group >= kLeastGroup && group <= kMaxDepth) || group != std::floor(group)))
+    refuse(n, cat("groups of ", group, " columns, expected ", kLeastGroup, " to ", kMaxDepth));
+  p.group = static_cast<int>(group);
+  if (p.by_row() && (!p.heads.empty() || !p.levels.empty()))
+    refuse(n, "a range for each row, and levels or ranges by head");
   return p;
 }
 
 void set_code_params(Graph& graph, int quantize, const CodeParams& p, Weights& weights) {
   Node& n = graph[quantize];
   n.attributes[Attribute::kBits] = p.bits;
+  if (p.by_row()) {
+    n.attributes[Attribute::kGroup] = p.group;
+    return;
+  }
   n.attributes[Attribute::kScale] = double{p.scale};
   n.attributes[Attribute::kZero] = p.zero;
   if (p.rate != 2) n.attributes[Attribute::kRate] = double{p.rate};
@@ -178,6 +188,11 @@ bool is_softmax(const Graph& graph, int node) {
 
 bool is_image(const Graph& graph, const Shapes& shapes, int node) {
   return graph.is(node, NodeKind::kWindow) && shapes[graph[node].in[0]].planar;
+}
+
+bool may_go_by_row(const Graph& graph, const Shapes& shapes, const Site& site) {
+  return graph.is(site.consumer, NodeKind::kLinear) && !is_image(graph, shapes, site.node) &&
+         graph[site.consumer].in[0] == site.node;
 }
 
 std::vector<Site> activation_sites(const Graph& graph) {

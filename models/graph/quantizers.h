@@ -29,7 +29,8 @@ struct UniformRange {
 // in such steps and half in steps finer by 2^twin. Where there are levels, scale and zero point are
 // those of 8-bit codes, which take only the values of the levels: a code of `bits` bits says which.
 // Each of the heads that lie side by side in the columns may have a scale and zero point of its
-// own.
+// own. With a `group` the range is that of each row as it comes (RowQuantizer in kernels.h), and
+// scale, zero, levels and heads are not there.
 struct CodeParams {
   static constexpr int kLogCodes = -1;
 
@@ -40,8 +41,11 @@ struct CodeParams {
   int twin = kLogCodes;
   std::vector<LevelRun> levels = {};     // from code 0, ascending in both; empty: all codes
   std::vector<UniformRange> heads = {};  // empty: all columns have `scale` and `zero`
+  int group = 0;                         // columns of a group; 0: one range for all rows
 
-  int code_bits() const { return levels.empty() ? bits : 8; }
+  bool by_row() const { return group > 0; }
+  RowQuantizer row_quantizer() const { return {bits, group}; }
+  int code_bits() const { return levels.empty() && !by_row() ? bits : 8; }
   Quantizer quantizer() const { return {1 / scale, zero, (1 << code_bits()) - 1}; }
   UniformRange of_head(int head) const {
     return heads.empty() ? UniformRange{scale, zero} : at(heads, head);
@@ -94,6 +98,10 @@ struct Site {
   int operand = 0;         // which of the consumer's inputs
   int begin = 0, end = 0;  // columns of that value
 };
+
+// Whether the rows of a site may have ranges of their own: those that a Linear reads may, unless they
+// are neighbourhoods of pixels or of a map, whose zeros outside need one code.
+bool may_go_by_row(const Graph& graph, const Shapes& shapes, const Site& site);
 
 // The name of the Quantize of a site, and the site's name from it.
 std::string quantize_name(const Site& site);

@@ -50,8 +50,8 @@ double variation(const Tensor& value) {
 
 Tensor rounded(const Tensor& rows, const SiteRange& range) {
   Tensor out = rows;
-  const UniformRounding round(range.params());
-  for (float& x : out.data) x = round(x);
+  const int64_t cols = rows.dims[2];
+  fake_quantize(range.params(), false, out.data.data(), rows.dims[1], cols, 0, cols);
   return out;
 }
 

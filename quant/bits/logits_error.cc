@@ -69,7 +69,7 @@ std::map<int, WeightCandidates> round_weights(const FloatModel& model, const Ten
   return out;
 }
 
-// Searches a range at each width for every site but pixels and softmax outputs.
+// Finds a quantizer at each width for every site but pixels and softmax outputs.
 std::vector<SiteCandidates> search_ranges(const FloatModel& model, const ImageSource& images,
                                           const PredictOptions& options, const Progress& progress) {
   std::vector<Site> sites;
@@ -91,6 +91,10 @@ std::vector<SiteCandidates> search_ranges(const FloatModel& model, const ImageSo
     if (i % kWidths == 0) out.push_back({sites[i], {}});
     out.back().params.push_back(ranges[i].params());
   }
+  for (SiteCandidates& s : out)
+    if (options.row_group && may_go_by_row(model.graph, shapes, s.site))
+      for (int b = kMinBits; b <= kMaxBits; b++)
+        at(s.params, b - kMinBits) = {.bits = b, .group = options.row_group};
   return out;
 }
 

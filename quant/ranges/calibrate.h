@@ -12,16 +12,19 @@
 namespace vitrun {
 
 // The quantizer found for a site, CodeParams of models/graph/quantizers.h. With levels the range is
-// that of 8-bit codes.
+// that of 8-bit codes; with a group there is none.
 struct SiteRange {
   int bits = 8;
-  UniformRange range;
+  UniformRange range = {};
   float rate = 2;
   int twin = CodeParams::kLogCodes;
   std::vector<LevelRun> levels = {};
   std::vector<UniformRange> heads = {};
+  int group = 0;
 
-  CodeParams params() const { return {bits, range.scale, range.zero, rate, twin, levels, heads}; }
+  CodeParams params() const {
+    return {bits, range.scale, range.zero, rate, twin, levels, heads, group};
+  }
 };
 
 // The error that the search for a uniform range minimises, and the candidates that it tries.

@@ -25,13 +25,17 @@ std::string bits_text(const UnitRow& row) {
                         : format("%d", row.bits.activation);
 }
 
+std::string range_text(const UnitRow& row) {
+  return row.by_row ? "each row's" : format("%.3g&hellip;%.3g", row.low, row.high);
+}
+
 std::string table_row(const UnitRow& row) {
   const std::string warning = warning_of(row);
   std::string html = cat(warning.empty() ? "<tr>" : "<tr class=\"warn\">", "<td>",
                          escape_html(row.name), "</td><td>", bits_text(row), "</td>");
   if (!row.parameters)
     return html + "<td></td><td></td><td></td><td></td><td></td><td></td><td></td></tr>\n";
-  return html + cat("<td>", row.bytes, "</td><td>", format("%.3g&hellip;%.3g", row.low, row.high),
+  return html + cat("<td>", row.bytes, "</td><td>", range_text(row),
                     row.clip_k > 0 ? format(", k = %g", row.clip_k) : std::string(), "</td><td>",
                     fixed(decibels(row.after.weight), 1), "</td><td>",
                     fixed(decibels(row.after.input), 1), "</td><td>",

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "runtime/choose_kernels.h"
+
 namespace vitrun {
 namespace {
 
@@ -29,6 +31,22 @@ float softmax_coded(float x, const CodeParams& p) {
                                          : step_coded(x, step_codes(p), fixed_point_unit(p));
 }
 
+// Rounds each row in the range that is its own.
+void round_rows(const CodeParams& params, float* values, int64_t count, int64_t cols, int64_t begin,
+                int64_t end) {
+  const int n = static_cast<int>(end - begin), stride = round_up(n, kDepthAlign);
+  const Kernels& kernels = choose_kernels();
+  std::vector<uint8_t> codes(static_cast<size_t>(stride));
+  int32_t sum, zero;
+  float scale;
+  for (int64_t row = 0; row < count; row++) {
+    float* const x = values + row * cols + begin;
+    kernels.quantize_by_row(x, cols, 1, n, nullptr,
+                            {params.row_quantizer(), codes.data(), stride, &sum, &scale, &zero});
+    for (int j = 0; j < n; j++) x[j] = scale * static_cast<float>(at(codes, j) - zero);
+  }
+}
+
 }  // namespace
 
 UniformRounding::UniformRounding(const CodeParams& params)
@@ -49,6 +67,7 @@ float UniformRounding::operator()(float x) const {
 
 void fake_quantize(const CodeParams& params, bool softmax, float* values, int64_t count,
                    int64_t cols, int64_t begin, int64_t end) {
+  if (params.by_row()) return round_rows(params, values, count, cols, begin, end);
   if (!params.heads.empty()) {
     const int heads = count_of(params.heads);
     const int64_t of_head = (end - begin) / heads;

@@ -62,13 +62,16 @@ void place_values(int batch, Plan& plan) {
       if (rows > kMaxRows || rows * value.stride > kMaxArena / 8)
         fail("a value of ", rows, " rows is too large");
       const int64_t data = aligned(rows * value.stride * (value.codes ? 1 : 4));
-      const int64_t bytes = data + (value.codes ? aligned(rows * 4) : 0);
+      const int64_t column = value.codes ? aligned(rows * 4) : 0;  // a number for each row
+      const int64_t bytes = data + column * (value.by_row ? 3 : 1);
       int64_t begin = 0;
       auto behind = blocks.begin();
       for (; behind != blocks.end() && behind->begin < begin + bytes; behind++)
         begin = std::max(begin, behind->end);
       value.offset = begin;
       value.sums = begin + data;
+      value.scales = value.sums + column;
+      value.zeros = value.scales + column;
       blocks.insert(behind, {begin, begin + bytes, at(lives, v).release});
       plan.arena_bytes = std::max(plan.arena_bytes, begin + bytes);
       if (plan.arena_bytes > kMaxArena) fail("the buffers take more than ", kMaxArena, " bytes");

@@ -162,6 +162,20 @@ int32_t* Engine::sums(int v, int64_t row) {
   return reinterpret_cast<int32_t*>(arena_ + value(v).sums) + row;
 }
 
+float* Engine::scales(int v, int64_t row) {
+  return reinterpret_cast<float*>(arena_ + value(v).scales) + row;
+}
+
+int32_t* Engine::zeros(int v, int64_t row) {
+  return reinterpret_cast<int32_t*>(arena_ + value(v).zeros) + row;
+}
+
+RowCodes Engine::row_codes(const Step& step, int64_t row) {
+  const int v = step.out;
+  return {step.params.row_quantizer(), codes(v, row),  value(v).stride,
+          sums(v, row),                scales(v, row), zeros(v, row)};
+}
+
 std::byte* Engine::scratch(int thread) {
   return arena_ + plan().arena_bytes + choices_.front().scratch_bytes * thread;
 }
@@ -348,6 +362,10 @@ void Engine::gemm(const Step& step, int thread) {
     g.a = codes(from_value, s.first(in));
     g.a_stride = in.stride;
     g.row_sum = sums(from_value, s.first(in));
+    if (in.by_row) {
+      g.row_scale = scales(from_value, s.first(in));
+      g.row_zero = zeros(from_value, s.first(in));
+    }
     kernels_.gemm(g);
   });
 }
@@ -409,6 +427,7 @@ void Engine::norm_codes(const Step& step, int thread) {
     const int64_t to = s.first(value(step.out));
     args.m = s.m;
     args.x = floats(from, s.first(value(from)));
+    if (step.params.by_row()) return kernels_.layernorm_by_row(args, row_codes(step, to));
     kernels_.layernorm_codes(args, step.params.quantizer(), codes(step.out, to),
                              value(step.out).stride, sums(step.out, to));
   });
@@ -439,6 +458,10 @@ void Engine::quantize(const Step& step, int thread) {
   for_rows(step, rows_of(step, thread), [&](const Segment& s) {
     const int64_t to = s.first(out);
     const float* const x = floats(from, s.first(in)) + step.column_begin;
+    if (step.params.by_row())
+      return kernels_.quantize_by_row(x, in.stride, s.m, out.cols,
+                                      step.through_activation ? &step.activation : nullptr,
+                                      row_codes(step, to));
     if (step.columns < 0)
       return kernels_.quantize(x, in.stride, s.m, out.cols, step.params.quantizer(),
                                codes(step.out, to), out.stride, sums(step.out, to));
@@ -498,7 +521,8 @@ void Engine::trace_step(const Step& step) {
         *to++ = floats(step.out, row)[c];
         continue;
       }
-      const UniformRange of = scale_of(step, c);
+      const UniformRange of = v.by_row ? UniformRange{*scales(step.out, row), *zeros(step.out, row)}
+                                       : scale_of(step, c);
       *to++ = of.scale * static_cast<float>(codes(step.out, row)[c] - of.zero);
     }
   trace_(step.result, t);

@@ -229,7 +229,7 @@ void Engine::mix(const Step& step, const Head& head, int queries, uint8_t* y, in
                           step.params.quantizer(), y, y_stride);
 }
 
-// The same in float, where a norm comes before the next Linear: scale fma(256, high, low).
+// The same in float.
 void Engine::mix_floats(const Step& step, const Head& head, int first, int queries,
                         const HeadScratch& s) {
   const PlannedAttention& p = at(plan().attentions, step.attention);
@@ -239,15 +239,16 @@ void Engine::mix_floats(const Step& step, const Head& head, int first, int queri
   const UniformRange of_v = p.v.of_head(head.head);
   const int32_t zero = of_v.zero - (1 << (p.v.code_bits() - 1));
   const float scale = of_v.scale * fixed_point_unit(p.probability);
-  for (int i = 0; i < queries; i++) {
-    const int32_t row = p.in_place ? first + i : g.query_row(head.window, first + i);
-    if (row >= out.rows) continue;  // padding
-    float* y = floats(step.out, int64_t{head.image} * out.rows + row) + head.head * g.head_dim;
+  const auto sum = [&](int i, int rows, int64_t row) {
     const int32_t *hi = s.raw + i * d16, *lo = hi + queries * d16;
-    for (int j = 0; j < g.head_dim; j++)
-      y[j] = scale * std::fma(256.f, static_cast<float>(hi[j] - zero * s.hi_sum[i]),
-                              static_cast<float>(lo[j] - zero * s.lo_sum[i]));
-  }
+    float* y = floats(step.out, int64_t{head.image} * out.rows + row) + head.head * g.head_dim;
+    kernels_.sum_planes(hi, lo, d16, s.hi_sum + i, s.lo_sum + i, zero, scale, rows, g.head_dim, y,
+                        out.stride);
+  };
+  if (p.in_place) return sum(0, queries, first);
+  for (int i = 0; i < queries; i++)
+    if (const int32_t row = g.query_row(head.window, first + i); row < out.rows)  // not padding
+      sum(i, 1, row);
 }
 
 void Engine::trace_softmax(const Step& step, const Head& head, int first, int queries,

@@ -84,6 +84,7 @@ class Fuser {
       if (graph_.is(i, NodeKind::kWindow)) f = fuse_window(i);
       if (graph_.is(i, NodeKind::kNorm)) f = fuse_norm(i);
       if (graph_.is(i, NodeKind::kLinear)) f = fuse_linear(i);
+      if (graph_.is(i, NodeKind::kAct)) f = fuse_act(i);
       at(computed_, i) = true;
       if (f.last >= 0) at(computed_, f.last) = true;
     }
@@ -101,12 +102,21 @@ class Fuser {
   // Whether q rounds all columns of node i to codes of one scale.
   bool becomes_codes(int i, int q) const {
     return graph_.is(q, NodeKind::kQuantize) && shapes_[q].cols == shapes_[i].cols &&
-           model_.quantizer(q).heads.empty();
+           model_.quantizer(q).heads.empty() && !model_.quantizer(q).by_row();
   }
-  // The only reader, if it does.
+  // Whether q rounds all columns of node i, each row in its own range.
+  bool becomes_rows(int i, int q) const {
+    return graph_.is(q, NodeKind::kQuantize) && shapes_[q].cols == shapes_[i].cols &&
+           model_.quantizer(q).by_row();
+  }
+  // The only reader, if it rounds all columns to codes of one scale.
   int sole_quantize(int i) const {
     const int q = sole(i, NodeKind::kQuantize);
     return q >= 0 && becomes_codes(i, q) ? q : -1;
+  }
+  int sole_rows(int i) const {
+    const int q = sole(i, NodeKind::kQuantize);
+    return q >= 0 && becomes_rows(i, q) ? q : -1;
   }
   static Fusion chain(Fusion::Kind kind, int last) {
     Fusion f;
@@ -138,8 +148,15 @@ class Fuser {
     if (graph_[i].norm() != NormType::kLayer || shapes_[graph_[i].in[0]].cols != cols ||
         graph_[i].whole(Attribute::kGroup, cols) != cols)
       return {};
-    if (const int q = sole_quantize(i); q >= 0) return chain(Fusion::Kind::kNormCodes, q);
+    if (const int q = std::max(sole_quantize(i), sole_rows(i)); q >= 0)
+      return chain(Fusion::Kind::kNormCodes, q);
     return fuse_add(i);
+  }
+
+  Fusion fuse_act(int i) const {
+    if (!activation_of(graph_[i].act()) || graph_[i].has(Attribute::kLimit)) return {};
+    const int q = sole_rows(i);
+    return q >= 0 ? chain(Fusion::Kind::kActRows, q) : Fusion{};
   }
 
   Fusion fuse_linear(int i) const {
@@ -212,7 +229,8 @@ class Fuser {
   bool becomes_operands(int i) const {
     return !at(readers_, i).empty() && std::ranges::all_of(at(readers_, i), [&](int q) {
       return q != kOutput && graph_.is(q, NodeKind::kQuantize) &&
-             model_.quantizer(q).levels.empty() && !at(readers_, q).empty() &&
+             model_.quantizer(q).levels.empty() && !model_.quantizer(q).by_row() &&
+             !at(readers_, q).empty() &&
              std::ranges::all_of(at(readers_, q), [&](int r) {
                return r != kOutput &&
                       (graph_.is(r, NodeKind::kScores) || graph_.is(r, NodeKind::kMix));

@@ -87,6 +87,7 @@ class Lowering {
   int new_floats(int i) { return at(floats_, i) = add_value(false, need(i), shapes_[i].cols); }
   int new_codes(int quantize) {
     const int value = add_value(true, need(quantize), shapes_[quantize].cols);
+    at(plan_.values, value).by_row = quantizer(quantize).by_row();
     at(codes_, quantize) = {value, 0};
     return value;
   }
@@ -126,6 +127,7 @@ class Lowering {
   void lower_plain(int i);
   void lower_patches(int i);
   void lower_norm_codes(int i);
+  void lower_act_rows(int i);
   void lower_norm_add(int i);
   void lower_norm_operands(int i);
   void lower_quantize(int i);
@@ -212,6 +214,8 @@ void Lowering::lower(int i) {
         lower_patches(i);
       else if (f.kind == Fusion::Kind::kNormCodes)
         lower_norm_codes(i);
+      else if (f.kind == Fusion::Kind::kActRows)
+        lower_act_rows(i);
       else if (f.kind == Fusion::Kind::kAdd)
         lower_norm_add(i);
       else if (f.kind == Fusion::Kind::kCodes)
@@ -263,6 +267,13 @@ void Lowering::lower_norm_codes(int i) {
   s.gamma = model_.params().at(graph_[i].weight).data.data();
   s.beta = model_.params().at(graph_[i].bias).data.data();
   finish_codes(quantize, true);
+}
+
+void Lowering::lower_act_rows(int i) {
+  const int in = floats(graph_[i].in[0]);
+  Step& s = emit_codes(Op::kQuantize, i, {in}, fusion(i).last);
+  s.through_activation = true;
+  s.activation = *activation_of(graph_[i].act());
 }
 
 void Lowering::lower_norm_add(int i) {
@@ -318,11 +329,12 @@ int Lowering::plan_linear(int i, int quantize) {
   p.weight = &w;
   p.a_bits = a.code_bits();
   p.outside = static_cast<uint8_t>(std::clamp(a.zero, 0, 255));
+  const UniformRange of = a.by_row() ? UniformRange{1, 1} : UniformRange{a.scale, a.zero};
   p.scale.resize(w.scale.size());
   p.offset.resize(w.scale.size());
   for (size_t c = 0; c < w.scale.size(); c++) {
-    p.scale[c] = a.scale * w.scale[c];
-    p.offset[c] = a.zero * (w.k * w.zero[c] - w.sum[c]);
+    p.scale[c] = of.scale * w.scale[c];
+    p.offset[c] = of.zero * (w.k * w.zero[c] - w.sum[c]);
   }
   plan_.linears.push_back(std::move(p));
   return count_of(plan_.linears) - 1;
@@ -345,6 +357,8 @@ Step& Lowering::gemm(int i, int out, int linear, int rows, int column_begin, int
 
 void Lowering::lower_linear(int i) {
   const int quantize = quantize_of(i);
+  if (fusion(graph_[i].in[0]).kind == Fusion::Kind::kGather && quantizer(quantize).by_row())
+    fail("linear '", graph_[i].name, "': a convolution reads rows of one range");
   if (fusion(graph_[i].in[0]).kind == Fusion::Kind::kGather &&
       (quantizer(quantize).zero < 0 ||
        quantizer(quantize).zero >= 1 << quantizer(quantize).code_bits()))
@@ -519,6 +533,7 @@ void Lowering::linear_add(int i, int linear) {
 const CodeParams& Lowering::operand_quantizer(int node, int begin,
                                               const AttentionGeometry& g) const {
   const CodeParams& params = quantizer(node);
+  if (params.by_row()) refuse(node);
   if (!params.heads.empty() && (count_of(params.heads) != g.heads || begin != 0 ||
                                 shapes_[node].cols != g.heads * g.head_dim))
     fail("quantize '", graph_[node].name, "': ", params.heads.size(),
@@ -544,7 +559,8 @@ void Lowering::lower_attention(int i) {
   p.k = operand_quantizer(k, g.key_begin, g);
   p.v = operand_quantizer(v, n.whole(Attribute::kValueBegin), g);
   p.probability = quantizer(rounded);
-  if (!p.probability.levels.empty() || !p.probability.heads.empty()) refuse(rounded);
+  if (!p.probability.levels.empty() || !p.probability.heads.empty() || p.probability.by_row())
+    refuse(rounded);
   p.q_column = codes(q).column + g.query_begin;
   p.k_column = codes(k).column + g.key_begin;
   p.v_column = codes(v).column + n.whole(Attribute::kValueBegin);
@@ -565,7 +581,7 @@ void Lowering::lower_attention(int i) {
   for (int quantize : at(readers_, i)) {  // of several, which is rare, each computes it anew
     if (need(quantize) == 0) continue;
     if (!graph_.is(quantize, NodeKind::kQuantize) || !quantizer(quantize).heads.empty() ||
-        shapes_[quantize].cols != shapes_[i].cols) {
+        quantizer(quantize).by_row() || shapes_[quantize].cols != shapes_[i].cols) {
       as_floats = true;
       continue;
     }

@@ -28,22 +28,25 @@ enum class Op {
   kGemm,          // codes -> float | float + residual | codes | codes through GELU
   kNormCodes,     // float -> codes
   kNormAdd,       // float -> float + residual
-  kQuantize,      // float -> codes, of unit lengths where the node is a norm
+  kQuantize,      // float -> codes, of unit lengths where the node is a norm, through an activation
   kAttention,     // codes of q, k, v -> codes, some queries of a head
   kFinish,        // codes to their levels, where they have any; their sums; padding cleared
   kPlain,         // float -> float by a node's own function (plain.h)
 };
 constexpr size_t kOps = static_cast<size_t>(Op::kPlain) + 1;
 
-// A buffer of `rows` rows per image; floats or codes, codes with an int32 sum per row. Of a node's
-// value only the first rows, those that reach the outputs, are kept.
+// A buffer of `rows` rows per image; floats or codes, codes with an int32 sum per row and, where each
+// row has its own range, a scale and a zero point. Of a node's value only the first rows, those that
+// reach the outputs, are kept.
 struct Value {
   bool codes = false;
+  bool by_row = false;    // codes whose rows have ranges of their own
   bool constant = false;  // the same for every image
   int rows = 0, cols = 0;
   int64_t stride = 0;  // elements between rows: a multiple of 16 (floats) or 32 (codes)
   int64_t offset = 0;  // bytes into the arena or, if constant, into Plan::constants
   int64_t sums = 0;    // codes: bytes into the arena of the row sums
+  int64_t scales = 0, zeros = 0;  // by_row: bytes into the arena
 };
 
 struct Step {
@@ -61,7 +64,8 @@ struct Step {
   bool across = false;      // rows of its result depend on other rows than those of the same number
   bool sync = false;        // waits for all threads before it
   Epilogue epilogue = Epilogue::kFloat;
-  Activation activation = Activation::kGelu;      // kActCodes
+  Activation activation = Activation::kGelu;      // kActCodes, kQuantize
+  bool through_activation = false;                // kQuantize: rounds activation(x), by row
   CodeParams params;                              // quantizer of the codes it writes
   std::vector<uint8_t> levels;                    // kFinish: level_table(), or empty
   const float *gamma = nullptr, *beta = nullptr;  // a norm's, an Unwindow's bias
@@ -97,8 +101,8 @@ struct PlannedColumns {
 // Per-column arrays of a GEMM with the input's quantizer merged in (kernels.h).
 struct PlannedLinear : PlannedColumns {
   const QuantLinear* weight = nullptr;
-  std::vector<float> scale;     // s_a s_w
-  std::vector<int32_t> offset;  // K z_a z_w' - z_a sum q_w'
+  std::vector<float> scale;     // s_a s_w; s_w where rows have ranges of their own
+  std::vector<int32_t> offset;  // K z_a z_w' - z_a sum q_w', with z_a = 1 where rows have their own
   int a_bits = 8;
   uint8_t outside = 0;  // the code of 0, which elements outside of a map have
 };
@@ -167,6 +171,7 @@ struct Fusion {
     kAdd,        // Linear or Norm -> Add of a value computed before
     kEmbed,      // Linear -> Add of constant positions, with a Concat of constants before or after
     kNormCodes,  // Norm -> Quantize
+    kActRows,    // Act -> Quantize with a range for each row
     kPatches,    // Window of an image -> Quantize, one or several
     kGather      // Quantize -> Window -> Linear
   };

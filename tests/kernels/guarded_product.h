@@ -86,7 +86,9 @@ class GuardedProduct {
         zero_(columns()),
         scale_(random_floats(random_, columns(), 1e-4f)),
         bias_(random_floats(random_, columns(), 1)),
-        residual_(random_floats(random_, area(m, n), 1)) {
+        residual_(random_floats(random_, area(m, n), 1)),
+        row_scale_(static_cast<size_t>(m)),
+        row_zero_(static_cast<size_t>(m)) {
     for (int i = 0; i < m; i++) {
       for (int j = 0; j < k; j++) {
         const uint8_t code = pick(kind, a_bits, false);
@@ -125,6 +127,16 @@ class GuardedProduct {
       panels_[i] = static_cast<uint8_t>(code);
     }
     args_.range_bits = range;
+  }
+
+  // Gives every row a scale and a zero point of its own.
+  void scale_rows() {
+    for (size_t i = 0; i < static_cast<size_t>(m_); i++) {
+      row_scale_[i] = 0.1f + static_cast<float>(i);
+      row_zero_[i] = static_cast<int32_t>(37 * i % 256);
+    }
+    args_.row_scale = row_scale_.data();
+    args_.row_zero = row_zero_.data();
   }
 
   std::vector<int32_t> raw(const Kernels& kernels) {
@@ -210,7 +222,8 @@ class GuardedProduct {
   std::mt19937 random_;
   Guarded<uint8_t> a_, panels_;
   Guarded<int32_t> row_sum_, offset_, zero_;
-  Guarded<float> scale_, bias_, residual_;
+  Guarded<float> scale_, bias_, residual_, row_scale_;
+  Guarded<int32_t> row_zero_;
   GemmArgs args_;
 };
 

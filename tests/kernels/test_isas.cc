@@ -107,13 +107,19 @@ TEST_CASE("every epilogue with row and column tails") {
   for (int n : {1, 15, 16, 17, 31, 33, 47, 64}) {
     for (int m : {1, 6, 9, 17, 35}) {
       GuardedProduct product(m, n, 72, 6, 8, CodeChoice::kRandom, static_cast<unsigned>(n));
+      GuardedProduct scaled(m, n, 72, 6, 8, CodeChoice::kRandom, static_cast<unsigned>(n));
+      scaled.scale_rows();
       for (const Kernels* isa : isas_under_test()) {
         CAPTURE(std::string(isa->name));
         CAPTURE(m);
         CAPTURE(n);
         for (Epilogue e : {Epilogue::kFloat, Epilogue::kAdd}) {
           CHECK(same_bits(product.floats(*isa, e), product.floats(scalar(), e)));
+          CHECK(same_bits(scaled.floats(*isa, e), scaled.floats(scalar(), e)));
         }
+        CHECK(scaled.codes(*isa) == scaled.codes(scalar()));
+        CHECK(scaled.act_codes(*isa, Activation::kGelu) ==
+              scaled.act_codes(scalar(), Activation::kGelu));
         for (Activation type : {Activation::kGelu, Activation::kGeluTanh, Activation::kQuickGelu,
                                 Activation::kSilu, Activation::kRelu})
           CHECK(product.act_codes(*isa, type) == product.act_codes(scalar(), type));
@@ -160,6 +166,54 @@ TEST_CASE("quantize_columns at every tail, alone and in groups") {
       CAPTURE(std::string(isa->name));
       CAPTURE(group);
       for (int of : {0, group}) CHECK(codes(*isa, of) == codes(scalar(), of));
+    }
+  }
+}
+
+// What a kernel writes to RowCodes, all of it.
+template <class Run>
+std::vector<float> row_codes(int m, int c, RowQuantizer q, Run run) {
+  Guarded<float> scale(static_cast<size_t>(m), -1);
+  Guarded<int32_t> zero(static_cast<size_t>(m), -1);
+  const std::vector<int> codes = codes_of(m, c, [&](uint8_t* to, int64_t stride, int32_t* sums) {
+    run(RowCodes{q, to, stride, sums, scale.data(), zero.data()});
+  });
+  CHECK((scale.canary_intact() && zero.canary_intact()));
+  std::vector<float> all = scale.values();
+  for (int32_t z : zero.values()) all.push_back(static_cast<float>(z));
+  for (int code : codes) all.push_back(static_cast<float>(code));
+  return all;
+}
+
+TEST_CASE("quantize_by_row and layernorm_by_row at every tail, width and activation") {
+  std::mt19937 random(17);
+  for (int step = 1; step <= 80; step++) {
+    const int m = 5, c = step <= 70 ? step : 97 * (step - 70) + step % 3, bits = 3 + step % 6;
+    const RowQuantizer q = {bits, step % 2 ? kLeastGroup : 32};
+    const Guarded<float> x(random_floats(random, area(m, c), 3));
+    const Guarded<float> wild(wild_floats(random, area(m, c)));
+    const Guarded<float> gamma(random_floats(random, static_cast<size_t>(c), 1));
+    const Guarded<float> beta(random_floats(random, static_cast<size_t>(c), 1));
+    const auto quantized = [&](const Kernels& k, const float* data, const Activation* activation) {
+      return row_codes(m, c, q, [&](const RowCodes& to) {
+        k.quantize_by_row(data, c, m, c, activation, to);
+      });
+    };
+    const auto normed = [&](const Kernels& k, const float* data) {
+      return row_codes(m, c, q, [&](const RowCodes& to) {
+        k.layernorm_by_row({m, c, data, c, gamma.data(), beta.data(), 1e-6f}, to);
+      });
+    };
+    const auto activation = static_cast<Activation>(step % 5);
+    for (const Kernels* isa : isas_under_test()) {
+      CAPTURE(std::string(isa->name));
+      CAPTURE(c);
+      CAPTURE(bits);
+      for (const float* data : {x.data(), wild.data()}) {
+        CHECK(same_bits(quantized(*isa, data, nullptr), quantized(scalar(), data, nullptr)));
+        CHECK(same_bits(quantized(*isa, data, &activation), quantized(scalar(), data, &activation)));
+        CHECK(same_bits(normed(*isa, data), normed(scalar(), data)));
+      }
     }
   }
 }
@@ -306,6 +360,14 @@ TEST_CASE("pack_rows, pack_columns, combine_planes, sum_rows and map_rows at eve
         CHECK(y.canary_intact());
         return y.values();
       };
+      const auto summed = [&](const Kernels& k) {
+        Guarded<float> y(area(tokens, width), 3);
+        const int32_t* sums = planes.data() + 2 * area(tokens, width);
+        k.sum_planes(planes.data(), planes.data() + area(tokens, width), width, sums, sums + tokens,
+                     -7, 1e-3f, tokens, width, y.data(), width);
+        CHECK(y.canary_intact());
+        return y.values();
+      };
       const auto row_sums = [&](const Kernels& k) {
         Guarded<int32_t> sums(static_cast<size_t>(tokens), -1);
         k.sum_rows(codes.data(), width, tokens, width, sums.data());
@@ -332,6 +394,7 @@ TEST_CASE("pack_rows, pack_columns, combine_planes, sum_rows and map_rows at eve
         CHECK(pack(*isa, true) == pack(scalar(), true));
         CHECK(pack(*isa, false) == pack(scalar(), false));
         CHECK(combine(*isa) == combine(scalar()));
+        CHECK(same_bits(summed(*isa), summed(scalar())));
         if (width % kDepthAlign == 0) CHECK(row_sums(*isa) == row_sums(scalar()));
       }
     }

@@ -227,6 +227,150 @@ TEST_CASE("quantize: zero points outside the codes") {
   }
 }
 
+// What quantize_by_row() wrote, of rows side by side.
+struct Rows {
+  std::vector<uint8_t> codes;
+  std::vector<int32_t> sum, zero;
+  std::vector<float> scale;
+  int64_t stride;
+
+  Rows(const std::vector<float>& x, int m, int c, RowQuantizer q,
+       const Activation* activation = nullptr)
+      : codes(index(m, round_up(c, kDepthAlign), 0), 99),
+        sum(static_cast<size_t>(m), -1),
+        zero(sum),
+        scale(static_cast<size_t>(m), -1),
+        stride(round_up(c, kDepthAlign)) {
+    scalar().quantize_by_row(x.data(), c, m, c, activation,
+                             {q, codes.data(), stride, sum.data(), scale.data(), zero.data()});
+  }
+  double value(int i, int j) const {
+    const auto row = static_cast<size_t>(i);
+    return double{scale[row]} * (codes[index(i, stride, j)] - zero[row]);
+  }
+};
+
+TEST_CASE("quantize_by_row: 8 bits reach from a row's least to its largest value, 0 included") {
+  std::mt19937 random(21);
+  for (int c : {1, 5, 16, 40, 192, 700}) {
+    std::vector<float> x = random_floats(random, index(3, c, 0), 2);
+    for (int j = 0; j < c; j++) x[index(1, c, j)] = std::fabs(x[index(1, c, j)]) + 3;
+    const Rows rows(x, 3, c, {});
+    for (int i = 0; i < 3; i++) {
+      float low = 0, high = 0;
+      int sum = 0;
+      for (int j = 0; j < c; j++) {
+        low = std::min(low, x[index(i, c, j)]);
+        high = std::max(high, x[index(i, c, j)]);
+        sum += rows.codes[index(i, rows.stride, j)];
+      }
+      const auto row = static_cast<size_t>(i);
+      CHECK(double{rows.scale[row]} == doctest::Approx((double{high} - double{low}) / 255).epsilon(1e-6));
+      CHECK(std::fabs(rows.zero[row] + double{low} / double{rows.scale[row]}) < 0.501);
+      CHECK(rows.sum[row] == sum);
+      // Half a step of the grid, and half of one where zero was rounded.
+      for (int j = 0; j < c; j++)
+        CHECK(std::fabs(rows.value(i, j) - double{x[index(i, c, j)]}) < 1.01 * double{rows.scale[row]});
+      for (int j = c; j < rows.stride; j++) CHECK(rows.codes[index(i, rows.stride, j)] == 0);
+    }
+  }
+}
+
+TEST_CASE("quantize_by_row: a group has 2^bits codes, an even number of grid steps apart") {
+  std::mt19937 random(22);
+  for (int bits = 3; bits < 8; bits++)
+    for (int c : {7, 16, 100, 192, 1100}) {
+      std::vector<float> x = random_floats(random, index(2, c, 0), 1);
+      for (size_t i = 0; i < x.size(); i++) x[i] *= i % 16 == 3 ? 20 : 1;  // one lane is large
+      const Rows rows(x, 2, c, {bits, 32});
+      const int top = (1 << bits) - 1, margin = 128 >> bits;
+      const int vectors = (c + 15) / 16, parts = (vectors + 31) / 32,
+                part = (vectors + parts - 1) / parts * 16;
+      for (int i = 0; i < 2; i++)
+        for (int group = 0; group < 16 * parts; group++) {
+          double low = 0, high = 0;
+          std::vector<int> columns;
+          for (int j = group / 16 * part; j < std::min(c, (group / 16 + 1) * part); j++)
+            if (j % 16 == group % 16) columns.push_back(j);
+          for (int j : columns) {
+            low = std::min(low, double{x[index(i, c, j)]});
+            high = std::max(high, double{x[index(i, c, j)]});
+          }
+          const auto row = static_cast<size_t>(i);
+          const double scale{rows.scale[row]};
+          const double step = std::max(1.0, std::nearbyint((high - low) / scale / top));
+          for (int j : columns) {
+            const int from_zero = rows.codes[index(i, rows.stride, j)] - rows.zero[row];
+            CHECK(from_zero % static_cast<int>(step) == 0);
+            // Values beyond the last code, which rounding the step down leaves, become it.
+            const double beyond = std::max(0.0, (high - low) / scale - top * step);
+            CHECK(std::fabs(rows.value(i, j) - double{x[index(i, c, j)]}) <
+                  scale * (0.51 * step + 0.51 * step + beyond));
+          }
+          CHECK(rows.zero[row] >= margin);
+        }
+    }
+}
+
+TEST_CASE("quantize_by_row: rows of zeros, infinities, NaN and numbers that are too small") {
+  const float inf = std::numeric_limits<float>::infinity();
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (int bits : {8, 4}) {
+    const Rows zeros(std::vector<float>(20, -0.0f), 1, 20, {bits, 32});
+    for (int j = 0; j < 20; j++) CHECK(zeros.value(0, j) == 0);
+    const Rows tiny(std::vector<float>(20, 1e-40f), 1, 20, {bits, 32});
+    for (int j = 0; j < 20; j++) CHECK(tiny.value(0, j) == 0);
+    const Rows infinite({1, -inf, 2, inf}, 1, 4, {bits, 32});
+    CHECK(infinite.scale[0] == inf);  // what it is multiplied with is not finite, and refused
+    const Rows with_nan({1, nan, 2, -1}, 1, 4, {bits, 32});
+    CHECK(with_nan.value(0, 2) == doctest::Approx(2).epsilon(0.05));
+    CHECK(with_nan.value(0, 3) == doctest::Approx(-1).epsilon(0.15));
+  }
+}
+
+TEST_CASE("quantize_by_row through an activation, and layernorm_by_row") {
+  std::mt19937 random(23);
+  const int m = 3, c = 75;
+  const std::vector<float> x = random_floats(random, index(m, c, 0), 2);
+  std::vector<float> active(x.size()), normed(x.size());
+  const Activation type = Activation::kGelu;
+  scalar().activate(type, x.data(), m * c, active.data());
+  const std::vector<float> gamma = random_floats(random, c, 1), beta = random_floats(random, c, 1);
+  const NormArgs norm = {m, c, x.data(), c, gamma.data(), beta.data(), 1e-6f};
+  scalar().layernorm(norm, normed.data(), c);
+  for (RowQuantizer q : {RowQuantizer{8, 32}, RowQuantizer{4, 32}}) {
+    const Rows through(x, m, c, q, &type), of_active(active, m, c, q);
+    CHECK(through.codes == of_active.codes);
+    CHECK(through.scale == of_active.scale);
+    CHECK(through.zero == of_active.zero);
+    const Rows of_normed(normed, m, c, q);
+    Rows direct = of_normed;
+    std::fill(direct.codes.begin(), direct.codes.end(), uint8_t{1});
+    scalar().layernorm_by_row(norm, {q, direct.codes.data(), direct.stride, direct.sum.data(),
+                                     direct.scale.data(), direct.zero.data()});
+    CHECK(direct.codes == of_normed.codes);
+    CHECK(direct.sum == of_normed.sum);
+    CHECK(direct.scale == of_normed.scale);
+  }
+}
+
+TEST_CASE("gemm: rows with scales and zero points of their own") {
+  Linear linear(6, 37, 90, 5, 12);
+  const std::vector<float> scale = {1, 0.5f, 3, 0, 1e-3f, 7};
+  const std::vector<int32_t> zero = {0, 255, 17, 128, 3, 90};
+  linear.args.row_scale = scale.data();
+  linear.args.row_zero = zero.data();
+  scalar().gemm(linear.args);
+  for (int i = 0; i < 6; i++)
+    for (int j = 0; j < 37; j++) {
+      const auto c = static_cast<size_t>(j), r = static_cast<size_t>(i);
+      const double sum = static_cast<double>(linear.sum(i, j) + int64_t{linear.offset[c]} * zero[r] -
+                                             int64_t{linear.zero[c]} * linear.row_sum[r]);
+      const double want = double{linear.scale[c]} * double{scale[r]} * sum + double{linear.bias[c]};
+      CHECK(linear.y[index(i, 37, j)] == doctest::Approx(want).epsilon(1e-5));
+    }
+}
+
 TEST_CASE("quantize_columns against double") {
   std::mt19937 random(6);
   for (int group : {0, 1, 5, 16, 20, 32}) {
@@ -504,6 +648,11 @@ TEST_CASE("combine_planes") {
     CHECK(codes[j] == expected_code(0.125 * (256.0 * (hi[j] + 18) + (lo[j] + 1600)), q));
   }
   CHECK(codes[3] == 42);
+  float y[4] = {0, 0, 0, 42};
+  scalar().sum_planes(hi, lo, 3, hi_sum, lo_sum, -2, 0.125f, 1, 3, y, 3);
+  for (int j = 0; j < 3; j++)  // small enough to be exact in float
+    CHECK(double{y[j]} == 0.125 * (256.0 * (hi[j] + 18) + (lo[j] + 1600)));
+  CHECK(y[3] == 42);
 }
 
 TEST_CASE("gemm: codes by a quantizer for each column") {

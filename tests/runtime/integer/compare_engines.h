@@ -79,12 +79,23 @@ struct Comparison {
       float& want = value.data[static_cast<size_t>(i)];
       if (std::fabs(got - want) > 1e-5f * std::fabs(want) + 1e-12f) {
         moved++;
-        if (!is_softmax(graph, in))
+        if (model.quantizer(node).by_row())
+          see_move_in_row(node, x, row, begin, cols, double{got} - double{want});
+        else if (!is_softmax(graph, in))
           see_move(node, column, cols, double{got} - double{want},
                    x.data[static_cast<size_t>(row * x.dims[2] + begin + column)]);
       }
       want = got;
     }
+  }
+
+  // A code of a row with its own range may move by the widest step that a group of it can have.
+  void see_move_in_row(int node, const Tensor& x, int64_t row, int64_t begin, int64_t cols,
+                       double by) {
+    const float* first = x.data.data() + row * x.dims[2] + begin;
+    const auto [low, high] = std::minmax_element(first, first + cols);
+    const double range = double{std::max(*high, 0.f)} - double{std::min(*low, 0.f)};
+    step = std::max(step, std::fabs(by) / range * ((1 << model.quantizer(node).bits) - 1));
   }
 
   void see_move(int node, int64_t column, int64_t cols, double by, float x) {

@@ -207,6 +207,33 @@ TEST_CASE("ranges by head, of a Linear's columns and of values that are rotated 
   }
 }
 
+TEST_CASE("rows with ranges of their own, of 8 bits and of groups") {
+  for (int bits : {8, 6, 4})
+    for (const std::string name : {"gelu", "norm_layer", "norm_rms", "swiglu", "attention_bias",
+                                   "attention_shifted", "two_readers", "add_linears", "concat_rows"}) {
+      CAPTURE(name);
+      CAPTURE(bits);
+      const HandMade h = hand_made_graph(name);
+      const Shapes shapes = infer_shapes(h.graph);
+      int by_row = 0;
+      const Adjust rows = [&](const std::vector<Site>& sites, std::vector<SiteRange>& ranges) {
+        for (size_t s = 0; s < sites.size(); s++)
+          if (may_go_by_row(h.graph, shapes, sites[s]))
+            ranges[s] = {.bits = bits, .group = 16}, by_row++;
+      };
+      const QuantizedCase q(name, 8, 8, rows);
+      CHECK(by_row > 0);
+      CHECK(compare(q).agrees());
+      const Results expected = run_engine(*q.model, {.kernels = find_kernels("scalar")}, q.h.input);
+      for (const Kernels* k : compiled_kernels())
+        if (is_supported(*k))
+          for (int threads : {1, 3})
+            CHECK(same_bits(run_engine(*q.model, {.threads = threads, .kernels = k}, q.h.input),
+                            expected));
+      CHECK(same_bits(run_engine(*q.model, {.max_batch = 2}, q.h.input), expected));
+    }
+}
+
 TEST_CASE("codes of few levels, and evenly spaced probabilities") {
   const auto spaced = [](int twin, bool levels) {
     return [=](const std::vector<Site>& sites, std::vector<SiteRange>& ranges) {
