@@ -86,6 +86,21 @@ struct RowQuantizer {
 };
 constexpr int kLeastGroup = 16;
 
+// Heads side by side in the columns of x [m, heads head_dim]. All rows of a head share a grid of 8
+// bits, {inv_scale, zero}, and the columns of a head in a row are a group that takes 2^bits of it, as
+// above:
+//
+//   t_j = clamp(x_j * inv_scale, low, high), low = margin - zero, high = 255 - margin - zero
+//
+// The arrays are per column, and those of a head's first column count.
+struct HeadArgs {
+  int32_t m, heads, head_dim;
+  const float* x;  // rows x_stride floats apart
+  int64_t x_stride;
+  int32_t bits;  // 3..8
+  ColumnQuantizers grids;
+};
+
 // The codes of rows that a RowQuantizer makes, with padding.
 struct RowCodes {
   RowQuantizer quantizer;
@@ -272,6 +287,9 @@ struct Kernels {
   // Quantizes columns: codes [m, c] in rows code_stride bytes apart, without padding.
   void (*quantize_columns)(const ColumnArgs& args, ColumnQuantizers q, uint8_t* codes,
                            int64_t code_stride);
+
+  // Quantizes heads: codes [m, heads head_dim] in rows code_stride bytes apart, without padding.
+  void (*quantize_heads)(const HeadArgs& args, uint8_t* codes, int64_t code_stride);
 
   void (*softmax_codes)(const SoftmaxArgs& args);
 

@@ -81,7 +81,7 @@ std::optional<T> number_in(const std::string& text) {
 struct Recipe {
   std::optional<Method> method;  // none: the default recipe, whose method depends on the widths
   double clip_k = 0;
-  int row_group = 32;  // of step rows
+  int row_group = kRowGroup;  // of step rows
   std::set<std::string> with, without;
 
   // A published method takes the residual objective alone, the default recipe takes every step.

@@ -93,12 +93,16 @@ std::vector<SiteRange> site_ranges(Reference& engine, const BitPlan& plan,
   const auto by_row = [&](size_t i) {
     return row_group > 0 && may_go_by_row(engine.graph(), engine.shapes(), sites[i]);
   };
+  const auto in_groups = [&](size_t i) {
+    return row_group > 0 && options.heads && bits[i] < 8 &&
+           has_head_ranges(engine.graph(), engine.shapes(), sites[i], true);
+  };
   std::vector<Site> searched;
   std::vector<int> searched_bits;
   for (size_t i = 0; i < sites.size(); i++) {
     if (by_row(i) || by_fold(i)) continue;
     searched.push_back(sites[i]);
-    searched_bits.push_back(bits[i]);
+    searched_bits.push_back(in_groups(i) ? 8 : bits[i]);
   }
   const std::vector<SiteRange> found =
       calibrate(engine, searched, searched_bits, images, options, progress);
@@ -106,6 +110,9 @@ std::vector<SiteRange> site_ranges(Reference& engine, const BitPlan& plan,
   for (size_t i = 0, next = 0; i < sites.size(); i++)
     ranges.push_back(by_row(i)    ? SiteRange{.bits = bits[i], .group = row_group}
                      : by_fold(i) ? SiteRange{bits[i], folds.at(sites[i].node).range}
+                     : in_groups(i)
+                         ? in_head_groups(found[next++], bits[i],
+                                          engine.shapes().geometry(sites[i].consumer).head_dim)
                                   : found[next++]);
   return ranges;
 }

@@ -25,6 +25,8 @@ struct Budget {
 // stream.
 enum class Rotate { kNone, kScores, kAll };
 
+constexpr int kRowGroup = 32;
+
 struct QuantizeOptions {
   Method method = Method::kRepq;
   double clip_k = 0;        // kCrl: k for every layer; 0: k is chosen for each by its output error
@@ -39,7 +41,7 @@ struct QuantizeOptions {
   bool heads = false;       // give each head of q, k and v its own range
   // Inputs of Linears have the range of each row as it comes, and below 8 bits groups of at most so
   // many columns (RowQuantizer in kernels.h); 0: one range for all rows, of the calibration images.
-  int row_group = 0;
+  int row_group = 0;  // the default recipe's: kRowGroup
   Rotate rotate = Rotate::kNone;
   // The outputs whose errors count, each relative to its size; none: the logits, or the embedding.
   std::vector<std::string> outputs = {};

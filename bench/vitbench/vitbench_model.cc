@@ -14,6 +14,7 @@
 #include "models/graph/quantizers.h"
 #include "quant/bits/allocate.h"
 #include "quant/export.h"
+#include "quant/pipeline.h"
 #include "runtime/files/npy.h"
 #include "runtime/integer/engine.h"
 #include "runtime/program/predictor.h"
@@ -95,9 +96,11 @@ void quantize_to(const FloatModel& model, const Width& width, const std::string&
                        .activation_bits = width.activation_bits});
   std::map<std::string, WeightCodes> weights;
   std::vector<SiteRange> ranges;
+  const Shapes shapes = infer_shapes(model.graph);
   for (const Site& s : activation_sites(model.graph)) {
     const int bits = plan.at(s.unit).activation;
     ranges.push_back({bits, uniform_range(-4, 4, bits)});
+    if (may_go_by_row(model.graph, shapes, s)) ranges.back() = {.bits = bits, .group = kRowGroup};
     const Node& n = model.graph[s.consumer];
     if (n.kind == NodeKind::kLinear)
       weights[n.name] = quantize_weight(model.weights.at(n.weight), plan.at(s.unit).weight);

@@ -45,6 +45,9 @@ struct Buffers {
           static_cast<uint16_t>(std::lround(65535 * std::exp2(-0.5 * static_cast<double>(k))));
     }
   }
+  RowCodes row_codes(int bits, int columns) {
+    return {{bits, 32}, codes.data(), columns, sums.data(), terms.data(), lo_sums.data()};
+  }
   uint8_t* aligned_panels() {
     return panels.data() + (64 - reinterpret_cast<uintptr_t>(panels.data()) % 64) % 64;
   }
@@ -92,16 +95,32 @@ void run_product(const Kernels& kernels, Buffers& b, int n, int k) {
 }
 
 const Op kOps[] = {
-    {"layernorm_codes 197x384", 2 * kBlocks,
+    {"layernorm_codes 197x384", 0,  // runs for calibrated ranges
      [](const Kernels& k, Buffers& b) {
        k.layernorm_codes(
            {kTokens, kWidth, b.x.data(), kWidth, b.gamma.data(), b.beta.data(), 1e-6f}, kCodes,
            b.codes.data(), kWidth, b.sums.data());
      }},
-    {"quantize 197x384", kBlocks,
+    {"quantize 197x384", 0,  // runs for calibrated ranges
      [](const Kernels& k, Buffers& b) {
        k.quantize(b.x.data(), kWidth, kTokens, kWidth, kCodes, b.codes.data(), kWidth,
                   b.sums.data());
+     }},
+    {"layernorm_by_row 197x384", 2 * kBlocks,
+     [](const Kernels& k, Buffers& b) {
+       k.layernorm_by_row(
+           {kTokens, kWidth, b.x.data(), kWidth, b.gamma.data(), b.beta.data(), 1e-6f},
+           b.row_codes(8, kWidth));
+     }},
+    {"gelu, quantize_by_row 197x1536", kBlocks,
+     [](const Kernels& k, Buffers& b) {
+       const Activation gelu = Activation::kGelu;
+       k.quantize_by_row(b.x.data(), kHidden, kTokens, kHidden, &gelu, b.row_codes(8, kHidden));
+     }},
+    {"the same in groups of 32, 4 bits", 0,
+     [](const Kernels& k, Buffers& b) {
+       const Activation gelu = Activation::kGelu;
+       k.quantize_by_row(b.x.data(), kHidden, kTokens, kHidden, &gelu, b.row_codes(4, kHidden));
      }},
     {"sum_rows Q 197x64", kBlocks* kHeads,
      [](const Kernels& k, Buffers& b) {
@@ -126,13 +145,22 @@ const Op kOps[] = {
      [](const Kernels& k, Buffers& b) { run_product(k, b, kTokens, kHeadDim); }},
     {"one plane x V 197x64x197", 2 * kBlocks* kHeads,
      [](const Kernels& k, Buffers& b) { run_product(k, b, kHeadDim, kTokens); }},
-    {"combine_planes 197x64", kBlocks* kHeads,
+    {"combine_planes 197x64", 0,  // runs for calibrated ranges
      [](const Kernels& k, Buffers& b) {
        k.combine_planes(b.ints.data(), b.ints.data() + kTokens * kHeadDim, kHeadDim, b.sums.data(),
                         b.lo_sums.data(), 3, 0.01f, kTokens, kHeadDim, kCodes, b.codes.data(),
                         kWidth);
      }},
-    {"gelu 197x1536", kBlocks,
+    {"sum_planes 197x64", kBlocks* kHeads,
+     [](const Kernels& k, Buffers& b) {
+       k.sum_planes(b.ints.data(), b.ints.data() + kTokens * kHeadDim, kHeadDim, b.sums.data(),
+                    b.lo_sums.data(), 3, 0.01f, kTokens, kHeadDim, b.y.data(), kWidth);
+     }},
+    {"quantize_by_row 197x384", kBlocks,
+     [](const Kernels& k, Buffers& b) {
+       k.quantize_by_row(b.x.data(), kWidth, kTokens, kWidth, nullptr, b.row_codes(8, kWidth));
+     }},
+    {"gelu 197x1536", 0,
      [](const Kernels& k, Buffers& b) {
        k.activate(Activation::kGelu, b.x.data(), kTokens * kHidden, b.y.data());
      }},

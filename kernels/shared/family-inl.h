@@ -20,6 +20,7 @@ Called<decltype(Kernels::quantize)> quantize_rows;
 Called<decltype(Kernels::quantize_by_row)> quantize_rows_by_range;
 Called<decltype(Kernels::layernorm_by_row)> layernorm_rows_by_range;
 Called<decltype(Kernels::quantize_columns)> quantize_column_rows;
+Called<decltype(Kernels::quantize_heads)> quantize_head_rows;
 Called<decltype(Kernels::softmax_codes)> softmax_codes_rows;
 Called<decltype(Kernels::sum_rows)> sum_code_rows;
 Called<decltype(Kernels::map_rows)> map_code_rows;
@@ -42,6 +43,7 @@ constexpr Kernels make_kernels(const char* name, void (*gemm)(const GemmArgs&)) 
           VITRUN_FAMILY::quantize_rows_by_range,
           VITRUN_FAMILY::layernorm_rows_by_range,
           VITRUN_FAMILY::quantize_column_rows,
+          VITRUN_FAMILY::quantize_head_rows,
           VITRUN_FAMILY::softmax_codes_rows,
           VITRUN_FAMILY::sum_code_rows,
           VITRUN_FAMILY::map_code_rows,

@@ -294,6 +294,42 @@ void quantize_column_rows(const ColumnArgs& caller, ColumnQuantizers q, uint8_t*
     }
 }
 
+// Writes the codes of one head in one row, [n]; its grid is that of `column`.
+static inline void quantize_head(const float* x, int n, int bits, const ColumnQuantizers& grids,
+                                 int column, uint8_t* codes) {
+  const Floats inverse = splat(grids.inv_scale[column]);
+  const Floats lowest = splat(grids.low[column]), highest = splat(grids.high[column]);
+  const Ints zero = splat(grids.zero[column]);
+  const auto place = VITRUN_LANES(j, count) {
+    return min(max(load(x + j, count) * inverse, lowest), highest);
+  };
+  Floats below = splat(0.0f), above = below;
+  for_lanes(
+      n, VITRUN_LANES(j, count) {
+        const Floats t = first_lanes(place(j, count), count, splat(0.0f));
+        below = max(splat(0.0f) - t, below);
+        above = max(t, above);
+      });
+  const Floats low = splat(-max_lanes(below)), span = splat(max_lanes(above)) - low;
+  const GroupSteps steps(low, span, static_cast<float>((1 << bits) - 1));
+  const Ints step = round_to_int(steps.step);
+  for_lanes(
+      n, VITRUN_LANES(j, count) {
+        store_bytes(codes + j, zero + step * steps.multiple(place(j, count)), count);
+      });
+}
+
+void quantize_head_rows(const HeadArgs& caller, uint8_t* codes, int64_t code_stride) {
+  // A local, because the compiler must assume that a store of codes changes the caller's.
+  const HeadArgs args = caller;
+  for (int32_t i = 0; i < args.m; i++) {
+    for (int32_t column = 0; column < args.heads * args.head_dim; column += args.head_dim) {
+      quantize_head(args.x + i * args.x_stride + column, args.head_dim, args.bits, args.grids,
+                    column, codes + i * code_stride + column);
+    }
+  }
+}
+
 // Columns j .. j + count of row i of v = scores + bias + mask.
 static inline Floats masked_scores(const SoftmaxArgs& args, int64_t i, int j, int count) {
   Floats v = load(args.scores + i * args.score_stride + j, count);

@@ -131,21 +131,24 @@ CodeParams code_params(const Node& n, const Weights& weights) {
   if (!n.bias.empty()) p.heads = heads_of(n, weights.at(n.bias));
   if (!p.heads.empty() && !p.levels.empty()) refuse(n, "levels and ranges by head");
   const double group = n.real(Attribute::kGroup, 0);
-  if (group != 0 && (!(group >= kLeastGroup && group <= kMaxDepth) || group != std::floor(group)))
-    refuse(n, cat("groups of ", group, " columns, expected ", kLeastGroup, " to ", kMaxDepth));
+  const int least = p.heads.empty() ? kLeastGroup : 1;
+  if (group != 0 && (!(group >= least && group <= kMaxDepth) || group != std::floor(group)))
+    refuse(n, cat("groups of ", group, " columns, expected ", least, " to ", kMaxDepth));
   p.group = static_cast<int>(group);
-  if (p.by_row() && (!p.heads.empty() || !p.levels.empty()))
-    refuse(n, "a range for each row, and levels or ranges by head");
+  if (p.group && !p.levels.empty()) refuse(n, "levels and groups");
+  const int margin = group_margin(p.bits);
+  for (const UniformRange& head : p.heads)
+    if (p.group && (head.zero < margin || head.zero > 255 - margin))
+      refuse(n, cat("zero point of a head's groups is ", head.zero, ", expected ", margin, " to ",
+                    255 - margin));
   return p;
 }
 
 void set_code_params(Graph& graph, int quantize, const CodeParams& p, Weights& weights) {
   Node& n = graph[quantize];
   n.attributes[Attribute::kBits] = p.bits;
-  if (p.by_row()) {
-    n.attributes[Attribute::kGroup] = p.group;
-    return;
-  }
+  if (p.group) n.attributes[Attribute::kGroup] = p.group;
+  if (p.by_row()) return;
   n.attributes[Attribute::kScale] = double{p.scale};
   n.attributes[Attribute::kZero] = p.zero;
   if (p.rate != 2) n.attributes[Attribute::kRate] = double{p.rate};

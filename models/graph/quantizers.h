@@ -29,8 +29,9 @@ struct UniformRange {
 // in such steps and half in steps finer by 2^twin. Where there are levels, scale and zero point are
 // those of 8-bit codes, which take only the values of the levels: a code of `bits` bits says which.
 // Each of the heads that lie side by side in the columns may have a scale and zero point of its
-// own. With a `group` the range is that of each row as it comes (RowQuantizer in kernels.h), and
-// scale, zero, levels and heads are not there.
+// own. With a `group` of fewer columns than all, each group of a row takes 2^bits of 8-bit codes.
+// Those are of the row's own range as it comes (RowQuantizer in kernels.h), where scale, zero, levels
+// and heads are not there; or of the ranges by head, of which each is a group (HeadArgs).
 struct CodeParams {
   static constexpr int kLogCodes = -1;
 
@@ -41,17 +42,23 @@ struct CodeParams {
   int twin = kLogCodes;
   std::vector<LevelRun> levels = {};     // from code 0, ascending in both; empty: all codes
   std::vector<UniformRange> heads = {};  // empty: all columns have `scale` and `zero`
-  int group = 0;                         // columns of a group; 0: one range for all rows
+  int group = 0;                         // columns of a group; 0: the codes are those of all rows
 
-  bool by_row() const { return group > 0; }
+  bool by_row() const { return group > 0 && heads.empty(); }
+  bool by_head() const { return group > 0 && !heads.empty(); }
   RowQuantizer row_quantizer() const { return {bits, group}; }
-  int code_bits() const { return levels.empty() && !by_row() ? bits : 8; }
+  int code_bits() const { return levels.empty() && group == 0 ? bits : 8; }
   Quantizer quantizer() const { return {1 / scale, zero, (1 << code_bits()) - 1}; }
   UniformRange of_head(int head) const {
     return heads.empty() ? UniformRange{scale, zero} : at(heads, head);
   }
   bool same_as(const CodeParams& other) const;
 };
+
+// The 8-bit codes at either end that groups of so many bits leave free (RowQuantizer in kernels.h).
+constexpr int group_margin(int bits) {
+  return 128 >> bits;
+}
 
 // The number of evenly spaced softmax codes' steps, and what one unit of their or of the log codes'
 // 16-bit fixed-point values is worth.

@@ -95,6 +95,16 @@ std::vector<SiteCandidates> search_ranges(const FloatModel& model, const ImageSo
     if (options.row_group && may_go_by_row(model.graph, shapes, s.site))
       for (int b = kMinBits; b <= kMaxBits; b++)
         at(s.params, b - kMinBits) = {.bits = b, .group = options.row_group};
+  for (size_t i = 0; i < out.size(); i++) {
+    const Site& site = out[i].site;
+    if (!options.row_group || !options.heads ||
+        !has_head_ranges(model.graph, shapes, site, true))
+      continue;
+    const int head_dim = shapes.geometry(site.consumer).head_dim;
+    for (int b = kMinBits; b < kMaxBits; b++)
+      at(out[i].params, b - kMinBits) =
+          in_head_groups(ranges[i * kWidths + kWidths - 1], b, head_dim).params();
+  }
   return out;
 }
 

@@ -303,6 +303,21 @@ bool has_head_ranges(const Graph& graph, const Shapes& shapes, const Site& site,
   return all || gives_cosines(graph, site.node);
 }
 
+SiteRange in_head_groups(SiteRange range, int bits, int head_dim) {
+  if (range.heads.empty()) range.heads = {range.range};
+  const int margin = group_margin(bits), steps = 255 - 2 * margin;
+  for (UniformRange& head : range.heads) {
+    const double low = std::min(0.0, -double{head.scale} * head.zero),
+                 high = std::max(0.0, double{head.scale} * (255 - head.zero));
+    head.scale = static_cast<float>((high - low) / steps);
+    head.zero = margin + static_cast<int>(std::lround(-low / double{head.scale}));
+  }
+  range.range = {};
+  range.bits = bits;
+  range.group = head_dim;
+  return range;
+}
+
 ImageSource tensor_source(Tensor images) {
   const int64_t count = images.dims[0];
   auto all = std::make_shared<Tensor>(std::move(images));

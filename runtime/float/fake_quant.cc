@@ -47,6 +47,22 @@ void round_rows(const CodeParams& params, float* values, int64_t count, int64_t 
   }
 }
 
+// Rounds the columns of a head, which are a group in each row.
+void round_head(int bits, const UniformRange& of, float* values, int64_t count, int64_t cols,
+                int64_t begin, int64_t n) {
+  const float inverse = 1 / of.scale;
+  const float low = static_cast<float>(group_margin(bits) - of.zero);
+  const float high = static_cast<float>(255 - group_margin(bits) - of.zero);
+  std::vector<uint8_t> codes(static_cast<size_t>(n));
+  for (int64_t row = 0; row < count; row++) {
+    float* const x = values + row * cols + begin;
+    choose_kernels().quantize_heads(
+        {1, 1, static_cast<int>(n), x, n, bits, {&inverse, &low, &high, &of.zero}}, codes.data(), n);
+    for (int64_t j = 0; j < n; j++)
+      x[j] = of.scale * static_cast<float>(codes[static_cast<size_t>(j)] - of.zero);
+  }
+}
+
 }  // namespace
 
 UniformRounding::UniformRounding(const CodeParams& params)
@@ -73,6 +89,10 @@ void fake_quantize(const CodeParams& params, bool softmax, float* values, int64_
     const int64_t of_head = (end - begin) / heads;
     for (int head = 0; head < heads; head++) {
       const UniformRange of = params.of_head(head);
+      if (params.by_head()) {
+        round_head(params.bits, of, values, count, cols, begin + head * of_head, of_head);
+        continue;
+      }
       fake_quantize({params.bits, of.scale, of.zero}, softmax, values, count, cols,
                     begin + head * of_head, begin + (head + 1) * of_head);
     }

@@ -465,6 +465,11 @@ void Engine::quantize(const Step& step, int thread) {
     if (step.columns < 0)
       return kernels_.quantize(x, in.stride, s.m, out.cols, step.params.quantizer(),
                                codes(step.out, to), out.stride, sums(step.out, to));
+    if (step.params.by_head())
+      return kernels_.quantize_heads({s.m, count_of(step.params.heads), step.params.group, x,
+                                      in.stride, step.params.bits,
+                                      at(plan().columns, step.columns).from(0)},
+                                     codes(step.out, to), out.stride);
     args.m = s.m;
     args.x = x;
     kernels_.quantize_columns(args, at(plan().columns, step.columns).from(0), codes(step.out, to),

@@ -444,8 +444,9 @@ void Lowering::plan_column_quantizers(PlannedColumns& p, size_t padded) {
     for (int c = part.begin; c < part.end; c++) {
       const UniformRange of = part.at_column(c);
       at(p.inv_scale, c) = 1 / of.scale;
-      at(p.low, c) = static_cast<float>(-of.zero);
-      at(p.high, c) = static_cast<float>((1 << part.params.bits) - 1 - of.zero);
+      const int margin = part.params.by_head() ? group_margin(part.params.bits) : 0;
+      at(p.low, c) = static_cast<float>(margin - of.zero);
+      at(p.high, c) = static_cast<float>((1 << part.params.code_bits()) - 1 - margin - of.zero);
       at(p.code_zero, c) = of.zero;
     }
 }

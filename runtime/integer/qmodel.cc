@@ -119,6 +119,8 @@ QuantGraph::QuantGraph(QbinFile& file, const std::string& name)
     if (!params.heads.empty() && (*shapes)[i].cols % count_of(params.heads) != 0)
       fail("quantize '", n.name, "': ", params.heads.size(), " heads of ", (*shapes)[i].cols,
            " columns");
+    if (params.by_head() && params.group != (*shapes)[i].cols / count_of(params.heads))
+      fail("quantize '", n.name, "': groups of ", params.group, " columns are not its heads");
   }
 }
 

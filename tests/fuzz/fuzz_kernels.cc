@@ -114,6 +114,9 @@ void fuzz_gemm(Choices& choices) {
   for (float& v : low) v = -v;
   for (float& v : high) v = 255 - v;
   const Quantizer q = quantizer(choices, values);
+  const bool by_row = choices.below(2);
+  const auto row_scale = values.reals(m, 3);
+  const auto row_zero = values.ints(m, 0, 255);
   compare([&](const Kernels& kernels, Output& out) {
     const int code_stride = epilogue == Epilogue::kCodes ? n : round_up(n, kDepthAlign);
     std::vector<float> y(static_cast<size_t>(m * n), 0.25f);
@@ -144,7 +147,9 @@ void fuzz_gemm(Choices& choices) {
                            Activation::kGelu,
                            {inverse.data(), low.data(), high.data(), q_zero.data()},
                            raw.data(),
-                           n};
+                           n,
+                           by_row ? row_scale.data() : nullptr,
+                           by_row ? row_zero.data() : nullptr};
     kernels.gemm(args);
     keep(out, y), keep(out, codes), keep(out, raw), keep(out, code_sum);
   });
@@ -158,11 +163,13 @@ void fuzz_norm(Choices& choices) {
   const NormArgs args = {m, c, x.data(), c + gap, gamma.data(), beta.data(), 1e-6f};
   const Quantizer q = quantizer(choices, values);
   const int stride = round_up(c, kDepthAlign);
-  const int parts = choices.between(1, 4), group = c % parts ? c : c / parts;
+  const int parts = std::min(c, choices.between(1, 4)), group = c % parts ? c : c / parts;
   const auto padded = static_cast<size_t>(round_up(c, kColumns));
   const std::vector<float> inverse(padded, q.inv_scale), low(padded, static_cast<float>(-q.zero)),
       high(padded, static_cast<float>(q.max_code - q.zero));
   const std::vector<int32_t> zero(padded, q.zero);
+  const RowQuantizer by_row = {choices.between(3, 8), choices.between(kLeastGroup, 40)};
+  const Activation activation = Activation::kGelu;
   compare([&](const Kernels& kernels, Output& out) {
     std::vector<float> y(static_cast<size_t>(m * c));
     std::vector<uint8_t> codes(static_cast<size_t>(m * stride), 77);
@@ -179,6 +186,19 @@ void fuzz_norm(Choices& choices) {
                                stride);
       keep(out, codes);
     }
+    std::vector<float> scales(static_cast<size_t>(m));
+    std::vector<int32_t> zeros(static_cast<size_t>(m));
+    const RowCodes to = {by_row, codes.data(), stride, sums.data(), scales.data(), zeros.data()};
+    for (const Activation* through : {static_cast<const Activation*>(nullptr), &activation}) {
+      kernels.quantize_by_row(x.data(), c + gap, m, c, through, to);
+      keep(out, codes), keep(out, sums), keep(out, scales), keep(out, zeros);
+    }
+    kernels.layernorm_by_row(args, to);
+    keep(out, codes), keep(out, sums), keep(out, scales), keep(out, zeros);
+    kernels.quantize_heads({m, parts, c / parts, x.data(), c + gap, by_row.bits,
+                            {inverse.data(), low.data(), high.data(), zero.data()}},
+                           codes.data(), stride);
+    keep(out, codes);
     std::vector<float> e(x.size()), g(x.size());
     kernels.exp(x.data(), static_cast<int64_t>(x.size()), e.data());
     keep(out, e);
@@ -266,6 +286,10 @@ void fuzz_rows(Choices& choices) {
     kernels.combine_planes(hi.data(), lo.data(), k, hi_sum.data(), lo_sum.data(), zero, 1e-4f, m, k,
                            q, combined.data(), k);
     keep(out, combined);
+    std::vector<float> summed(static_cast<size_t>(m * k));
+    kernels.sum_planes(hi.data(), lo.data(), k, hi_sum.data(), lo_sum.data(), zero, 1e-4f, m, k,
+                       summed.data(), k);
+    keep(out, summed);
   });
 }
 

@@ -143,7 +143,7 @@ std::vector<int> codes_of(int m, int n, Run run) {
   return all;
 }
 
-TEST_CASE("quantize_columns at every tail, alone and in groups") {
+TEST_CASE("quantize_columns and quantize_heads at every tail, alone and in groups") {
   std::mt19937 random(9);
   for (int group = 1; group <= 37; group++) {
     const int m = 3, c = 3 * group;
@@ -162,10 +162,19 @@ TEST_CASE("quantize_columns at every tail, alone and in groups") {
       CHECK(to.canary_intact());
       return to.values();
     };
+    const auto of_heads = [&](const Kernels& k) {
+      Guarded<uint8_t> to(area(m, c), 77);
+      k.quantize_heads({m, 3, group, x.data(), c, 3 + group % 6,
+                        {inv_scale.data(), low.data(), high.data(), zero.data()}},
+                       to.data(), c);
+      CHECK(to.canary_intact());
+      return to.values();
+    };
     for (const Kernels* isa : isas_under_test()) {
       CAPTURE(std::string(isa->name));
       CAPTURE(group);
       for (int of : {0, group}) CHECK(codes(*isa, of) == codes(scalar(), of));
+      CHECK(of_heads(*isa) == of_heads(scalar()));
     }
   }
 }

@@ -354,6 +354,45 @@ TEST_CASE("quantize_by_row through an activation, and layernorm_by_row") {
   }
 }
 
+TEST_CASE("quantize_heads: each head of a row takes 2^bits codes of its grid, 0 among them") {
+  std::mt19937 random(24);
+  for (int bits = 3; bits <= 8; bits++)
+    for (int d : {5, 16, 24, 64}) {
+      const int m = 4, heads = 3, c = heads * d, margin = 128 >> bits;
+      std::vector<float> x = random_floats(random, index(m, c, 0), 1);
+      for (int j = 0; j < c; j++) x[index(1, c, j)] *= 30;  // beyond the grid
+      for (int j = 0; j < c; j++) x[index(2, c, j)] *= 0.1f;
+      const std::vector<float> inverse(static_cast<size_t>(c), 30),
+          low(inverse.size(), static_cast<float>(margin - 120)),
+          high(inverse.size(), static_cast<float>(255 - margin - 120));
+      const std::vector<int32_t> zero(inverse.size(), 120);
+      std::vector<uint8_t> codes(index(m, c, 0));
+      scalar().quantize_heads(
+          {m, heads, d, x.data(), c, bits, {inverse.data(), low.data(), high.data(), zero.data()}},
+          codes.data(), c);
+      for (int i = 0; i < m; i++)
+        for (int head = 0; head < heads; head++) {
+          double least = 0, most = 0;
+          const auto place = [&](int j) {
+            return std::clamp(double{x[index(i, c, head * d + j)]} * 30, margin - 120.0,
+                              255.0 - margin - 120.0);
+          };
+          for (int j = 0; j < d; j++) {
+            least = std::min(least, place(j));
+            most = std::max(most, place(j));
+          }
+          const int top = (1 << bits) - 1;
+          const double step = std::max(1.0, std::nearbyint((most - least) / top));
+          const double beyond = std::max(0.0, most - least - top * step);
+          for (int j = 0; j < d; j++) {
+            const int from_zero = codes[index(i, c, head * d + j)] - 120;
+            CHECK(from_zero % static_cast<int>(step) == 0);
+            CHECK(std::fabs(from_zero - place(j)) < 1.02 * step + beyond);
+          }
+        }
+    }
+}
+
 TEST_CASE("gemm: rows with scales and zero points of their own") {
   Linear linear(6, 37, 90, 5, 12);
   const std::vector<float> scale = {1, 0.5f, 3, 0, 1e-3f, 7};

@@ -207,10 +207,17 @@ TEST_CASE("ranges by head, of a Linear's columns and of values that are rotated 
   }
 }
 
-TEST_CASE("rows with ranges of their own, of 8 bits and of groups") {
+// Each head gets the range of all.
+SiteRange with_head_ranges(const Shapes& shapes, const Site& site, SiteRange range) {
+  range.heads.assign(static_cast<size_t>(shapes.geometry(site.consumer).heads), range.range);
+  return range;
+}
+
+TEST_CASE("rows with ranges of their own, of 8 bits and of groups; heads in groups") {
   for (int bits : {8, 6, 4})
     for (const std::string name : {"gelu", "norm_layer", "norm_rms", "swiglu", "attention_bias",
-                                   "attention_shifted", "two_readers", "add_linears", "concat_rows"}) {
+                                   "attention_shifted", "attention_causal", "attention_cross", "rope_half",
+                                   "attention_cosines", "two_readers", "add_linears"}) {
       CAPTURE(name);
       CAPTURE(bits);
       const HandMade h = hand_made_graph(name);
@@ -220,6 +227,9 @@ TEST_CASE("rows with ranges of their own, of 8 bits and of groups") {
         for (size_t s = 0; s < sites.size(); s++)
           if (may_go_by_row(h.graph, shapes, sites[s]))
             ranges[s] = {.bits = bits, .group = 16}, by_row++;
+          else if (has_head_ranges(h.graph, shapes, sites[s], true))
+            ranges[s] = in_head_groups(with_head_ranges(shapes, sites[s], ranges[s]), bits,
+                                       shapes.geometry(sites[s].consumer).head_dim);
       };
       const QuantizedCase q(name, 8, 8, rows);
       CHECK(by_row > 0);
