@@ -61,16 +61,17 @@ struct ColumnQuantizers {
   const int32_t* zero;
 };
 
-// A uniform quantizer whose range is made for each row x [c] as it comes, 0 included. NaN has no part
-// in the range, and becomes the lowest code.
+// A uniform quantizer whose range is made for each row x [c] as it comes, 0 included. NaN has no
+// part in the range, and becomes the lowest code.
 //
 //   low = min(0, x_j), high = max(0, x_j) over all j
 //   margin = 2^(7 - bits) rounded down, scale = (high - low) / (255 - 2 margin)
-//   zero = margin + round(-low / scale)
+//   zero = margin + round(-low * (1 / scale))
 //
 // Where that scale is below the smallest normal float or infinite, its inverse counts as 0, and a
-// scale too small as 0 itself; codes are then those of 8 bits. With 8 bits, code = quantize(x_j) by {1 / scale, zero, 255}. With fewer,
-// a group of columns takes 2^bits codes of the row's grid, `step` apart, one of which is zero:
+// scale too small as 0 itself; codes are then those of 8 bits. With 8 bits, code = quantize(x_j) by
+// {1 / scale, zero, 255}. With fewer, a group of columns takes 2^bits codes of the row's grid,
+// `step` apart, one of which is zero:
 //
 //   t_j = x_j * (1 / scale), top = 2^bits - 1, span = max(0, t_j) - min(0, t_j) over the group
 //   step = max(1, round(span * (1 / top))), group_zero = round(-min(0, t_j) * (1 / step))
@@ -87,8 +88,8 @@ struct RowQuantizer {
 constexpr int kLeastGroup = 16;
 
 // Heads side by side in the columns of x [m, heads head_dim]. All rows of a head share a grid of 8
-// bits, {inv_scale, zero}, and the columns of a head in a row are a group that takes 2^bits of it, as
-// above:
+// bits, {inv_scale, zero}, and the columns of a head in a row are a group that takes 2^bits of it,
+// as above:
 //
 //   t_j = clamp(x_j * inv_scale, low, high), low = margin - zero, high = 255 - margin - zero
 //
@@ -173,7 +174,7 @@ struct GemmArgs {
   // kInt32: raw is [m, n] in rows raw_stride int32 apart.
   int32_t* raw;
   int64_t raw_stride;
-  const float* row_scale = nullptr;   // row_scale and row_zero: [m], or both null
+  const float* row_scale = nullptr;  // row_scale and row_zero: [m], or both null
   const int32_t* row_zero = nullptr;
 };
 

@@ -97,7 +97,7 @@ QbinWriter export_model(const FloatModel& model, const std::map<std::string, Wei
     Node& n = quantized.graph[i];
     const auto has_range = [&](int reader) {
       return quantized.graph.is(reader, NodeKind::kQuantize) &&
-             !quantized.graph[reader].has(Attribute::kGroup);
+             !quantized.graph[reader].has(Attribute::kCodeGroup);
     };
     if (n.kind == NodeKind::kAct && activation_of(n.act()) &&
         std::ranges::all_of(at(readers, i), has_range))

@@ -18,7 +18,8 @@ namespace vitrun {
 namespace {
 
 constexpr double kMostMilliseconds = 1e6;
-constexpr const char* kSteps[] = {"rounding", "levels", "split", "rotation", "heads", "residual", "rows"};
+constexpr const char* kSteps[] = {"rounding", "levels",   "split", "rotation",
+                                  "heads",    "residual", "rows"};
 
 // Options that vitquant no longer has, each with what replaces it.
 constexpr std::pair<const char*, const char*> kRemoved[] = {
@@ -122,8 +123,9 @@ std::set<std::string> steps_in(const cxxopts::ParseResult& args, const std::stri
   for (const std::string& step : args[option].as<std::vector<std::string>>()) {
     const std::string name = option == "with" && step.starts_with("rows:") ? "rows" : step;
     if (std::find(std::begin(kSteps), std::end(kSteps), name) == std::end(kSteps))
-      throw UsageError(cat("--", option, " '", step,
-                           "': expected rounding, levels, split, rotation, heads, residual or rows"));
+      throw UsageError(
+          cat("--", option, " '", step,
+              "': expected rounding, levels, split, rotation, heads, residual or rows"));
     steps.insert(step);
   }
   return steps;

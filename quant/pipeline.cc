@@ -113,7 +113,7 @@ std::vector<SiteRange> site_ranges(Reference& engine, const BitPlan& plan,
                      : in_groups(i)
                          ? in_head_groups(found[next++], bits[i],
                                           engine.shapes().geometry(sites[i].consumer).head_dim)
-                                  : found[next++]);
+                         : found[next++]);
   return ranges;
 }
 
@@ -240,8 +240,8 @@ std::map<int, NormFold> fold(FloatModel& model, const ImageSource& images,
       {options.method, options.clip_k, linear_bits(model.graph, plan), options.threads}, progress);
 }
 
-// Whether inputs of Linears whose range is calibrated may have levels, searched or as PTQ4ViT's twin
-// codes.
+// Whether inputs of Linears whose range is calibrated may have levels, searched or as PTQ4ViT's
+// twin codes.
 bool has_levels(const QuantizeOptions& options) {
   return input_levels(options) || options.method == Method::kPtq4Vit;
 }

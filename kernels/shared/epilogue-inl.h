@@ -51,8 +51,8 @@ inline void finish_codes_panel(const GemmArgs& g, int row, int rows, int column,
   }
 }
 
-// Writes rows row .. row + rows of the 16 columns from `column` on, as finish_codes_panel() does or in
-// float.
+// Writes rows row .. row + rows of the 16 columns from `column` on, as finish_codes_panel() does or
+// in float.
 template <class Value>
 inline void finish_values(const GemmArgs& g, int row, int rows, int column, Value value) {
   const int count = g.n - column < kColumns ? g.n - column : kColumns;

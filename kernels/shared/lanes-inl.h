@@ -54,8 +54,8 @@ struct LaneQuantizer {
   }
 };
 
-// The steps of a RowQuantizer's groups, one a lane, each with the lowest and the highest multiple of it
-// that has a code. `low` is the group's min(0, t_j) and `span` its range.
+// The steps of a RowQuantizer's groups, one a lane, each with the lowest and the highest multiple
+// of it that has a code. `low` is the group's min(0, t_j) and `span` its range.
 struct GroupSteps {
   Floats step, inverse, lowest, highest;
 

@@ -91,8 +91,8 @@ static inline Ints quantize_part(const float* x, int n, const RowGrid& grid, int
   return sum;
 }
 
-// Row i of `to`. value(j, count) returns columns j .. j + count of what is rounded and leaves them at
-// x + j.
+// Row i of `to`. value(j, count) returns columns j .. j + count of what is rounded and leaves them
+// at x + j.
 template <class Value>
 static inline void quantize_by_range(const float* x, int c, const RowCodes& to, int64_t i,
                                      Value value) {
@@ -125,7 +125,8 @@ static inline void quantize_by_range(const float* x, int c, const RowCodes& to, 
   Ints sum = splat(0);
   for (int p = 0, first = 0; first < c; p++, first += parts.columns) {
     const int n = c - first < parts.columns ? c - first : parts.columns;
-    sum = sum + quantize_part(x + first, n, grid, to.quantizer.bits, low[p], high[p], codes + first);
+    sum =
+        sum + quantize_part(x + first, n, grid, to.quantizer.bits, low[p], high[p], codes + first);
   }
   clear_padding(codes, c);
   to.code_sum[i] = sum_lanes(sum);
@@ -528,10 +529,11 @@ void combine_plane_rows(const int32_t* hi, const int32_t* lo, int64_t raw_stride
                         int32_t m, int32_t n, Quantizer q, uint8_t* codes, int64_t code_stride) {
   const LaneQuantizer quantizer(q);
   for (int32_t i = 0; i < m; i++, hi += raw_stride, lo += raw_stride, codes += code_stride) {
-    sum_plane_row(hi, lo, hi_sum[i], lo_sum[i], zero, scale, n,
-                  [&](int j, int count, Floats value) __attribute__((always_inline)) {
-                    store_bytes(codes + j, quantizer(value), count);
-                  });
+    sum_plane_row(
+        hi, lo, hi_sum[i], lo_sum[i], zero, scale,
+        n, [&](int j, int count, Floats value) __attribute__((always_inline)) {
+          store_bytes(codes + j, quantizer(value), count);
+        });
   }
 }
 
@@ -539,10 +541,11 @@ void sum_plane_rows(const int32_t* hi, const int32_t* lo, int64_t raw_stride, co
                     const int32_t* lo_sum, int32_t zero, float scale, int32_t m, int32_t n,
                     float* y, int64_t y_stride) {
   for (int32_t i = 0; i < m; i++, hi += raw_stride, lo += raw_stride, y += y_stride) {
-    sum_plane_row(hi, lo, hi_sum[i], lo_sum[i], zero, scale, n,
-                  [&](int j, int count, Floats value) __attribute__((always_inline)) {
-                    store(y + j, value, count);
-                  });
+    sum_plane_row(
+        hi, lo, hi_sum[i], lo_sum[i], zero, scale,
+        n, [&](int j, int count, Floats value) __attribute__((always_inline)) {
+          store(y + j, value, count);
+        });
   }
 }
 

@@ -130,7 +130,7 @@ CodeParams code_params(const Node& n, const Weights& weights) {
   if (!n.weight.empty()) p.levels = levels_of(n, weights.at(n.weight), p.bits);
   if (!n.bias.empty()) p.heads = heads_of(n, weights.at(n.bias));
   if (!p.heads.empty() && !p.levels.empty()) refuse(n, "levels and ranges by head");
-  const double group = n.real(Attribute::kGroup, 0);
+  const double group = n.real(Attribute::kCodeGroup, 0);
   const int least = p.heads.empty() ? kLeastGroup : 1;
   if (group != 0 && (!(group >= least && group <= kMaxDepth) || group != std::floor(group)))
     refuse(n, cat("groups of ", group, " columns, expected ", least, " to ", kMaxDepth));
@@ -147,7 +147,7 @@ CodeParams code_params(const Node& n, const Weights& weights) {
 void set_code_params(Graph& graph, int quantize, const CodeParams& p, Weights& weights) {
   Node& n = graph[quantize];
   n.attributes[Attribute::kBits] = p.bits;
-  if (p.group) n.attributes[Attribute::kGroup] = p.group;
+  if (p.group) n.attributes[Attribute::kCodeGroup] = p.group;
   if (p.by_row()) return;
   n.attributes[Attribute::kScale] = double{p.scale};
   n.attributes[Attribute::kZero] = p.zero;

@@ -30,8 +30,8 @@ struct UniformRange {
 // those of 8-bit codes, which take only the values of the levels: a code of `bits` bits says which.
 // Each of the heads that lie side by side in the columns may have a scale and zero point of its
 // own. With a `group` of fewer columns than all, each group of a row takes 2^bits of 8-bit codes.
-// Those are of the row's own range as it comes (RowQuantizer in kernels.h), where scale, zero, levels
-// and heads are not there; or of the ranges by head, of which each is a group (HeadArgs).
+// Those are of the row's own range as it comes (RowQuantizer in kernels.h), where scale, zero,
+// levels and heads are not there; or of the ranges by head, of which each is a group (HeadArgs).
 struct CodeParams {
   static constexpr int kLogCodes = -1;
 
@@ -106,8 +106,8 @@ struct Site {
   int begin = 0, end = 0;  // columns of that value
 };
 
-// Whether the rows of a site may have ranges of their own: those that a Linear reads may, unless they
-// are neighbourhoods of pixels or of a map, whose zeros outside need one code.
+// Whether the rows of a site may have ranges of their own: those that a Linear reads may, unless
+// they are neighbourhoods of pixels or of a map, whose zeros outside need one code.
 bool may_go_by_row(const Graph& graph, const Shapes& shapes, const Site& site);
 
 // The name of the Quantize of a site, and the site's name from it.

@@ -97,8 +97,7 @@ std::vector<SiteCandidates> search_ranges(const FloatModel& model, const ImageSo
         at(s.params, b - kMinBits) = {.bits = b, .group = options.row_group};
   for (size_t i = 0; i < out.size(); i++) {
     const Site& site = out[i].site;
-    if (!options.row_group || !options.heads ||
-        !has_head_ranges(model.graph, shapes, site, true))
+    if (!options.row_group || !options.heads || !has_head_ranges(model.graph, shapes, site, true))
       continue;
     const int head_dim = shapes.geometry(site.consumer).head_dim;
     for (int b = kMinBits; b < kMaxBits; b++)

@@ -16,10 +16,10 @@ struct UnitRow {
   std::string name;
   UnitBits bits;
   // The rest is 0 for a product of two activations.
-  int64_t parameters = 0, bytes = 0;    // size of the weight
+  int64_t parameters = 0, bytes = 0;  // size of the weight
   double low = 0, high = 0;  // the values of the input's first and last code; by_row: not set
   bool by_row = false;       // the input's range is each row's own
-  double clip_k = 0;                    // k of method crl; 0 where channels were not clipped
+  double clip_k = 0;         // k of method crl; 0 where channels were not clipped
   LinearError before = {}, after = {};  // errors of plain layer-wise quantization, and now
 };
 

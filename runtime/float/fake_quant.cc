@@ -57,7 +57,8 @@ void round_head(int bits, const UniformRange& of, float* values, int64_t count, 
   for (int64_t row = 0; row < count; row++) {
     float* const x = values + row * cols + begin;
     choose_kernels().quantize_heads(
-        {1, 1, static_cast<int>(n), x, n, bits, {&inverse, &low, &high, &of.zero}}, codes.data(), n);
+        {1, 1, static_cast<int>(n), x, n, bits, {&inverse, &low, &high, &of.zero}}, codes.data(),
+        n);
     for (int64_t j = 0; j < n; j++)
       x[j] = of.scale * static_cast<float>(codes[static_cast<size_t>(j)] - of.zero);
   }

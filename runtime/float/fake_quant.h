@@ -17,8 +17,8 @@ class UniformRounding {
   std::vector<float> levels_;  // by code, less the zero point
 };
 
-// Replaces columns [begin, end) of `count` rows of `cols` floats. A range that is each row's own comes
-// from the kernels, so that it is the integer engine's to the last bit.
+// Replaces columns [begin, end) of `count` rows of `cols` floats. A range that is each row's own
+// comes from the kernels, so that it is the integer engine's to the last bit.
 void fake_quantize(const CodeParams& params, bool softmax, float* values, int64_t count,
                    int64_t cols, int64_t begin, int64_t end);
 

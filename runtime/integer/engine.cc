@@ -172,8 +172,12 @@ int32_t* Engine::zeros(int v, int64_t row) {
 
 RowCodes Engine::row_codes(const Step& step, int64_t row) {
   const int v = step.out;
-  return {step.params.row_quantizer(), codes(v, row),  value(v).stride,
-          sums(v, row),                scales(v, row), zeros(v, row)};
+  return {step.params.row_quantizer(),
+          codes(v, row),
+          value(v).stride,
+          sums(v, row),
+          scales(v, row),
+          zeros(v, row)};
 }
 
 std::byte* Engine::scratch(int thread) {
@@ -466,10 +470,10 @@ void Engine::quantize(const Step& step, int thread) {
       return kernels_.quantize(x, in.stride, s.m, out.cols, step.params.quantizer(),
                                codes(step.out, to), out.stride, sums(step.out, to));
     if (step.params.by_head())
-      return kernels_.quantize_heads({s.m, count_of(step.params.heads), step.params.group, x,
-                                      in.stride, step.params.bits,
-                                      at(plan().columns, step.columns).from(0)},
-                                     codes(step.out, to), out.stride);
+      return kernels_.quantize_heads(
+          {s.m, count_of(step.params.heads), step.params.group, x, in.stride, step.params.bits,
+           at(plan().columns, step.columns).from(0)},
+          codes(step.out, to), out.stride);
     args.m = s.m;
     args.x = x;
     kernels_.quantize_columns(args, at(plan().columns, step.columns).from(0), codes(step.out, to),

@@ -148,7 +148,7 @@ class Engine {
   float* floats(int v, int64_t row);
   uint8_t* codes(int v, int64_t row);
   int32_t* sums(int v, int64_t row);
-  // Where the codes of rows with ranges of their own go, from `row` on.
+  // Returns where the codes of rows with ranges of their own go, from `row` on.
   RowCodes row_codes(const Step& step, int64_t row);
   float* scales(int v, int64_t row);
   int32_t* zeros(int v, int64_t row);

@@ -230,8 +230,7 @@ class Fuser {
     return !at(readers_, i).empty() && std::ranges::all_of(at(readers_, i), [&](int q) {
       return q != kOutput && graph_.is(q, NodeKind::kQuantize) &&
              model_.quantizer(q).levels.empty() && model_.quantizer(q).group == 0 &&
-             !at(readers_, q).empty() &&
-             std::ranges::all_of(at(readers_, q), [&](int r) {
+             !at(readers_, q).empty() && std::ranges::all_of(at(readers_, q), [&](int r) {
                return r != kOutput &&
                       (graph_.is(r, NodeKind::kScores) || graph_.is(r, NodeKind::kMix));
              });

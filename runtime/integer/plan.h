@@ -35,17 +35,17 @@ enum class Op {
 };
 constexpr size_t kOps = static_cast<size_t>(Op::kPlain) + 1;
 
-// A buffer of `rows` rows per image; floats or codes, codes with an int32 sum per row and, where each
-// row has its own range, a scale and a zero point. Of a node's value only the first rows, those that
-// reach the outputs, are kept.
+// A buffer of `rows` rows per image; floats or codes, codes with an int32 sum per row and, where
+// each row has its own range, a scale and a zero point. Of a node's value only the first rows,
+// those that reach the outputs, are kept.
 struct Value {
   bool codes = false;
   bool by_row = false;    // codes whose rows have ranges of their own
   bool constant = false;  // the same for every image
   int rows = 0, cols = 0;
-  int64_t stride = 0;  // elements between rows: a multiple of 16 (floats) or 32 (codes)
-  int64_t offset = 0;  // bytes into the arena or, if constant, into Plan::constants
-  int64_t sums = 0;    // codes: bytes into the arena of the row sums
+  int64_t stride = 0;             // elements between rows: a multiple of 16 (floats) or 32 (codes)
+  int64_t offset = 0;             // bytes into the arena or, if constant, into Plan::constants
+  int64_t sums = 0;               // codes: bytes into the arena of the row sums
   int64_t scales = 0, zeros = 0;  // by_row: bytes into the arena
 };
 

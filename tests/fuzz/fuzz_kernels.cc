@@ -195,7 +195,12 @@ void fuzz_norm(Choices& choices) {
     }
     kernels.layernorm_by_row(args, to);
     keep(out, codes), keep(out, sums), keep(out, scales), keep(out, zeros);
-    kernels.quantize_heads({m, parts, c / parts, x.data(), c + gap, by_row.bits,
+    kernels.quantize_heads({m,
+                            parts,
+                            c / parts,
+                            x.data(),
+                            c + gap,
+                            by_row.bits,
                             {inverse.data(), low.data(), high.data(), zero.data()}},
                            codes.data(), stride);
     keep(out, codes);

@@ -164,7 +164,12 @@ TEST_CASE("quantize_columns and quantize_heads at every tail, alone and in group
     };
     const auto of_heads = [&](const Kernels& k) {
       Guarded<uint8_t> to(area(m, c), 77);
-      k.quantize_heads({m, 3, group, x.data(), c, 3 + group % 6,
+      k.quantize_heads({m,
+                        3,
+                        group,
+                        x.data(),
+                        c,
+                        3 + group % 6,
                         {inv_scale.data(), low.data(), high.data(), zero.data()}},
                        to.data(), c);
       CHECK(to.canary_intact());
@@ -179,7 +184,7 @@ TEST_CASE("quantize_columns and quantize_heads at every tail, alone and in group
   }
 }
 
-// What a kernel writes to RowCodes, all of it.
+// Returns all that a kernel writes to RowCodes.
 template <class Run>
 std::vector<float> row_codes(int m, int c, RowQuantizer q, Run run) {
   Guarded<float> scale(static_cast<size_t>(m), -1);
@@ -204,9 +209,8 @@ TEST_CASE("quantize_by_row and layernorm_by_row at every tail, width and activat
     const Guarded<float> gamma(random_floats(random, static_cast<size_t>(c), 1));
     const Guarded<float> beta(random_floats(random, static_cast<size_t>(c), 1));
     const auto quantized = [&](const Kernels& k, const float* data, const Activation* activation) {
-      return row_codes(m, c, q, [&](const RowCodes& to) {
-        k.quantize_by_row(data, c, m, c, activation, to);
-      });
+      return row_codes(
+          m, c, q, [&](const RowCodes& to) { k.quantize_by_row(data, c, m, c, activation, to); });
     };
     const auto normed = [&](const Kernels& k, const float* data) {
       return row_codes(m, c, q, [&](const RowCodes& to) {
@@ -220,7 +224,8 @@ TEST_CASE("quantize_by_row and layernorm_by_row at every tail, width and activat
       CAPTURE(bits);
       for (const float* data : {x.data(), wild.data()}) {
         CHECK(same_bits(quantized(*isa, data, nullptr), quantized(scalar(), data, nullptr)));
-        CHECK(same_bits(quantized(*isa, data, &activation), quantized(scalar(), data, &activation)));
+        CHECK(
+            same_bits(quantized(*isa, data, &activation), quantized(scalar(), data, &activation)));
         CHECK(same_bits(normed(*isa, data), normed(scalar(), data)));
       }
     }

@@ -227,7 +227,7 @@ TEST_CASE("quantize: zero points outside the codes") {
   }
 }
 
-// What quantize_by_row() wrote, of rows side by side.
+// Holds what quantize_by_row() writes of rows side by side.
 struct Rows {
   std::vector<uint8_t> codes;
   std::vector<int32_t> sum, zero;
@@ -265,12 +265,14 @@ TEST_CASE("quantize_by_row: 8 bits reach from a row's least to its largest value
         sum += rows.codes[index(i, rows.stride, j)];
       }
       const auto row = static_cast<size_t>(i);
-      CHECK(double{rows.scale[row]} == doctest::Approx((double{high} - double{low}) / 255).epsilon(1e-6));
+      CHECK(double{rows.scale[row]} ==
+            doctest::Approx((double{high} - double{low}) / 255).epsilon(1e-6));
       CHECK(std::fabs(rows.zero[row] + double{low} / double{rows.scale[row]}) < 0.501);
       CHECK(rows.sum[row] == sum);
       // Half a step of the grid, and half of one where zero was rounded.
       for (int j = 0; j < c; j++)
-        CHECK(std::fabs(rows.value(i, j) - double{x[index(i, c, j)]}) < 1.01 * double{rows.scale[row]});
+        CHECK(std::fabs(rows.value(i, j) - double{x[index(i, c, j)]}) <
+              1.01 * double{rows.scale[row]});
       for (int j = c; j < rows.stride; j++) CHECK(rows.codes[index(i, rows.stride, j)] == 0);
     }
   }
@@ -403,8 +405,9 @@ TEST_CASE("gemm: rows with scales and zero points of their own") {
   for (int i = 0; i < 6; i++)
     for (int j = 0; j < 37; j++) {
       const auto c = static_cast<size_t>(j), r = static_cast<size_t>(i);
-      const double sum = static_cast<double>(linear.sum(i, j) + int64_t{linear.offset[c]} * zero[r] -
-                                             int64_t{linear.zero[c]} * linear.row_sum[r]);
+      const double sum =
+          static_cast<double>(linear.sum(i, j) + int64_t{linear.offset[c]} * zero[r] -
+                              int64_t{linear.zero[c]} * linear.row_sum[r]);
       const double want = double{linear.scale[c]} * double{scale[r]} * sum + double{linear.bias[c]};
       CHECK(linear.y[index(i, 37, j)] == doctest::Approx(want).epsilon(1e-5));
     }

@@ -110,6 +110,12 @@ TEST_CASE("bad graphs: attributes") {
       {"bits 2", set("x", A::kBits, 2), "quantize 'x': bits are 2"},
       {"bits 9", set("x", A::kBits, 9), "quantize 'x': bits are 9"},
       {"rate 0", set("p", A::kRate, 0), "quantize 'p': rate is 0"},
+      {"a small code group", set("x", A::kCodeGroup, 3),
+       "quantize 'x': groups of 3 columns, expected"},
+      {"a code group of a half", set("x", A::kCodeGroup, 16.5), "quantize 'x': groups of 16.5"},
+      {"pixels by row", set("pixels", A::kCodeGroup, 16), "has no integer form in this place"},
+      {"q by row", set("q", A::kCodeGroup, 16), "quantize 'q' has no integer form in this place"},
+      {"probabilities by row", set("p", A::kCodeGroup, 16), "quantize 'p' has no integer form"},
       {"twin 10", set("p", A::kTwin, 10), "quantize 'p': twin is 10"},
       {"pool behind the rows", set("mean", A::kBegin, 4), "pool 'mean': begin is 4"},
       {"alpha infinite", set("sum", A::kAlpha, INFINITY), "add 'sum': alpha is inf"},
@@ -304,6 +310,25 @@ TEST_CASE("bad graphs: parameters") {
        "graph 'main': quantize 'q': 4 ranges by head, which are not those of the 2 heads of 4"},
       {"a head's scale zero", ranges("q", {1, 0, 0, 0}), "quantize 'q': scale is 0"},
       {"ranges by head of a linear", ranges("x", {1, 1, 0, 0}), "linear 'qkv' has no integer form"},
+      {"levels and groups",
+       [=](Model& m) {
+         levels({0, 0, 9, 9})(m);
+         m.attribute("x", A::kCodeGroup) = 16;
+       },
+       "quantize 'x': levels and groups"},
+      {"groups that are not the heads",
+       [=](Model& m) {
+         ranges("q", {1, 1, 100, 100})(m);
+         m.attribute("q", A::kCodeGroup) = 5;
+       },
+       "quantize 'q': groups of 5 columns are not its heads"},
+      {"a zero point without room for groups",
+       [=](Model& m) {
+         ranges("q", {1, 1, 100, 252})(m);
+         m.attribute("q", A::kBits) = 4;
+         m.attribute("q", A::kCodeGroup) = 4;
+       },
+       "quantize 'q': zero point of a head's groups is 252, expected 8 to 247"},
       {"levels of probabilities",
        [=](Model& m) {
          levels({0, 0, 9, 9})(m);

@@ -215,9 +215,10 @@ SiteRange with_head_ranges(const Shapes& shapes, const Site& site, SiteRange ran
 
 TEST_CASE("rows with ranges of their own, of 8 bits and of groups; heads in groups") {
   for (int bits : {8, 6, 4})
-    for (const std::string name : {"gelu", "norm_layer", "norm_rms", "swiglu", "attention_bias",
-                                   "attention_shifted", "attention_causal", "attention_cross", "rope_half",
-                                   "attention_cosines", "two_readers", "add_linears"}) {
+    for (const std::string name :
+         {"gelu", "norm_layer", "norm_rms", "swiglu", "attention_bias", "attention_shifted",
+          "attention_causal", "attention_cross", "rope_half", "attention_cosines", "two_readers",
+          "add_linears"}) {
       CAPTURE(name);
       CAPTURE(bits);
       const HandMade h = hand_made_graph(name);

@@ -128,5 +128,15 @@ TEST_CASE("0 must have a code where a convolution reads outside of its map") {
   CHECK(contains(error_of([&] { make_plan(*q.model, {}); }), "0 has no code"));
 }
 
+TEST_CASE("a convolution takes no rows of ranges of their own") {
+  const Adjust by_row = [](const std::vector<Site>& sites, std::vector<SiteRange>& ranges) {
+    CHECK(!may_go_by_row(hand_made_graph("conv").graph, infer_shapes(hand_made_graph("conv").graph),
+                         sites[0]));
+    ranges[0] = {.bits = 8, .group = 16};
+  };
+  const QuantizedCase q("conv", 8, 8, by_row);
+  CHECK(contains(error_of([&] { make_plan(*q.model, {}); }), "reads rows of one range"));
+}
+
 }  // namespace
 }  // namespace vitrun

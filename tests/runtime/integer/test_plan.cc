@@ -69,6 +69,25 @@ TEST_CASE("Linear, GELU and Quantize are one step unless somebody else reads wha
   CHECK(Fused(limited).kind("fc1") == Kind::kActCodes);
 }
 
+TEST_CASE(
+    "a norm or an activation is one step with a Quantize whose rows have ranges of their own") {
+  const Adjust by_row = [](const std::vector<Site>&, std::vector<SiteRange>& ranges) {
+    for (SiteRange& range : ranges) range = {.bits = 8, .group = 16};
+  };
+  GraphBuilder b;
+  const int x = b.map("x", 8, 5, 6);
+  const int normed = b.norm(x, "norm", NormType::kLayer, 1e-6f);
+  const int act = b.act(b.linear(normed, "fc1", 12), "act", ActType::kGelu);
+  b.output("out", b.linear(act, "fc2", 4));
+  const QuantizedCase q(with_numbers(b.finish()), 8, 8, by_row);
+  const Fused f(q);
+  CHECK(f.kind("norm") == Kind::kNormCodes);
+  CHECK(f.kind("fc1") == Kind::kNone);  // a row is whole only after all columns
+  CHECK(f.kind("act") == Kind::kActRows);
+  CHECK(f.last("act") == "fc2.codes");
+  for (const Step& s : make_plan(*q.model, {}).steps) CHECK(s.op != Op::kPlain);
+}
+
 TEST_CASE("a layer norm and Quantize are one step, other norms and other readers are not") {
   const auto normed = [](NormType type, bool output) {
     return planned([=](B& b, int x) {
