@@ -74,7 +74,7 @@ struct ColumnQuantizers {
 // `step` apart, one of which is zero:
 //
 //   t_j = x_j * (1 / scale), top = 2^bits - 1, span = max(0, t_j) - min(0, t_j) over the group
-//   step = max(1, round(span * (1 / top))), group_zero = round(-min(0, t_j) * (1 / step))
+//   step = max(1, round(span * (1 / top) + 0.499)), group_zero = round(-min(0, t_j) * (1 / step))
 //   code_j = zero + step * round(clamp(t_j * (1 / step), -group_zero, top - group_zero))
 //
 // The margin keeps all codes within 0 .. 255. A group is columns of one number modulo 16, so that a

@@ -60,7 +60,7 @@ struct GroupSteps {
   Floats step, inverse, lowest, highest;
 
   GroupSteps(Floats low, Floats span, float top)
-      : step(max(to_float(round_to_int(span * splat(1 / top))), splat(1.0f))),
+      : step(max(to_float(round_to_int(span * splat(1 / top) + splat(0.499f))), splat(1.0f))),
         inverse(splat(1.0f) / step),
         lowest(to_float(round_to_int(low * inverse))),
         highest(splat(top) + lowest) {}

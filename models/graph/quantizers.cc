@@ -84,6 +84,17 @@ bool CodeParams::same_as(const CodeParams& o) const {
          std::equal(levels.begin(), levels.end(), o.levels.begin(), o.levels.end(), run);
 }
 
+double bits_with_ranges(const CodeParams& p, int columns) {
+  constexpr double kGroupBits = 8, kRowBits = 40;
+  if (p.by_head() && p.bits < 8) return p.bits + kGroupBits / p.group;
+  if (!p.by_row()) return p.bits;
+  const double of_row = p.bits + kRowBits / columns;
+  if (p.bits == 8) return of_row;
+  const int vectors = (columns + kColumns - 1) / kColumns,
+            parts = (vectors + p.group - 1) / p.group;
+  return of_row + kGroupBits * std::min(kColumns * parts, columns) / columns;
+}
+
 std::vector<uint8_t> level_table(const std::vector<LevelRun>& levels) {
   std::vector<uint8_t> table;
   for (size_t i = 0; i < levels.size(); i++)

@@ -77,8 +77,15 @@ void add_units(const QuantGraph& graph, const std::map<std::string, double>& db,
     const Node& n = graph.graph[o.quantize];
     Json unit = {{"name", operand_name(n)},
                  {"activation_bits", p.bits},
-                 {"scale", p.scale},
-                 {"zero", p.zero}};
+                 {"bits_with_ranges", bits_with_ranges(p, (*graph.shapes)[o.quantize].cols)}};
+    if (p.by_row()) {
+      unit["range"] = "row";
+    } else if (!p.heads.empty()) {
+      unit["range"] = "head";
+    } else {
+      unit["scale"] = p.scale;
+      unit["zero"] = p.zero;
+    }
     if (graph.graph.is(o.consumer, NodeKind::kLinear)) {
       const QuantLinear& w = graph.linear(o.consumer);
       unit["weight_bits"] = w.bits;
@@ -160,9 +167,9 @@ void print_table(const Json& j) {
   for (const Json& u : j["units"]) {
     char db[16] = "-";
     if (u.contains("output_db")) std::snprintf(db, sizeof db, "%.1f", u["output_db"].get<double>());
-    std::printf("%-40s %7s %7d %9s  %s\n", u["name"].get<std::string>().c_str(),
+    std::printf("%-40s %7s %7.3g %9s  %s\n", u["name"].get<std::string>().c_str(),
                 u.contains("weight_bits") ? u["weight_bits"].dump().c_str() : "-",
-                u["activation_bits"].get<int>(), db,
+                u["bits_with_ranges"].get<double>(), db,
                 u.contains("shape") ? u["shape"].dump().c_str() : "");
   }
 }

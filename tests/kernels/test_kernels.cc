@@ -300,11 +300,11 @@ TEST_CASE("quantize_by_row: a group has 2^bits codes, an even number of grid ste
           }
           const auto row = static_cast<size_t>(i);
           const double scale{rows.scale[row]};
-          const double step = std::max(1.0, std::nearbyint((high - low) / scale / top));
+          const double step = std::max(1.0, std::nearbyint((high - low) / scale / top + 0.499));
           for (int j : columns) {
             const int from_zero = rows.codes[index(i, rows.stride, j)] - rows.zero[row];
             CHECK(from_zero % static_cast<int>(step) == 0);
-            // Values beyond the last code, which rounding the step down leaves, become it.
+            // Values beyond the last code become it: a step is rounded down where that is by little.
             const double beyond = std::max(0.0, (high - low) / scale - top * step);
             CHECK(std::fabs(rows.value(i, j) - double{x[index(i, c, j)]}) <
                   scale * (0.51 * step + 0.51 * step + beyond));
@@ -384,7 +384,7 @@ TEST_CASE("quantize_heads: each head of a row takes 2^bits codes of its grid, 0 
             most = std::max(most, place(j));
           }
           const int top = (1 << bits) - 1;
-          const double step = std::max(1.0, std::nearbyint((most - least) / top));
+          const double step = std::max(1.0, std::nearbyint((most - least) / top + 0.499));
           const double beyond = std::max(0.0, most - least - top * step);
           for (int j = 0; j < d; j++) {
             const int from_zero = codes[index(i, c, head * d + j)] - 120;

@@ -326,8 +326,8 @@ TEST_CASE("qbin: every rule for graphs") {
       {node([](N& n) { n.names[0] = "\x1b"; }), "graph 'g', node 1 's': the name is not UTF-8"},
       {node([](N& n) { n.inputs[1] = 65536; }), "'s': reads node 65536 of at most 65536"},
       {node([](N& n) { n.inputs[0] = UINT32_MAX; }), "'s': reads node 4294967295 of at most"},
-      {node([](N& n) { n.attributes[0].first = 34; }),
-       "graph 'g', node 1 's': attribute 34, this version knows those below 34"},
+      {node([](N& n) { n.attributes[0].first = 35; }),
+       "graph 'g', node 1 's': attribute 35, this version knows those below 35"},
       {node([&](N& n) { n.attributes[0].second = nan; }), "graph 'g', node 1 's': alpha is NaN"},
       {node([](N& n) {
          n.attributes.push_back({15, 3});

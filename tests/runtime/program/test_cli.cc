@@ -303,6 +303,22 @@ TEST_CASE("cli: every bit width runs, and fewer bits make a smaller file") {
   }
 }
 
+TEST_CASE("cli: --info counts what a row and its groups need with the bits of an element") {
+  const TempFolder folder;
+  output_of({"vitquant", "--weights", model("vit"), "--calib-raw", input_of("vit"), "--bits", "5",
+             "-o", folder / "rows.qbin"});
+  const json units = json::parse(
+      output_of({"vitrun", "--model", folder / "rows.qbin", "--info", "--json"}))["units"];
+  CHECK(units[0]["bits_with_ranges"] == 8);  // pixels
+  CHECK(units[1]["name"] == "blocks.0.attn.qkv");
+  CHECK(units[1]["range"] == "row");
+  // A row of 16 columns has 16 groups, each with 8 bits, and 40 bits of its own.
+  CHECK(units[1]["bits_with_ranges"] == 5 + 8 + 2.5);
+  CHECK(units[2]["name"] == "blocks.0.attn.matmul1.q");
+  CHECK(units[2]["range"] == "head");
+  CHECK(units[2]["bits_with_ranges"] == 5 + 8 / 8.0);  // a head of 8 columns
+}
+
 TEST_CASE("cli: --info of a .qbin and of float weights") {
   const TempFolder folder;
   const std::string qbin = quantize(folder, "vit", 5);
@@ -321,6 +337,7 @@ TEST_CASE("cli: --info of a .qbin and of float weights") {
   REQUIRE(info["units"].size() == 18);
   CHECK(info["units"][0] == json{{"name", "patch_embed"},
                                  {"activation_bits", 8},
+                                 {"bits_with_ranges", 8},
                                  {"scale", info["units"][0]["scale"]},
                                  {"zero", info["units"][0]["zero"]},
                                  {"weight_bits", 5},
