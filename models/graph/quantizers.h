@@ -75,8 +75,9 @@ inline int log_code_value(int code, float rate) {
   return static_cast<int>(std::lround(65535 * std::exp2(-code / static_cast<double>(rate))));
 }
 
-// The bits of an element in a row of so many columns, with what its row and its group need: a group's
-// step and zero point have 8, a row's scale and zero point 40. Calibrated ranges do not count.
+// The bits of an element in a row of so many columns, with what its row and its group need: a
+// group's step and zero point have 8, a row's scale and zero point 40. Calibrated ranges do not
+// count.
 double bits_with_ranges(const CodeParams& params, int columns);
 
 // The level of each of the 256 codes.

@@ -304,7 +304,8 @@ TEST_CASE("quantize_by_row: a group has 2^bits codes, an even number of grid ste
           for (int j : columns) {
             const int from_zero = rows.codes[index(i, rows.stride, j)] - rows.zero[row];
             CHECK(from_zero % static_cast<int>(step) == 0);
-            // Values beyond the last code become it: a step is rounded down where that is by little.
+            // Values beyond the last code become it: a step is rounded down where that is by
+            // little.
             const double beyond = std::max(0.0, (high - low) / scale - top * step);
             CHECK(std::fabs(rows.value(i, j) - double{x[index(i, c, j)]}) <
                   scale * (0.51 * step + 0.51 * step + beyond));
