@@ -235,6 +235,9 @@ struct StepCodes {
 //   k_j = clamp(round(fma(max - v_j, rate log2 e, c)), 0, 2^bits)
 //   value_j = table[k_j], hi_j = value_j >> 8, lo_j = value_j & 255
 //
+// With `by_sum` the codes are those of exp(v_j - max): c = 0. Their values stand for probabilities
+// once they are divided by the sum of their row, 256 hi_sum + lo_sum.
+//
 // The codes are evenly spaced instead if there are `steps`:
 //
 //   p_j = exp(v_j - max) * (1 / sum_j exp(v_j - max))
@@ -249,8 +252,8 @@ struct SoftmaxArgs {
   const uint8_t* region;      // [n], a region for each column; null: no mask
   const uint8_t* row_region;  // [m], a region for each row; null if and only if region is
   const StepCodes* steps;     // null: log codes
-  // Log codes alone read the next four.
-  float scale;   // s
+  // Log codes alone read the next four, and by_sum.
+  float scale;   // s; not read with by_sum
   int32_t bits;  // 3..8
   float rate;    // kMinLogRate..kMaxLogRate
   // [2^bits + 1]: round(65535 * 2^(-k / rate)), the last entry 0. Entries from 63 on are taken to
@@ -261,6 +264,7 @@ struct SoftmaxArgs {
   int64_t plane_stride;
   int32_t* hi_sum;  // [m]
   int32_t* lo_sum;
+  bool by_sum = false;
 };
 
 struct Kernels {
@@ -317,14 +321,16 @@ struct Kernels {
   // of the two planes with V, and zero is V's signed zero point. Padding is not written.
   //
   //   high = float(hi[i, j] - zero * hi_sum[i]), low = float(lo[i, j] - zero * lo_sum[i])
-  //   codes[i, j] = quantize(scale * fma(256, high, low))
+  //   codes[i, j] = quantize(scale[i] * fma(256, high, low))
   void (*combine_planes)(const int32_t* hi, const int32_t* lo, int64_t raw_stride,
-                         const int32_t* hi_sum, const int32_t* lo_sum, int32_t zero, float scale,
-                         int32_t m, int32_t n, Quantizer q, uint8_t* codes, int64_t code_stride);
+                         const int32_t* hi_sum, const int32_t* lo_sum, int32_t zero,
+                         const float* scale, int32_t m, int32_t n, Quantizer q, uint8_t* codes,
+                         int64_t code_stride);
 
-  // The same sums in float: y[i, j] = scale * fma(256, high, low), in rows y_stride floats apart.
+  // The same sums in float: y[i, j] = scale[i] * fma(256, high, low), in rows y_stride floats
+  // apart.
   void (*sum_planes)(const int32_t* hi, const int32_t* lo, int64_t raw_stride,
-                     const int32_t* hi_sum, const int32_t* lo_sum, int32_t zero, float scale,
+                     const int32_t* hi_sum, const int32_t* lo_sum, int32_t zero, const float* scale,
                      int32_t m, int32_t n, float* y, int64_t y_stride);
 
   // Element functions of [count] floats. exp errs by at most 1 ulp on [-87, 88] and is clamped

@@ -392,6 +392,7 @@ Operands quantize_operands(FloatModel& model, Reference& engine, const BitPlan& 
                             {.objective = options.objective,
                              .log_rates = log_rates(options),
                              .softmax_steps = options.levels && options.method != Method::kFqVit,
+                             .softmax_sums = options.levels && options.method != Method::kFqVit,
                              .levels = input_levels(options),
                              .heads = options.heads},
                             options.row_group, part(0, kRangePart));

@@ -148,13 +148,13 @@ const Op kOps[] = {
     {"combine_planes 197x64", 0,  // runs for calibrated ranges
      [](const Kernels& k, Buffers& b) {
        k.combine_planes(b.ints.data(), b.ints.data() + kTokens * kHeadDim, kHeadDim, b.sums.data(),
-                        b.lo_sums.data(), 3, 0.01f, kTokens, kHeadDim, kCodes, b.codes.data(),
-                        kWidth);
+                        b.lo_sums.data(), 3, b.terms.data(), kTokens, kHeadDim, kCodes,
+                        b.codes.data(), kWidth);
      }},
     {"sum_planes 197x64", kBlocks* kHeads,
      [](const Kernels& k, Buffers& b) {
        k.sum_planes(b.ints.data(), b.ints.data() + kTokens * kHeadDim, kHeadDim, b.sums.data(),
-                    b.lo_sums.data(), 3, 0.01f, kTokens, kHeadDim, b.y.data(), kWidth);
+                    b.lo_sums.data(), 3, b.terms.data(), kTokens, kHeadDim, b.y.data(), kWidth);
      }},
     {"quantize_by_row 197x384", kBlocks,
      [](const Kernels& k, Buffers& b) {

@@ -363,7 +363,7 @@ static inline float sum_of_exponentials(const SoftmaxArgs& args, int64_t i, floa
 }
 
 // Writes row i of the planes in log codes, without padding. `highest` is the largest v_j of the row
-// and `offset` is the c of kernels.h, rate log2(s sum_j exp(v_j - highest)).
+// and `offset` is the c of kernels.h.
 static inline void store_log_planes(const SoftmaxArgs& args, const Table64& table, int64_t i,
                                     float highest, float offset) {
   // Entry 63 of `table` is 0 at every width, as is the value of all codes beyond, so that codes can
@@ -406,14 +406,15 @@ static inline void store_step_planes(const SoftmaxArgs& args, const StepCodes& s
 }
 
 // Runs softmax on all rows. store(row, highest, sum of exponentials) writes a row of the planes
-// without padding.
+// without padding. The sum is 0 with by_sum.
 template <class Store>
 static inline void softmax_planes(const SoftmaxArgs& args, Store store) {
   const int padded = round_up(args.n, kDepthAlign);
   for_row_blocks(args.m, [&](int32_t first, int rows) {
-    float highest[kRowBlock], sum[kRowBlock];
+    float highest[kRowBlock], sum[kRowBlock] = {};
     for (int r = 0; r < rows; r++) highest[r] = highest_score(args, first + r);
-    for (int r = 0; r < rows; r++) sum[r] = sum_of_exponentials(args, first + r, highest[r]);
+    for (int r = 0; r < rows && !args.by_sum; r++)
+      sum[r] = sum_of_exponentials(args, first + r, highest[r]);
     for (int r = 0; r < rows; r++) store(first + r, highest[r], sum[r]);
     for (int r = 0; r < rows; r++) {
       clear_padding(args.hi + (first + r) * args.plane_stride, args.n);
@@ -438,7 +439,8 @@ void softmax_codes_rows(const SoftmaxArgs& caller) {
   for (int k = 0; k < used; k++) entries[k] = args.table[k];
   const Table64 table = load_table(entries);
   softmax_planes(args, [&](int32_t i, float highest, float sum) {
-    store_log_planes(args, table, i, highest, args.rate * log2_one(sum * args.scale));
+    const float offset = args.by_sum ? 0 : args.rate * log2_one(sum * args.scale);
+    store_log_planes(args, table, i, highest, offset);
   });
 }
 
@@ -525,12 +527,13 @@ static inline void sum_plane_row(const int32_t* hi, const int32_t* lo, int32_t h
 }
 
 void combine_plane_rows(const int32_t* hi, const int32_t* lo, int64_t raw_stride,
-                        const int32_t* hi_sum, const int32_t* lo_sum, int32_t zero, float scale,
-                        int32_t m, int32_t n, Quantizer q, uint8_t* codes, int64_t code_stride) {
+                        const int32_t* hi_sum, const int32_t* lo_sum, int32_t zero,
+                        const float* scale, int32_t m, int32_t n, Quantizer q, uint8_t* codes,
+                        int64_t code_stride) {
   const LaneQuantizer quantizer(q);
   for (int32_t i = 0; i < m; i++, hi += raw_stride, lo += raw_stride, codes += code_stride) {
     sum_plane_row(
-        hi, lo, hi_sum[i], lo_sum[i], zero, scale,
+        hi, lo, hi_sum[i], lo_sum[i], zero, scale[i],
         n, [&](int j, int count, Floats value) __attribute__((always_inline)) {
           store_bytes(codes + j, quantizer(value), count);
         });
@@ -538,11 +541,11 @@ void combine_plane_rows(const int32_t* hi, const int32_t* lo, int64_t raw_stride
 }
 
 void sum_plane_rows(const int32_t* hi, const int32_t* lo, int64_t raw_stride, const int32_t* hi_sum,
-                    const int32_t* lo_sum, int32_t zero, float scale, int32_t m, int32_t n,
+                    const int32_t* lo_sum, int32_t zero, const float* scale, int32_t m, int32_t n,
                     float* y, int64_t y_stride) {
   for (int32_t i = 0; i < m; i++, hi += raw_stride, lo += raw_stride, y += y_stride) {
     sum_plane_row(
-        hi, lo, hi_sum[i], lo_sum[i], zero, scale,
+        hi, lo, hi_sum[i], lo_sum[i], zero, scale[i],
         n, [&](int j, int count, Floats value) __attribute__((always_inline)) {
           store(y + j, value, count);
         });

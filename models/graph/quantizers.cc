@@ -116,6 +116,7 @@ StepCodes step_codes(const CodeParams& params) {
 }
 
 float fixed_point_unit(const CodeParams& params) {
+  if (params.twin == CodeParams::kSumCodes) return 1;
   return params.twin == CodeParams::kLogCodes ? params.scale / 65535
                                               : std::ldexp(params.scale, -coarse_shift(params));
 }
@@ -132,8 +133,8 @@ CodeParams code_params(const Node& n, const Weights& weights) {
   if (!(rate >= double{kMinLogRate} && rate <= double{kMaxLogRate}))
     refuse(n,
            cat("rate is ", rate, ", expected ", double{kMinLogRate}, " to ", double{kMaxLogRate}));
-  if (!(twin >= CodeParams::kLogCodes && twin <= most_twin(p.bits)) || twin != std::floor(twin))
-    refuse(n, cat("twin is ", twin, ", expected -1 to ", most_twin(p.bits)));
+  if (!(twin >= CodeParams::kSumCodes && twin <= most_twin(p.bits)) || twin != std::floor(twin))
+    refuse(n, cat("twin is ", twin, ", expected -2 to ", most_twin(p.bits)));
   p.scale = static_cast<float>(scale);
   p.zero = static_cast<int>(zero);
   p.rate = static_cast<float>(rate);

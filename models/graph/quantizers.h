@@ -25,15 +25,17 @@ struct UniformRange {
 };
 
 // A Quantize node rounds to these codes. A softmax output has no zero point, but log codes, `rate`
-// of them an octave, or evenly spaced ones: steps of `scale` alone (twin 0), or half of the codes
-// in such steps and half in steps finer by 2^twin. Where there are levels, scale and zero point are
-// those of 8-bit codes, which take only the values of the levels: a code of `bits` bits says which.
-// Each of the heads that lie side by side in the columns may have a scale and zero point of its
-// own. With a `group` of fewer columns than all, each group of a row takes 2^bits of 8-bit codes.
-// Those are of the row's own range as it comes (RowQuantizer in kernels.h), where scale, zero,
-// levels and heads are not there; or of the ranges by head, of which each is a group (HeadArgs).
+// of them an octave; or such codes of each element over the row's largest, whose values are then
+// divided by their sum (twin kSumCodes, without a scale); or evenly spaced ones: steps of `scale`
+// alone (twin 0), or half of the codes in such steps and half in steps finer by 2^twin. Where there
+// are levels, scale and zero point are those of 8-bit codes, which take only the values of the
+// levels: a code of `bits` bits says which. Each of the heads that lie side by side in the columns
+// may have a scale and zero point of its own. With a `group` of fewer columns than all, each group
+// of a row takes 2^bits of 8-bit codes. Those are of the row's own range as it comes (RowQuantizer
+// in kernels.h), where scale, zero, levels and heads are not there; or of the ranges by head, of
+// which each is a group (HeadArgs).
 struct CodeParams {
-  static constexpr int kLogCodes = -1;
+  static constexpr int kLogCodes = -1, kSumCodes = -2;
 
   int bits = 8;
   float scale = 1;
@@ -61,7 +63,7 @@ constexpr int group_margin(int bits) {
 }
 
 // The number of evenly spaced softmax codes' steps, and what one unit of their or of the log codes'
-// 16-bit fixed-point values is worth.
+// 16-bit fixed-point values is worth: 1 with kSumCodes, before the division.
 StepCodes step_codes(const CodeParams& params);
 float fixed_point_unit(const CodeParams& params);
 // The largest `twin` whose fine steps are whole units.

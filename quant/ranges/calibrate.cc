@@ -47,6 +47,32 @@ void add_log_error(std::span<const float> values, const std::vector<LogCandidate
   }
 }
 
+// The values of codes by sum of a rate, of which the last is 0.
+struct SumCandidate {
+  float rate;
+  std::vector<float> table;
+};
+
+// Adds sum (x - x^)^2 of a row, of each candidate, to `error`. The candidates share the logarithm.
+void add_sum_error(std::span<const float> row, const std::vector<SumCandidate>& candidates,
+                   double* error) {
+  std::vector<float> octaves(row.size()), values(row.size());
+  const float top = *std::ranges::max_element(row);
+  for (size_t i = 0; i < row.size(); i++) octaves[i] = std::log2(top / row[i]);
+  for (size_t c = 0; c < candidates.size(); c++) {
+    const std::vector<float>& table = candidates[c].table;
+    const auto last = static_cast<float>(table.size() - 1);
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < row.size(); i++) {
+      const float k = std::nearbyint(std::clamp(candidates[c].rate * octaves[i], 0.f, last));
+      sum += double{values[i] = table[static_cast<size_t>(k)]};
+    }
+    for (size_t i = 0; i < row.size(); i++)
+      squares += std::pow(double{row[i]} - double{values[i]} / sum, 2);
+    error[c] += squares;
+  }
+}
+
 // v = (v - mean) / standard deviation, in place; returns the variance.
 double normalize(float* v, int64_t n) {
   double sum = 0, squares = 0;
@@ -95,6 +121,7 @@ class RangeSearch {
         bits_(bits),
         rates_(options.log_rates),
         steps_(options.softmax_steps && bits == 8),
+        sums_(options.softmax_sums),
         tails_(elements) {
     const Node& consumer = engine.graph()[site.consumer];
     if (options.objective == Objective::kResidual && consumer.kind == NodeKind::kLinear)
@@ -116,7 +143,8 @@ class RangeSearch {
       set_log_candidates();
     else
       set_uniform_candidates();
-    error_.resize(candidates_.size() + log_candidates_.size() + step_candidates_.size());
+    error_.resize(candidates_.size() + log_candidates_.size() + step_candidates_.size() +
+                  sum_candidates_.size());
     if (!energy_.empty())
       for (UniformRange range : candidates_) histograms_.emplace_back(range);
   }
@@ -138,6 +166,8 @@ class RangeSearch {
     if (!energy_.empty()) return best_levels();
     const size_t least = index_of_least(error_);
     if (!site_->softmax) return {bits_, candidates_[least]};
+    if (const size_t others = log_candidates_.size() + step_candidates_.size(); least >= others)
+      return {bits_, {}, sum_candidates_[least - others].rate, CodeParams::kSumCodes};
     if (least >= log_candidates_.size()) {
       const CodeParams& p = step_candidates_[least - log_candidates_.size()];
       return {bits_, {p.scale, 0}, p.rate, p.twin};
@@ -184,6 +214,9 @@ class RangeSearch {
     for (double p : kPercentiles)
       for (float rate : rates_)
         if (rate <= finest) log_candidates_.push_back(log_candidate(tails_.high(p), rate, bits_));
+    for (float rate : rates_)
+      if (sums_ && rate <= finest)
+        sum_candidates_.push_back({rate, log_candidate(1, rate, bits_).table});
     if (!steps_) return;
     const double top = std::max(tails_.high(1), 1e-6);
     for (int twin = 0; twin <= most_twin(bits_); twin++) {
@@ -203,6 +236,7 @@ class RangeSearch {
       fake_quantize(step_candidates_[c], true, rounded.data(), 1, n, 0, n);
       for (size_t i = 0; i < row.size(); i++) error[c] += std::pow(double{row[i] - rounded[i]}, 2);
     }
+    add_sum_error(row, sum_candidates_, error + step_candidates_.size());
   }
 
   void set_uniform_candidates() {
@@ -256,12 +290,14 @@ class RangeSearch {
   int bits_;
   std::vector<float> rates_;
   bool steps_;    // evenly spaced codes are tried after softmax too
+  bool sums_;     // codes by sum too
   int add_ = -1;  // the residual add at which errors are measured; -1: at the site itself
   Tensor input_;  // the site's value in the current batch, kept until the add is reached
   TailObserver tails_;
   std::vector<UniformRange> candidates_;      // empty for a softmax output
   std::vector<LogCandidate> log_candidates_;  // empty for all others
   std::vector<CodeParams> step_candidates_;   // evenly spaced codes, beside them
+  std::vector<SumCandidate> sum_candidates_;  // codes by sum, beside them
   std::vector<double> error_;                 // by candidate
   bool split_ = false;                        // the site has copies of outlier channels
   std::vector<float> energy_;  // column_energy() of the consumer, if levels are searched

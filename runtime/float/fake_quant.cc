@@ -26,6 +26,18 @@ float step_coded(float x, const StepCodes& s, float unit) {
          std::max(coarse * static_cast<float>(s.coarse_value), static_cast<float>(s.fine_top));
 }
 
+// Codes of the elements over the row's largest, whose values are divided by their sum.
+void code_by_sum(std::span<float> row, const CodeParams& p) {
+  const float last = static_cast<float>(1 << p.bits), top = *std::ranges::max_element(row);
+  double sum = 0;
+  for (float& x : row) {
+    const float k = std::nearbyint(std::clamp(p.rate * std::log2(top / x), 0.f, last));
+    x = k == last ? 0 : static_cast<float>(log_code_value(static_cast<int>(k), p.rate));
+    sum += double{x};
+  }
+  for (float& x : row) x = static_cast<float>(double{x} / sum);
+}
+
 float softmax_coded(float x, const CodeParams& p) {
   return p.twin == CodeParams::kLogCodes ? log_coded(x, p)
                                          : step_coded(x, step_codes(p), fixed_point_unit(p));
@@ -97,6 +109,11 @@ void fake_quantize(const CodeParams& params, bool softmax, float* values, int64_
       fake_quantize({params.bits, of.scale, of.zero}, softmax, values, count, cols,
                     begin + head * of_head, begin + (head + 1) * of_head);
     }
+    return;
+  }
+  if (softmax && params.twin == CodeParams::kSumCodes) {
+    for (int64_t row = 0; row < count; row++)
+      code_by_sum({values + row * cols + begin, values + row * cols + end}, params);
     return;
   }
   const UniformRounding uniform(params);

@@ -133,8 +133,9 @@ class Engine {
   void block(const Step& step, const Head& head, int first, int queries, HeadScratch& scratch);
   void attend(const PlannedAttention& p, const Head& head, int first, int queries, const uint8_t* q,
               int64_t q_stride, HeadScratch& s);
+  static void set_units(const PlannedAttention& p, int queries, HeadScratch& s);
   void multiply_values(const PlannedAttention& p, int queries, HeadScratch& s);
-  void mix_floats(const Step& step, const Head& head, int first, int queries, const HeadScratch& s);
+  void mix_floats(const Step& step, const Head& head, int first, int queries, HeadScratch& s);
   void mix(const Step& step, const Head& head, int queries, uint8_t* y, int64_t y_stride,
            HeadScratch& s);
   void trace_step(const Step& step);

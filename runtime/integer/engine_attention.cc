@@ -23,6 +23,7 @@ struct Engine::HeadScratch {
   float* scores;    // [B, T16]
   uint8_t* planes;  // [2 B, T32]: the high bytes of all rows, then the low ones
   int32_t *hi_sum, *lo_sum;
+  float* unit;   // of a row's probabilities
   int32_t* raw;  // [2 B, d16]
 
   // Places the buffers from `base` on (which may be null) and returns their bytes.
@@ -50,6 +51,7 @@ struct Engine::HeadScratch {
     take(planes, 2 * b * t32);
     take(hi_sum, b);
     take(lo_sum, b);
+    take(unit, b);
     take(raw, 2 * b * d16);
     return used;
   }
@@ -195,7 +197,18 @@ void Engine::attend(const PlannedAttention& p, const Head& head, int first, int 
   m.lo = s.planes + queries * m.plane_stride;
   m.hi_sum = s.hi_sum;
   m.lo_sum = s.lo_sum;
+  m.by_sum = p.probability.twin == CodeParams::kSumCodes;
   kernels_.softmax_codes(m);
+  set_units(p, queries, s);
+}
+
+// What one unit of a row's probabilities is worth.
+void Engine::set_units(const PlannedAttention& p, int queries, HeadScratch& s) {
+  std::fill_n(s.unit, queries, fixed_point_unit(p.probability));
+  if (p.probability.twin != CodeParams::kSumCodes) return;
+  for (int i = 0; i < queries; i++)
+    if (const int64_t sum = int64_t{256} * s.hi_sum[i] + s.lo_sum[i]; sum > 0)
+      s.unit[i] = 1 / static_cast<float>(sum);
 }
 
 // attn V: one product of both planes with V's panels.
@@ -223,27 +236,27 @@ void Engine::mix(const Step& step, const Head& head, int queries, uint8_t* y, in
   const AttentionGeometry& g = plan().geometry(p);
   const int d16 = round_up(g.head_dim, kColumns);
   const UniformRange of_v = p.v.of_head(head.head);
+  for (int i = 0; i < queries; i++) s.unit[i] *= of_v.scale;
   kernels_.combine_planes(s.raw, s.raw + int64_t{queries} * d16, d16, s.hi_sum, s.lo_sum,
-                          of_v.zero - (1 << (p.v.code_bits() - 1)),
-                          of_v.scale * fixed_point_unit(p.probability), queries, g.head_dim,
+                          of_v.zero - (1 << (p.v.code_bits() - 1)), s.unit, queries, g.head_dim,
                           step.params.quantizer(), y, y_stride);
 }
 
 // The same in float.
 void Engine::mix_floats(const Step& step, const Head& head, int first, int queries,
-                        const HeadScratch& s) {
+                        HeadScratch& s) {
   const PlannedAttention& p = at(plan().attentions, step.attention);
   const AttentionGeometry& g = plan().geometry(p);
   const Value& out = value(step.out);
   const int64_t d16 = round_up(g.head_dim, kColumns);
   const UniformRange of_v = p.v.of_head(head.head);
   const int32_t zero = of_v.zero - (1 << (p.v.code_bits() - 1));
-  const float scale = of_v.scale * fixed_point_unit(p.probability);
+  for (int i = 0; i < queries; i++) s.unit[i] *= of_v.scale;
   const auto sum = [&](int i, int rows, int64_t row) {
     const int32_t *hi = s.raw + i * d16, *lo = hi + queries * d16;
     float* y = floats(step.out, int64_t{head.image} * out.rows + row) + head.head * g.head_dim;
-    kernels_.sum_planes(hi, lo, d16, s.hi_sum + i, s.lo_sum + i, zero, scale, rows, g.head_dim, y,
-                        out.stride);
+    kernels_.sum_planes(hi, lo, d16, s.hi_sum + i, s.lo_sum + i, zero, s.unit + i, rows, g.head_dim,
+                        y, out.stride);
   };
   if (p.in_place) return sum(0, queries, first);
   for (int i = 0; i < queries; i++)
@@ -259,12 +272,12 @@ void Engine::trace_softmax(const Step& step, const Head& head, int first, int qu
   const int64_t t32 = round_up(g.tokens, kDepthAlign);
   if (softmax_trace_.data.empty()) softmax_trace_ = Tensor({batch_, groups * g.queries, t});
   const int64_t group = head.image * groups + head.window * g.heads + head.head;
-  const float unit = fixed_point_unit(p.probability);
   float* to = softmax_trace_.data.data() + (group * g.queries + first) * t;
   for (int64_t i = 0; i < queries; i++)
     for (int64_t j = 0; j < t; j++) {
       const int64_t at = i * t32 + j;
-      to[i * t + j] = unit * static_cast<float>(s.planes[at] * 256 + s.planes[at + queries * t32]);
+      to[i * t + j] =
+          s.unit[i] * static_cast<float>(s.planes[at] * 256 + s.planes[at + queries * t32]);
     }
 }
 

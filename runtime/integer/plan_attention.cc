@@ -49,7 +49,7 @@ void plan_softmax(const QuantGraph& model, const Shapes& shapes, int softmax, Pl
   for (int c = 0; c < 1 << p.probability.bits; c++)
     p.table.push_back(static_cast<uint16_t>(log_code_value(c, p.probability.rate)));
   p.table.push_back(0);
-  if (p.probability.twin != CodeParams::kLogCodes) p.steps = step_codes(p.probability);
+  if (p.probability.twin >= 0) p.steps = step_codes(p.probability);
   p.bias = expand_bias(model, shapes, softmax);
   const AttentionGeometry& g = shapes.geometry(softmax);
   p.bias_by_head = p.bias.size() > static_cast<size_t>(g.queries) * static_cast<size_t>(g.tokens);

@@ -219,6 +219,7 @@ void fuzz_softmax(Choices& choices) {
   const int m = choices.between(1, 4), n = choices.between(1, 100);
   const int bits = choices.between(3, 8), twin = choices.between(0, 2);
   const bool even = choices.below(2), biased = choices.below(2), masked = choices.below(2);
+  const bool by_sum = choices.below(2);
   const float rate = kMinLogRate + 0.1f * static_cast<float>(choices.between(0, 30));
   Values values(choices);
   const auto scores = values.reals(m * n, 6), bias = values.reals(m * n, 2);
@@ -255,7 +256,8 @@ void fuzz_softmax(Choices& choices) {
                               lo.data(),
                               stride,
                               hi_sum.data(),
-                              lo_sum.data()};
+                              lo_sum.data(),
+                              !even && by_sum};
     kernels.softmax_codes(args);
     keep(out, hi), keep(out, lo), keep(out, hi_sum), keep(out, lo_sum);
   });
@@ -271,6 +273,7 @@ void fuzz_rows(Choices& choices) {
   const auto hi = values.ints(m * k, -30000, 30000), lo = values.ints(m * k, -30000, 30000);
   const auto hi_sum = values.ints(m, 0, 9999), lo_sum = values.ints(m, 0, 9999);
   const int zero = choices.between(0, 255) - 128;
+  const auto scales = values.reals(m, 1e-4f);
   const Quantizer q = quantizer(choices, values);
   compare([&](const Kernels& kernels, Output& out) {
     std::vector<int32_t> sums(static_cast<size_t>(m));
@@ -288,12 +291,12 @@ void fuzz_rows(Choices& choices) {
     kernels.pack_columns(codes.data(), stride, m, k, bits, panels.data(), columns.data());
     keep(out, panels), keep(out, columns);
     std::vector<uint8_t> combined(static_cast<size_t>(m * k), 77);
-    kernels.combine_planes(hi.data(), lo.data(), k, hi_sum.data(), lo_sum.data(), zero, 1e-4f, m, k,
-                           q, combined.data(), k);
+    kernels.combine_planes(hi.data(), lo.data(), k, hi_sum.data(), lo_sum.data(), zero,
+                           scales.data(), m, k, q, combined.data(), k);
     keep(out, combined);
     std::vector<float> summed(static_cast<size_t>(m * k));
-    kernels.sum_planes(hi.data(), lo.data(), k, hi_sum.data(), lo_sum.data(), zero, 1e-4f, m, k,
-                       summed.data(), k);
+    kernels.sum_planes(hi.data(), lo.data(), k, hi_sum.data(), lo_sum.data(), zero, scales.data(),
+                       m, k, summed.data(), k);
     keep(out, summed);
   });
 }

@@ -332,10 +332,12 @@ TEST_CASE("softmax codes at every tail and bit width, with bias, mask and wild s
                              n % 2 ? 1435 : 0};
     SoftmaxArgs stepped = masked, odd_steps = odd;
     stepped.steps = odd_steps.steps = &steps;
+    SoftmaxArgs summed = masked, odd_sums = odd;
+    summed.by_sum = odd_sums.by_sum = true;
     for (const Kernels* isa : isas_under_test()) {
       CAPTURE(std::string(isa->name));
       CAPTURE(n);
-      for (const SoftmaxArgs& a : {args, masked, odd, stepped, odd_steps})
+      for (const SoftmaxArgs& a : {args, masked, odd, stepped, odd_steps, summed, odd_sums})
         CHECK(softmax(*isa, a) == softmax(scalar(), a));
     }
   }
@@ -365,12 +367,15 @@ TEST_CASE("pack_rows, pack_columns, combine_planes, sum_rows and map_rows at eve
       std::vector<int32_t> integers(area(tokens, width) * 2 + area(tokens, 2));
       for (int32_t& i : integers) i = static_cast<int32_t>(random() % 2000001) - 1000000;
       const Guarded<int32_t> planes(integers);
+      std::vector<float> units(static_cast<size_t>(tokens));
+      for (size_t i = 0; i < units.size(); i++) units[i] = 1e-3f / static_cast<float>(i + 1);
+      const Guarded<float> scales(units);
       const auto combine = [&](const Kernels& k) {
         Guarded<uint8_t> y(area(tokens, width), 3);
         const int32_t* sums = planes.data() + 2 * area(tokens, width);
         const Quantizer q = {.inv_scale = 1e-3f, .zero = 100, .max_code = 255};
         k.combine_planes(planes.data(), planes.data() + area(tokens, width), width, sums,
-                         sums + tokens, -7, 1e-3f, tokens, width, q, y.data(), width);
+                         sums + tokens, -7, scales.data(), tokens, width, q, y.data(), width);
         CHECK(y.canary_intact());
         return y.values();
       };
@@ -378,7 +383,7 @@ TEST_CASE("pack_rows, pack_columns, combine_planes, sum_rows and map_rows at eve
         Guarded<float> y(area(tokens, width), 3);
         const int32_t* sums = planes.data() + 2 * area(tokens, width);
         k.sum_planes(planes.data(), planes.data() + area(tokens, width), width, sums, sums + tokens,
-                     -7, 1e-3f, tokens, width, y.data(), width);
+                     -7, scales.data(), tokens, width, y.data(), width);
         CHECK(y.canary_intact());
         return y.values();
       };

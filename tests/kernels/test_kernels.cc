@@ -516,7 +516,9 @@ std::vector<uint16_t> softmax_table(int bits, double rate = 2) {
 
 TEST_CASE("softmax codes against double, with bias, mask and tails") {
   for (int bits : {3, 4, 6, 8}) {
-    for (int n : {1, 16, 49, 197}) {
+    for (int n : {1, 16, 49, 197, -16, -197}) {  // negative: codes by sum
+      const bool by_sum = n < 0;
+      n = std::abs(n);
       const float rate = n == 49 ? 1 : n == 16 ? 3.5f : 2;
       std::mt19937 random(static_cast<unsigned>(bits * n));
       const int m = 2, stride = round_up(n, kDepthAlign);
@@ -530,16 +532,17 @@ TEST_CASE("softmax codes against double, with bias, mask and tails") {
       const float scale = 1 / 0.7f;
       scalar().softmax_codes({m, n, scores.data(), n, bias.data(), n, region.data(), row_region,
                               nullptr, 0.7f, bits, rate, table.data(), hi.data(), lo.data(), stride,
-                              hi_sum, lo_sum});
+                              hi_sum, lo_sum, by_sum});
       for (int i = 0; i < m; i++) {
         std::vector<double> v(static_cast<size_t>(n));
-        double sum = 0;
+        double sum = 0, top = -INFINITY;
         int hi_total = 0, lo_total = 0;
         for (int j = 0; j < n; j++) {
           const auto at = static_cast<size_t>(j);
           v[at] = scores[index(i, n, j)] + bias[index(i, n, j)] -
                   (region[at] == row_region[i] ? 0 : 100);
           sum += std::exp(v[at]);
+          top = std::max(top, v[at]);
         }
         for (int j = 0; j < stride; j++) {
           const int got = hi[index(i, stride, j)] * 256 + lo[index(i, stride, j)];
@@ -549,8 +552,8 @@ TEST_CASE("softmax codes against double, with bias, mask and tails") {
             REQUIRE(got == 0);
             continue;
           }
-          const double k =
-              -double{rate} * std::log2(std::exp(v[static_cast<size_t>(j)]) / sum * scale);
+          const double e = std::exp(v[static_cast<size_t>(j)]);
+          const double k = -double{rate} * std::log2(by_sum ? e / std::exp(top) : e / sum * scale);
           if (std::fabs(k - std::floor(k) - 0.5) < 1e-4) continue;  // near a tie
           const double code = std::clamp(std::nearbyint(k), 0.0, std::exp2(bits));
           REQUIRE(got == table[static_cast<size_t>(code)]);
@@ -686,13 +689,14 @@ TEST_CASE("combine_planes") {
   const int32_t hi[] = {1000, -3, 0}, lo[] = {-70000, 5, 255}, hi_sum[] = {9}, lo_sum[] = {800};
   const Quantizer q = {.inv_scale = 0.0078125f, .zero = 7, .max_code = 255};
   uint8_t codes[4] = {0, 0, 0, 42};
-  scalar().combine_planes(hi, lo, 3, hi_sum, lo_sum, -2, 0.125f, 1, 3, q, codes, 3);
+  const float scale = 0.125f;
+  scalar().combine_planes(hi, lo, 3, hi_sum, lo_sum, -2, &scale, 1, 3, q, codes, 3);
   for (int j = 0; j < 3; j++) {
     CHECK(codes[j] == expected_code(0.125 * (256.0 * (hi[j] + 18) + (lo[j] + 1600)), q));
   }
   CHECK(codes[3] == 42);
   float y[4] = {0, 0, 0, 42};
-  scalar().sum_planes(hi, lo, 3, hi_sum, lo_sum, -2, 0.125f, 1, 3, y, 3);
+  scalar().sum_planes(hi, lo, 3, hi_sum, lo_sum, -2, &scale, 1, 3, y, 3);
   for (int j = 0; j < 3; j++)  // small enough to be exact in float
     CHECK(double{y[j]} == 0.125 * (256.0 * (hi[j] + 18) + (lo[j] + 1600)));
   CHECK(y[3] == 42);

@@ -250,7 +250,7 @@ TEST_CASE("codes of few levels, and evenly spaced probabilities") {
     return [=](const std::vector<Site>& sites, std::vector<SiteRange>& ranges) {
       for (size_t s = 0; s < sites.size(); s++) {
         SiteRange& r = ranges[s];
-        if (sites[s].softmax) {  // 255 steps up to 1, or 127 of which the first is finer
+        if (sites[s].softmax) {  // 255 steps up to 1, 127 of which the first is finer, or by sum
           r.twin = twin;
           r.range.scale = 1 / (twin ? 127.f : 255.f);
         } else if (levels && sites[s].operand == 0 &&
@@ -265,7 +265,7 @@ TEST_CASE("codes of few levels, and evenly spaced probabilities") {
   for (const std::string name :
        {"conv", "conv_stride", "conv_image", "gelu", "norm_layer", "attention_bias",
         "attention_shifted", "attention_cross", "rope_half", "two_readers"})
-    for (int twin : {0, 3}) {
+    for (int twin : {0, 3, CodeParams::kSumCodes}) {
       CAPTURE(name);
       CAPTURE(twin);
       const QuantizedCase q(name, 8, 8, spaced(twin, true));
