@@ -202,7 +202,7 @@ void Engine::attend(const PlannedAttention& p, const Head& head, int first, int 
   set_units(p, queries, s);
 }
 
-// What one unit of a row's probabilities is worth.
+// Sets what one unit of each row of probabilities is worth.
 void Engine::set_units(const PlannedAttention& p, int queries, HeadScratch& s) {
   std::fill_n(s.unit, queries, fixed_point_unit(p.probability));
   if (p.probability.twin != CodeParams::kSumCodes) return;
