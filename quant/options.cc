@@ -309,7 +309,10 @@ void choose_steps(const Recipe& recipe, const BitsRequest& bits, QuantizeOptions
   options.compensate = recipe.takes("rounding");
   options.levels = recipe.takes("levels");
   options.split = recipe.takes("split");
-  if (recipe.takes("rows")) options.row_group = recipe.row_group;
+  // Groups take the time of 8-bit codes, so a target, whose times are those of narrower ones, has
+  // none.
+  if (recipe.takes("rows") && (!target || recipe.with.contains("rows")))
+    options.row_group = recipe.row_group;
   // Ranges by head gain nothing at 8 bits (bench/results/accuracy.md), so they must be asked for.
   options.heads = recipe.takes("heads") &&
                   (options.activation_bits < 8 || target || recipe.with.contains("heads"));
