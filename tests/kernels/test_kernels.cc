@@ -283,7 +283,8 @@ TEST_CASE("quantize_by_row: a group has 2^bits codes, an even number of grid ste
   for (int bits = 3; bits < 8; bits++)
     for (int c : {7, 16, 100, 192, 1100}) {
       std::vector<float> x = random_floats(random, index(2, c, 0), 1);
-      for (size_t i = 0; i < x.size(); i++) x[i] *= i % 16 == 3 ? 20.0f : 1.0f;  // one lane is large
+      for (size_t i = 0; i < x.size(); i++)
+        x[i] *= i % 16 == 3 ? 20.0f : 1.0f;  // one lane is large
       const Rows rows(x, 2, c, {bits, 32});
       const int top = (1 << bits) - 1, margin = 128 >> bits;
       const int vectors = (c + 15) / 16, parts = (vectors + 31) / 32,
