@@ -68,10 +68,10 @@ struct ColumnQuantizers {
 //   margin = 2^(7 - bits) rounded down, scale = (high - low) / (255 - 2 margin)
 //   zero = margin + round(-low * (1 / scale))
 //
-// Where that scale is below the smallest normal float or infinite, its inverse counts as 0, and a
-// scale too small as 0 itself; codes are then those of 8 bits. With 8 bits, code = quantize(x_j) by
-// {1 / scale, zero, 255}. With fewer, a group of columns takes 2^bits codes of the row's grid,
-// `step` apart, one of which is zero:
+// A row of zeros, of values so small that the scale is no normal float, or of an infinity has no
+// such grid: the inverse then counts as 0, a scale that is too small as 0 too, and codes are made
+// as with 8 bits. With 8 bits, code = quantize(x_j) by {1 / scale, zero, 255}. With fewer, a group
+// of columns takes 2^bits codes of the row's grid, `step` apart, one of which is zero:
 //
 //   t_j = x_j * (1 / scale), top = 2^bits - 1, span = max(0, t_j) - min(0, t_j) over the group
 //   step = max(1, round(span * (1 / top) + 0.499)), group_zero = round(-min(0, t_j) * (1 / step))
@@ -86,6 +86,15 @@ struct RowQuantizer {
   int32_t group = 32;  // columns of a group at most, kLeastGroup or more; of 8 bits not read
 };
 constexpr int kLeastGroup = 16;
+
+// The 8-bit codes at either end that groups of so many bits leave free: the margin above.
+[[gnu::always_inline]] constexpr int group_margin(int bits) {
+  return 128 >> bits;
+}
+// The number of parts above, each of 16 groups, that c columns are cut into.
+[[gnu::always_inline]] constexpr int group_parts(int c, int group) {
+  return (round_up(c, kColumns) / kColumns + group - 1) / group;
+}
 
 // Heads side by side in the columns of x [m, heads head_dim]. All rows of a head share a grid of 8
 // bits, {inv_scale, zero}, and the columns of a head in a row are a group that takes 2^bits of it,
@@ -235,8 +244,8 @@ struct StepCodes {
 //   k_j = clamp(round(fma(max - v_j, rate log2 e, c)), 0, 2^bits)
 //   value_j = table[k_j], hi_j = value_j >> 8, lo_j = value_j & 255
 //
-// With `by_sum` the codes are those of exp(v_j - max): c = 0. Their values stand for probabilities
-// once they are divided by the sum of their row, 256 hi_sum + lo_sum.
+// Codes `by_sum` are made of exp(v_j - max) instead of p_j / s, which is c = 0. The caller divides
+// their values by the sum of the row's, 256 hi_sum + lo_sum, to get probabilities.
 //
 // The codes are evenly spaced instead if there are `steps`:
 //

@@ -311,8 +311,9 @@ void choose_steps(const Recipe& recipe, const BitsRequest& bits, QuantizeOptions
   options.split = recipe.takes("split");
   // Groups take the time of 8-bit codes, so a target, whose times are those of narrower ones, has
   // none.
-  if (recipe.takes("rows") && (!target || recipe.with.contains("rows")))
-    options.row_group = recipe.row_group;
+  if (target && recipe.with.contains("rows"))
+    throw UsageError("--bits target needs calibrated ranges, so it takes no step 'rows'");
+  if (recipe.takes("rows") && !target) options.row_group = recipe.row_group;
   // Ranges by head gain nothing at 8 bits (bench/results/accuracy.md), so they must be asked for.
   options.heads = recipe.takes("heads") &&
                   (options.activation_bits < 8 || target || recipe.with.contains("heads"));

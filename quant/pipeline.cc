@@ -108,12 +108,11 @@ std::vector<SiteRange> site_ranges(Reference& engine, const BitPlan& plan,
       calibrate(engine, searched, searched_bits, images, options, progress);
   std::vector<SiteRange> ranges;
   for (size_t i = 0, next = 0; i < sites.size(); i++)
-    ranges.push_back(by_row(i)    ? SiteRange{.bits = bits[i], .group = row_group}
-                     : by_fold(i) ? SiteRange{bits[i], folds.at(sites[i].node).range}
-                     : in_groups(i)
-                         ? in_head_groups(found[next++], bits[i],
-                                          engine.shapes().geometry(sites[i].consumer).head_dim)
-                         : found[next++]);
+    ranges.push_back(by_row(i)      ? SiteRange{.bits = bits[i], .group = row_group}
+                     : by_fold(i)   ? SiteRange{bits[i], folds.at(sites[i].node).range}
+                     : in_groups(i) ? in_head_groups(found[next++], bits[i],
+                                                     engine.shapes().geometry(sites[i].consumer))
+                                    : found[next++]);
   return ranges;
 }
 
@@ -240,10 +239,18 @@ std::map<int, NormFold> fold(FloatModel& model, const ImageSource& images,
       {options.method, options.clip_k, linear_bits(model.graph, plan), options.threads}, progress);
 }
 
-// Whether inputs of Linears whose range is calibrated may have levels, searched or as PTQ4ViT's
-// twin codes.
-bool has_levels(const QuantizeOptions& options) {
-  return input_levels(options) || options.method == Method::kPtq4Vit;
+// Whether a site has rows with ranges of their own.
+bool goes_by_row(const QuantizeOptions& options, const Graph& graph, const Shapes& shapes,
+                 const Site& site) {
+  return options.row_group > 0 && may_go_by_row(graph, shapes, site);
+}
+
+// Whether a site may have levels, searched or as PTQ4ViT's twin codes: the inputs of Linears may
+// whose range is calibrated.
+bool may_have_levels(const QuantizeOptions& options, const Graph& graph, const Shapes& shapes,
+                     const Site& site) {
+  return (input_levels(options) || options.method == Method::kPtq4Vit) && !site.unit.empty() &&
+         graph.is(site.consumer, NodeKind::kLinear) && !goes_by_row(options, graph, shapes, site);
 }
 
 // Whether a budget may give inputs of Linears fewer than 8 bits, or levels at 8 bits.
@@ -277,13 +284,16 @@ int64_t other_bytes(const FloatModel& model, const QuantizeOptions& options,
     // The scales differ, so that no two sites share a Quantize node.
     ranges.push_back({8, {static_cast<float>(ranges.size() + 1), 0}});
     if (s.softmax) ranges.back().rate = 1, ranges.back().twin = 0;
-    const bool by_row = options.row_group && may_go_by_row(model.graph, shapes, s);
-    if (by_row) ranges.back() = {.bits = 8, .group = options.row_group};
-    if (has_levels(options) && may_be_narrow(options) && !s.unit.empty() && !by_row &&
-        model.graph[s.consumer].kind == NodeKind::kLinear)
+    if (goes_by_row(options, model.graph, shapes, s))  // groups differ as the scales do
+      ranges.back() = {.bits = 8, .group = kLeastGroup + count_of(ranges)};
+    if (may_be_narrow(options) && may_have_levels(options, model.graph, shapes, s))
       ranges.back().levels = {{0, 0}};
-    if (has_head_ranges(model.graph, shapes, s, options.heads))
-      ranges.back().heads.resize(array_size(shapes.geometry(s.consumer).heads));
+    if (has_head_ranges(model.graph, shapes, s, options.heads)) {
+      const AttentionGeometry& g = shapes.geometry(s.consumer);
+      ranges.back().heads.resize(array_size(g.heads));
+      if (options.row_group && may_be_narrow(options))
+        ranges.back() = in_head_groups({8, ranges.back().range}, 8, g);
+    }
   }
   const auto file =
       export_model(model, zeros, ranges, recipe_of(options, model.graph, folds, table, {}));
@@ -315,11 +325,15 @@ Allocation allocate_by_importance(const FloatModel& model, const ImageSource& im
     omega.push_back(importance->second);
     lambda.push_back(at(errors[row->name], options.weight_bits - kMinBits));
   }
-  return {budget_plan(model.graph, budget.importance, errors,
-                      {options.weight_bits, options.activation_bits}, budget.operands, bytes,
-                      has_levels(options) && !options.row_group),
-          kendall_tau(omega, lambda),
-          {}};
+  const Shapes shapes = infer_shapes(model.graph);
+  const bool levels = std::ranges::any_of(activation_sites(model.graph), [&](const Site& s) {
+    return may_have_levels(options, model.graph, shapes, s);
+  });
+  return {
+      budget_plan(model.graph, budget.importance, errors,
+                  {options.weight_bits, options.activation_bits}, budget.operands, bytes, levels),
+      kendall_tau(omega, lambda),
+      {}};
 }
 
 // Minimises the predicted error of the logits within the budget (plan_within()).
@@ -332,7 +346,6 @@ Allocation allocate_by_prediction(const FloatModel& model, const ImageSource& im
                                               .activations = budget.costs.has_value(),
                                               .objective = options.objective,
                                               .heads = options.heads,
-                                              .row_group = options.row_group,
                                               .threads = options.threads},
                                              progress);
   TargetPlan found =
@@ -354,9 +367,13 @@ Allocation allocate(FloatModel model, const ImageSource& images, const QuantizeO
   if (budget.bytes) left = *budget.bytes - other_bytes(model, options, folds, base);
   if (!budget.importance.empty())
     return allocate_by_importance(model, images, options, table, left.value_or(0));
-  if (left && has_levels(options) && !options.row_group)
-    for (const auto& [row, node] : linear_rows(model.graph, table))
-      *left -= level_bytes(row->bits.activation);
+  if (left) {
+    const Shapes shapes = infer_shapes(model.graph);
+    const std::vector<Site> sites = activation_sites(model.graph);
+    const std::vector<int> bits = site_bits(model.graph, sites, base);
+    for (size_t i = 0; i < sites.size(); i++)
+      if (may_have_levels(options, model.graph, shapes, sites[i])) *left -= level_bytes(bits[i]);
+  }
   return allocate_by_prediction(model, images, options, left,
                                 [&](double done) { progress(kFoldPart + (1 - kFoldPart) * done); });
 }

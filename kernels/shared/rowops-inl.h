@@ -43,7 +43,7 @@ struct RowGrid {
   int32_t zero;
 };
 
-// |x| <= 2^22.
+// Rounds halves to the even neighbour, as round_to_int() does; |x| <= 2^22.
 static inline int32_t round_to_even(float x) {
   const float shifted = x + 0x1.8p23f;
   int32_t bits;
@@ -53,7 +53,7 @@ static inline int32_t round_to_even(float x) {
 
 // The grid of a row with values from -below to above.
 static inline RowGrid row_grid(float below, float above, int bits) {
-  const int margin = 128 >> bits;
+  const int margin = group_margin(bits);
   const float scale = (below + above) / static_cast<float>(255 - 2 * margin);
   if (!(scale >= 0x1p-126f)) return {0, 0, margin};
   const float inverse = 1 / scale;
@@ -67,9 +67,8 @@ struct RowParts {
 
   RowParts(int c, RowQuantizer q) : count(1), columns(c) {
     if (q.bits == 8) return;
-    const int vectors = round_up(c, kLanes) / kLanes;
-    count = (vectors + q.group - 1) / q.group;
-    columns = (vectors + count - 1) / count * kLanes;
+    count = group_parts(c, q.group);
+    columns = (round_up(c, kLanes) / kLanes + count - 1) / count * kLanes;
   }
 };
 

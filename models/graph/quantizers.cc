@@ -90,9 +90,8 @@ double bits_with_ranges(const CodeParams& p, int columns) {
   if (!p.by_row()) return p.bits;
   const double of_row = p.bits + kRowBits / columns;
   if (p.bits == 8) return of_row;
-  const int vectors = (columns + kColumns - 1) / kColumns,
-            parts = (vectors + p.group - 1) / p.group;
-  return of_row + kGroupBits * std::min(kColumns * parts, columns) / columns;
+  const int groups = std::min(kColumns * group_parts(columns, p.group), columns);
+  return of_row + kGroupBits * groups / columns;
 }
 
 std::vector<uint8_t> level_table(const std::vector<LevelRun>& levels) {

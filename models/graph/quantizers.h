@@ -57,11 +57,6 @@ struct CodeParams {
   bool same_as(const CodeParams& other) const;
 };
 
-// The 8-bit codes at either end that groups of so many bits leave free (RowQuantizer in kernels.h).
-constexpr int group_margin(int bits) {
-  return 128 >> bits;
-}
-
 // The number of evenly spaced softmax codes' steps, and what one unit of their or of the log codes'
 // 16-bit fixed-point values is worth: 1 with kSumCodes, before the division.
 StepCodes step_codes(const CodeParams& params);

@@ -69,7 +69,7 @@ std::map<int, WeightCandidates> round_weights(const FloatModel& model, const Ten
   return out;
 }
 
-// Finds a quantizer at each width for every site but pixels and softmax outputs.
+// Searches a range at each width for every site but pixels and softmax outputs.
 std::vector<SiteCandidates> search_ranges(const FloatModel& model, const ImageSource& images,
                                           const PredictOptions& options, const Progress& progress) {
   std::vector<Site> sites;
@@ -90,19 +90,6 @@ std::vector<SiteCandidates> search_ranges(const FloatModel& model, const ImageSo
   for (size_t i = 0; i < ranges.size(); i++) {
     if (i % kWidths == 0) out.push_back({sites[i], {}});
     out.back().params.push_back(ranges[i].params());
-  }
-  for (SiteCandidates& s : out)
-    if (options.row_group && may_go_by_row(model.graph, shapes, s.site))
-      for (int b = kMinBits; b <= kMaxBits; b++)
-        at(s.params, b - kMinBits) = {.bits = b, .group = options.row_group};
-  for (size_t i = 0; i < out.size(); i++) {
-    const Site& site = out[i].site;
-    if (!options.row_group || !options.heads || !has_head_ranges(model.graph, shapes, site, true))
-      continue;
-    const int head_dim = shapes.geometry(site.consumer).head_dim;
-    for (int b = kMinBits; b < kMaxBits; b++)
-      at(out[i].params, b - kMinBits) =
-          in_head_groups(ranges[i * kWidths + kWidths - 1], b, head_dim).params();
   }
   return out;
 }

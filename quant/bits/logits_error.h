@@ -27,7 +27,6 @@ struct PredictOptions {
   bool activations = false;  // activations are predicted too, with evenly spaced codes
   Objective objective = Objective::kResidual;
   bool heads = false;  // each head of q, k and v has its own range
-  int row_group = 0;   // inputs of Linears have ranges by row (QuantizeOptions)
   int threads = 1;
 };
 

@@ -339,8 +339,8 @@ bool has_head_ranges(const Graph& graph, const Shapes& shapes, const Site& site,
   return all || gives_cosines(graph, site.node);
 }
 
-SiteRange in_head_groups(SiteRange range, int bits, int head_dim) {
-  if (range.heads.empty()) range.heads = {range.range};
+SiteRange in_head_groups(SiteRange range, int bits, const AttentionGeometry& g) {
+  if (range.heads.empty()) range.heads.assign(static_cast<size_t>(g.heads), range.range);
   const int margin = group_margin(bits), steps = 255 - 2 * margin;
   for (UniformRange& head : range.heads) {
     const double low = std::min(0.0, -double{head.scale} * head.zero),
@@ -350,7 +350,7 @@ SiteRange in_head_groups(SiteRange range, int bits, int head_dim) {
   }
   range.range = {};
   range.bits = bits;
-  range.group = head_dim;
+  range.group = g.head_dim;
   return range;
 }
 

@@ -64,9 +64,9 @@ ImageSource tensor_source(Tensor images);
 // Receives the fraction done, 0..1.
 using Progress = std::function<void(double)>;
 
-// Turns 8-bit ranges of q, k or v into those of which each head's columns of a row take 2^bits
-// codes (HeadArgs in kernels.h), with room at both ends.
-SiteRange in_head_groups(SiteRange range, int bits, int head_dim);
+// Turns the 8-bit ranges of q, k or v, or one for all heads, into those of which each head's
+// columns of a row take 2^bits codes (HeadArgs in kernels.h), with room at both ends.
+SiteRange in_head_groups(SiteRange range, int bits, const AttentionGeometry& g);
 
 // Calls body(std::span<const float>) with columns [begin, end) of every row of the site's value.
 template <class Body>

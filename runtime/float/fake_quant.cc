@@ -65,10 +65,11 @@ void round_head(int bits, const UniformRange& of, float* values, int64_t count, 
   const float inverse = 1 / of.scale;
   const float low = static_cast<float>(group_margin(bits) - of.zero);
   const float high = static_cast<float>(255 - group_margin(bits) - of.zero);
+  const Kernels& kernels = choose_kernels();
   std::vector<uint8_t> codes(static_cast<size_t>(n));
   for (int64_t row = 0; row < count; row++) {
     float* const x = values + row * cols + begin;
-    choose_kernels().quantize_heads(
+    kernels.quantize_heads(
         {1, 1, static_cast<int>(n), x, n, bits, {&inverse, &low, &high, &of.zero}}, codes.data(),
         n);
     for (int64_t j = 0; j < n; j++)

@@ -464,7 +464,7 @@ void Engine::quantize(const Step& step, int thread) {
     const float* const x = floats(from, s.first(in)) + step.column_begin;
     if (step.params.by_row())
       return kernels_.quantize_by_row(x, in.stride, s.m, out.cols,
-                                      step.through_activation ? &step.activation : nullptr,
+                                      n.kind == NodeKind::kAct ? &step.activation : nullptr,
                                       row_codes(step, to));
     if (step.columns < 0)
       return kernels_.quantize(x, in.stride, s.m, out.cols, step.params.quantizer(),

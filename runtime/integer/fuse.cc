@@ -99,24 +99,15 @@ class Fuser {
     const auto& r = at(readers_, i);
     return r.size() == 1 && r[0] != kOutput && graph_.is(r[0], kind) ? r[0] : -1;
   }
-  // Whether q rounds all columns of node i to codes of one scale.
-  bool becomes_codes(int i, int q) const {
+  // Whether q rounds all columns of node i in one range, that of all rows or each row's own.
+  bool becomes_codes(int i, int q, bool by_row) const {
     return graph_.is(q, NodeKind::kQuantize) && shapes_[q].cols == shapes_[i].cols &&
-           model_.quantizer(q).heads.empty() && !model_.quantizer(q).by_row();
+           model_.quantizer(q).heads.empty() && model_.quantizer(q).by_row() == by_row;
   }
-  // Whether q rounds all columns of node i, each row in its own range.
-  bool becomes_rows(int i, int q) const {
-    return graph_.is(q, NodeKind::kQuantize) && shapes_[q].cols == shapes_[i].cols &&
-           model_.quantizer(q).by_row();
-  }
-  // The only reader, if it rounds all columns to codes of one scale.
-  int sole_quantize(int i) const {
+  // The only reader, if it does.
+  int sole_quantize(int i, bool by_row) const {
     const int q = sole(i, NodeKind::kQuantize);
-    return q >= 0 && becomes_codes(i, q) ? q : -1;
-  }
-  int sole_rows(int i) const {
-    const int q = sole(i, NodeKind::kQuantize);
-    return q >= 0 && becomes_rows(i, q) ? q : -1;
+    return q >= 0 && becomes_codes(i, q, by_row) ? q : -1;
   }
   static Fusion chain(Fusion::Kind kind, int last) {
     Fusion f;
@@ -129,7 +120,7 @@ class Fuser {
     const int in = graph_[i].in[0];
     if (shapes_[in].planar)
       return std::ranges::all_of(at(readers_, i),
-                                 [&](int r) { return r != kOutput && becomes_codes(i, r); })
+                                 [&](int r) { return r != kOutput && becomes_codes(i, r, false); })
                  ? chain(Fusion::Kind::kPatches, i)
                  : Fusion{};
     if (graph_.is(in, NodeKind::kQuantize) && !at(readers_, i).empty() &&
@@ -148,21 +139,21 @@ class Fuser {
     if (graph_[i].norm() != NormType::kLayer || shapes_[graph_[i].in[0]].cols != cols ||
         graph_[i].whole(Attribute::kGroup, cols) != cols)
       return {};
-    if (const int q = std::max(sole_quantize(i), sole_rows(i)); q >= 0)
+    if (const int q = std::max(sole_quantize(i, false), sole_quantize(i, true)); q >= 0)
       return chain(Fusion::Kind::kNormCodes, q);
     return fuse_add(i);
   }
 
   Fusion fuse_act(int i) const {
     if (!activation_of(graph_[i].act()) || graph_[i].has(Attribute::kLimit)) return {};
-    const int q = sole_rows(i);
+    const int q = sole_quantize(i, true);
     return q >= 0 ? chain(Fusion::Kind::kActRows, q) : Fusion{};
   }
 
   Fusion fuse_linear(int i) const {
     if (const int act = sole(i, NodeKind::kAct);
         act >= 0 && activation_of(graph_[act].act()) && !graph_[act].has(Attribute::kLimit))
-      if (const int q = sole_quantize(act); q >= 0) return chain(Fusion::Kind::kActCodes, q);
+      if (const int q = sole_quantize(act, false); q >= 0) return chain(Fusion::Kind::kActCodes, q);
     if (Fusion f = fuse_embed(i); f.last >= 0) return f;
     if (Fusion f = fuse_add(i); f.last >= 0) return f;
     return becomes_operands(i) ? chain(Fusion::Kind::kCodes, i) : Fusion{};

@@ -272,7 +272,6 @@ void Lowering::lower_norm_codes(int i) {
 void Lowering::lower_act_rows(int i) {
   const int in = floats(graph_[i].in[0]);
   Step& s = emit_codes(Op::kQuantize, i, {in}, fusion(i).last);
-  s.through_activation = true;
   s.activation = *activation_of(graph_[i].act());
 }
 

@@ -64,8 +64,7 @@ struct Step {
   bool across = false;      // rows of its result depend on other rows than those of the same number
   bool sync = false;        // waits for all threads before it
   Epilogue epilogue = Epilogue::kFloat;
-  Activation activation = Activation::kGelu;      // kActCodes, kQuantize
-  bool through_activation = false;                // kQuantize: rounds activation(x), by row
+  Activation activation = Activation::kGelu;      // kActCodes; kQuantize of an Act
   CodeParams params;                              // quantizer of the codes it writes
   std::vector<uint8_t> levels;                    // kFinish: level_table(), or empty
   const float *gamma = nullptr, *beta = nullptr;  // a norm's, an Unwindow's bias

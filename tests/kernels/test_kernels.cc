@@ -517,9 +517,9 @@ std::vector<uint16_t> softmax_table(int bits, double rate = 2) {
 
 TEST_CASE("softmax codes against double, with bias, mask and tails") {
   for (int bits : {3, 4, 6, 8}) {
-    for (int n : {1, 16, 49, 197, -16, -197}) {  // negative: codes by sum
-      const bool by_sum = n < 0;
-      n = std::abs(n);
+    for (const auto& [n, by_sum] :
+         {std::pair(1, false), std::pair(16, false), std::pair(49, false), std::pair(197, false),
+          std::pair(16, true), std::pair(197, true)}) {
       const float rate = n == 49 ? 1 : n == 16 ? 3.5f : 2;
       std::mt19937 random(static_cast<unsigned>(bits * n));
       const int m = 2, stride = round_up(n, kDepthAlign);

@@ -133,6 +133,7 @@ TEST_CASE("vitquant: wrong use of options is status 2 and says what is right") {
       {"--bits budget:9000,time=3", "--bits: unexpected 'time=3'"},
       {"--bits x.json,weights", "--bits: unexpected 'weights'"},
       {"--bits target:avx2 --recipe ptq4vit", "ptq4vit"},
+      {"--bits target:avx2 --with rows", "--bits target needs calibrated ranges"},
       {"--bits 4 --wbits 4", "give bits by --bits or by --wbits and --abits"},
       {"--bits lrp:s.json --mixed lrp --importance s.json", "give a rule by --bits or by --mixed"},
       {"--bits lrp:s.json --importance s.json", "--importance is for"},

@@ -180,6 +180,19 @@ TEST_CASE("readers of one value may have scales of their own") {
   }
 }
 
+// Checks that every ISA gives what the scalar kernels do, on one thread and on three; returns that.
+Results check_every_isa(const QuantizedCase& q) {
+  const Results expected = run_engine(*q.model, {.kernels = find_kernels("scalar")}, q.h.input);
+  for (const Kernels* k : compiled_kernels())
+    if (is_supported(*k))
+      for (int threads : {1, 3}) {
+        CAPTURE(std::string(k->name));
+        CHECK(same_bits(run_engine(*q.model, {.threads = threads, .kernels = k}, q.h.input),
+                        expected));
+      }
+  return expected;
+}
+
 // q, k and v get a range for each of the two heads.
 void by_head(const std::vector<Site>& sites, std::vector<SiteRange>& ranges) {
   for (size_t s = 0; s < sites.size(); s++)
@@ -197,20 +210,9 @@ TEST_CASE("ranges by head, of a Linear's columns and of values that are rotated 
       if (q.model->graph.is(i, NodeKind::kQuantize))
         with_heads += !q.model->quantizer(i).heads.empty();
     CHECK(with_heads == 3);
-    const Results expected = run_engine(*q.model, {.kernels = find_kernels("scalar")}, q.h.input);
-    for (const Kernels* k : compiled_kernels())
-      if (is_supported(*k))
-        for (int threads : {1, 3})
-          CHECK(same_bits(run_engine(*q.model, {.threads = threads, .kernels = k}, q.h.input),
-                          expected));
+    check_every_isa(q);
     CHECK(compare(q).agrees());
   }
-}
-
-// Each head gets the range of all.
-SiteRange with_head_ranges(const Shapes& shapes, const Site& site, SiteRange range) {
-  range.heads.assign(static_cast<size_t>(shapes.geometry(site.consumer).heads), range.range);
-  return range;
 }
 
 TEST_CASE("rows with ranges of their own, of 8 bits and of groups; heads in groups") {
@@ -229,19 +231,12 @@ TEST_CASE("rows with ranges of their own, of 8 bits and of groups; heads in grou
           if (may_go_by_row(h.graph, shapes, sites[s]))
             ranges[s] = {.bits = bits, .group = 16}, by_row++;
           else if (has_head_ranges(h.graph, shapes, sites[s], true))
-            ranges[s] = in_head_groups(with_head_ranges(shapes, sites[s], ranges[s]), bits,
-                                       shapes.geometry(sites[s].consumer).head_dim);
+            ranges[s] = in_head_groups(ranges[s], bits, shapes.geometry(sites[s].consumer));
       };
       const QuantizedCase q(name, 8, 8, rows);
       CHECK(by_row > 0);
       CHECK(compare(q).agrees());
-      const Results expected = run_engine(*q.model, {.kernels = find_kernels("scalar")}, q.h.input);
-      for (const Kernels* k : compiled_kernels())
-        if (is_supported(*k))
-          for (int threads : {1, 3})
-            CHECK(same_bits(run_engine(*q.model, {.threads = threads, .kernels = k}, q.h.input),
-                            expected));
-      CHECK(same_bits(run_engine(*q.model, {.max_batch = 2}, q.h.input), expected));
+      CHECK(same_bits(run_engine(*q.model, {.max_batch = 2}, q.h.input), check_every_isa(q)));
     }
 }
 
@@ -270,10 +265,7 @@ TEST_CASE("codes of few levels, and evenly spaced probabilities") {
       CAPTURE(twin);
       const QuantizedCase q(name, 8, 8, spaced(twin, true));
       CHECK(compare(q).agrees());
-      const Results expected = run_engine(*q.model, {.kernels = find_kernels("scalar")}, q.h.input);
-      for (const Kernels* k : compiled_kernels())
-        if (is_supported(*k))
-          CHECK(same_bits(run_engine(*q.model, {.threads = 2, .kernels = k}, q.h.input), expected));
+      check_every_isa(q);
     }
 }
 
