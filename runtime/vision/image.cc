@@ -5,7 +5,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <numeric>
 #include <string_view>
 
 #include "models/base/error.h"
@@ -15,6 +14,7 @@
 #include "runtime/vision/exif.h"
 #include "runtime/vision/gif.h"
 #include "runtime/vision/image_format.h"
+#include "runtime/vision/jpeg.h"
 #include "runtime/vision/preprocess.h"
 #include "runtime/vision/webp.h"
 
@@ -23,6 +23,12 @@ namespace {
 // The most bytes that one allocation of the decoder may take. A few bytes of deflate or Huffman
 // code can ask for gigabytes; decode_image() sets the limit from the dimensions it has accepted.
 thread_local size_t allocation_limit = 0;
+
+// New memory is zero, so that damaged files decode to the same pixels, or the same error, each
+// time.
+void* limited_calloc(size_t size) {
+  return size <= allocation_limit ? std::calloc(1, size) : nullptr;
+}
 
 void* limited_realloc(void* old, size_t size) {
   return size <= allocation_limit ? std::realloc(old, size) : nullptr;
@@ -40,7 +46,7 @@ void* limited_realloc(void* old, size_t size) {
 #define STBI_NO_HDR
 #define STBI_NO_LINEAR
 #define STBI_MAX_DIMENSIONS (1 << 15)
-#define STBI_MALLOC(size) limited_realloc(nullptr, size)
+#define STBI_MALLOC(size) limited_calloc(size)
 #define STBI_REALLOC(old, size) limited_realloc(old, size)
 #define STBI_FREE(old) std::free(old)
 #pragma GCC diagnostic push
@@ -64,64 +70,6 @@ constexpr int64_t kMaxPixels = int64_t{128} << 20;
   fail(where, ": truncated ", format, " file: ", missing);
 }
 
-// The decoder checks sizes as well, but its message does not say so.
-void check_size(int64_t width, int64_t height, const std::string& where) {
-  if (width < 1 || height < 1 || width > kMaxImageSide || height > kMaxImageSide ||
-      width * height > kMaxPixels) {
-    fail(where, ": expected sides of 1 to ", kMaxImageSide, " and at most ", kMaxPixels,
-         " pixels, found ", width, "x", height);
-  }
-}
-
-// stb_image 2.27 writes past its table when the code counts exceed 256.
-void check_huffman_tables(Bytes segment, const std::string& where) {
-  size_t at = 2;
-  while (at < segment.size()) {
-    size_t codes = 257;
-    if (segment.size() - at >= 17) {
-      const Bytes counts = segment.subspan(at + 1, 16);
-      codes = std::accumulate(counts.begin(), counts.end(), size_t{0});
-      at += 17;
-    }
-    if (codes > 256 || codes > segment.size() - at) fail(where, ": damaged JPEG Huffman table");
-    at += codes;
-  }
-}
-
-// Follows the markers to the end of the image, because the decoder fills missing data with grey or
-// noise. In the coded data of a scan every 0xFF is followed by 0 or a restart marker.
-void check_jpeg(Bytes bytes, const std::string& where) {
-  bool four_components = false, adobe = false;
-  size_t at = 2;
-  while (true) {
-    const auto marker = std::find(bytes.begin() + static_cast<ptrdiff_t>(at), bytes.end(), 0xFF);
-    at = static_cast<size_t>(marker - bytes.begin()) + 1;
-    if (at >= bytes.size()) fail_truncated(where, "JPEG", "no end-of-image marker");
-    const uint8_t kind = bytes[at];
-    if (kind == 0xFF) continue;  // a fill byte
-    at++;
-    if (kind == 0xD9) break;
-    if (kind <= 0x01 || (kind >= 0xD0 && kind <= 0xD8)) continue;  // a marker without payload
-    if (bytes.size() - at < 2) fail_truncated(where, "JPEG", "a segment has no length");
-    const size_t length = big16(bytes, at);
-    if (length > bytes.size() - at) fail_truncated(where, "JPEG", "a segment ends after the file");
-    const Bytes segment = bytes.subspan(at, length);
-    if (kind >= 0xC0 && kind <= 0xC2 && length >= 8) {
-      check_size(static_cast<int64_t>(big16(segment, 5)), static_cast<int64_t>(big16(segment, 3)),
-                 where);
-      four_components = segment[7] == 4;
-    }
-    if (kind == 0xC4) check_huffman_tables(segment, where);
-    if (kind == 0xEE && length >= 14) adobe = starts_with(segment.subspan(2), "Adobe");
-    at += length;
-  }
-  if (four_components && !adobe) {
-    fail(where,
-         ": JPEG with four components: expected an Adobe marker that says which colours "
-         "they are, found none");
-  }
-}
-
 // Follows the chunks to IEND and checks what the decoder does not: the checksums of critical
 // chunks, whose names begin with an upper-case letter.
 void check_png(Bytes bytes, const std::string& where) {
@@ -137,7 +85,7 @@ void check_png(Bytes bytes, const std::string& where) {
       fail(where, ": PNG chunk at byte ", at, ": expected checksum ", stored, ", found ", found);
     }
     if (starts_with(chunk, "IHDR") && length >= 8) {
-      check_size(big32(chunk, 4), big32(chunk, 8), where);
+      check_image_size(big32(chunk, 4), big32(chunk, 8), where);
     }
     if (starts_with(chunk, "IEND")) return;
     at += length + 12;
@@ -171,7 +119,7 @@ Image decode_with_stb(Bytes bytes, ImageFormat format, const std::string& where)
   if (!stbi_info_from_memory(bytes.data(), size, &image.width, &image.height, &components)) {
     fail(where, ": damaged or unsupported image header");
   }
-  check_size(image.width, image.height, where);
+  check_image_size(image.width, image.height, where);
   if (format == ImageFormat::kBmp) check_bmp(bytes, where, image.width, image.height);
 
   allocation_limit = memory_for(image.width, image.height, bytes.size());
@@ -186,8 +134,8 @@ Image decode_with_stb(Bytes bytes, ImageFormat format, const std::string& where)
 
 Image decode_gif(Bytes bytes, const std::string& where) {
   const GifFrame frame = first_gif_frame(bytes, where);
-  check_size(frame.canvas_width, frame.canvas_height, where);
-  check_size(frame.width, frame.height, where);
+  check_image_size(frame.canvas_width, frame.canvas_height, where);
+  check_image_size(frame.width, frame.height, where);
   Image inner = decode_with_stb(frame.file, ImageFormat::kGif, where);
   if (frame.width == frame.canvas_width && frame.height == frame.canvas_height) return inner;
   Image image{frame.canvas_width, frame.canvas_height, {}};
@@ -206,7 +154,7 @@ Image decode_as_stored(Bytes bytes, ImageFormat format, const std::string& where
   if (format == ImageFormat::kGif) return decode_gif(bytes, where);
   if (format == ImageFormat::kWebp) {
     const WebpSize size = webp_size(bytes, where);
-    check_size(size.width, size.height, where);
+    check_image_size(size.width, size.height, where);
     return decode_webp(bytes, where);
   }
   if (format == ImageFormat::kJpeg) check_jpeg(bytes, where);
@@ -215,6 +163,15 @@ Image decode_as_stored(Bytes bytes, ImageFormat format, const std::string& where
 }
 
 }  // namespace
+
+// The decoder checks sizes as well, but its message does not say so.
+void check_image_size(int64_t width, int64_t height, const std::string& where) {
+  if (width < 1 || height < 1 || width > kMaxImageSide || height > kMaxImageSide ||
+      width * height > kMaxPixels) {
+    fail(where, ": expected sides of 1 to ", kMaxImageSide, " and at most ", kMaxPixels,
+         " pixels, found ", width, "x", height);
+  }
+}
 
 Image decode_image(Bytes bytes, const std::string& where, Exif exif) {
   if (bytes.empty()) fail(where, ": expected an image, found an empty file");

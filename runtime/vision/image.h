@@ -28,6 +28,9 @@ inline PixelView view_of(const Image& image) {
   return {image.rgb.data(), image.width, image.height, int64_t{3} * image.width};
 }
 
+// Fails, naming `where`, on sides outside 1 to kMaxImageSide and on more than 128 Mi pixels.
+void check_image_size(int64_t width, int64_t height, const std::string& where);
+
 // Whether the orientation that a camera noted is applied (exif.h).
 enum class Exif { kApply, kIgnore };
 

@@ -73,6 +73,34 @@ Buffer bad_huffman() {
   return jpeg;
 }
 
+// A JPEG without the segments of one kind, and without the coded data that follows a scan's.
+Buffer without_segments(const Buffer& jpeg, uint8_t kind) {
+  Buffer kept(jpeg.begin(), jpeg.begin() + 2);
+  for (size_t at = 2; at + 3 < jpeg.size();) {
+    size_t end = at + 2 + size_t{jpeg[at + 2]} * 256 + jpeg[at + 3];
+    const auto codes = [&](size_t i) {
+      return jpeg[i] != 0xFF || jpeg[i + 1] == 0 || (jpeg[i + 1] >= 0xD0 && jpeg[i + 1] <= 0xD7);
+    };
+    while (end + 1 < jpeg.size() && codes(end)) end++;
+    if (jpeg[at + 1] != kind)
+      kept.insert(kept.end(), jpeg.begin() + static_cast<ptrdiff_t>(at),
+                  jpeg.begin() + static_cast<ptrdiff_t>(end));
+    at = end;
+  }
+  kept.insert(kept.end(), {0xFF, 0xD9});
+  return kept;
+}
+
+// A JPEG whose second component has the name of the first.
+Buffer one_name() {
+  Buffer jpeg = sample("baseline.jpg");
+  const uint8_t marker[] = {0xFF, 0xC0};
+  const auto at = std::search(jpeg.begin(), jpeg.end(), marker, marker + 2);
+  REQUIRE(at != jpeg.end());
+  at[13] = at[10];
+  return jpeg;
+}
+
 // A CMYK JPEG without the marker that says so.
 Buffer unmarked_cmyk() {
   Buffer jpeg = sample("cmyk.jpg");
@@ -245,6 +273,15 @@ TEST_CASE("what is not a whole image is refused with its reason") {
       {first(jpeg, 5), "f: truncated JPEG file: a segment has no length"},
       {text("\xFF\xD8\xFF\xD9"), "f: damaged or unsupported image header"},
       {bad_huffman(), "f: damaged JPEG Huffman table"},
+      {without_segments(sample("baseline.jpg"), 0xC4),
+       "f: damaged JPEG: a scan uses a Huffman table not defined before"},
+      {without_segments(sample("progressive.jpg"), 0xC4),
+       "f: damaged JPEG: a scan uses a Huffman table not defined before"},
+      {without_segments(sample("baseline.jpg"), 0xDB),
+       "f: damaged JPEG: a scan uses a quantization table not defined before"},
+      {without_segments(sample("progressive.jpg"), 0xDA),
+       "f: damaged JPEG: expected coded data of component 1, found none"},
+      {one_name(), "f: damaged JPEG: two components are called 1"},
       {resized_png(0xFFFFFFFF, 0xFFFFFFFF), limits + "4294967295x4294967295"},
       {unmarked_cmyk(),
        "f: JPEG with four components: expected an Adobe marker that says which colours they are, "
@@ -263,6 +300,7 @@ TEST_CASE("what is not a whole image is refused with its reason") {
       {with_byte(gif, 13 + 48, 0x3B), "f: GIF file without a frame"},
   };
   for (const Case& c : cases) CHECK(refusal(c.bytes) == c.message);
+  CHECK(refusal(without_segments(jpeg, 0xFE)) == "no error");
 }
 
 TEST_CASE("a flipped bit in a PNG is found by its checksum") {
