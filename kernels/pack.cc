@@ -29,6 +29,14 @@ void visit_block(const Codes<Byte>& codes, int column, int depth, Visit visit) {
   }
 }
 
+// Copies the codes of the block at (column, depth), which has no padding, to their places.
+void gather_block(const Codes<const uint8_t>& codes, int column, int depth, uint8_t* values) {
+  const uint8_t* line = codes.data + int64_t{column} * codes.k + depth;
+  for (int c = 0; c < kColumns; c++, line += codes.k)
+    for (int row = 0; row < kRows; row++)
+      std::memcpy(values + row * kRow + 4 * c, line + 4 * row, 4);
+}
+
 // Writes bits shift .. shift + width - 1 of a block's values as a plane of `width` lines.
 void store_plane(const uint8_t* values, int shift, int width, uint8_t* plane) {
   const int per_byte = 8 / width, mask = (1 << width) - 1;
@@ -97,8 +105,12 @@ void pack_codes(const uint8_t* codes, int n, int k, int bits, uint8_t* panels) {
   uint8_t values[kBlockValues];
   for (int column = 0; column < n; column += kColumns) {
     for (int depth = 0; depth < k; depth += kDepthAlign) {
-      std::memset(values, signed_zero, sizeof values);
-      visit_block(matrix, column, depth, [&](uint8_t code, int at) { values[at] = code; });
+      if (column + kColumns <= n && depth + kDepthAlign <= k) {
+        gather_block(matrix, column, depth, values);
+      } else {
+        std::memset(values, signed_zero, sizeof values);
+        visit_block(matrix, column, depth, [&](uint8_t code, int at) { values[at] = code; });
+      }
       store_block(values, bits, panels);
       panels += kRow * bits;
     }

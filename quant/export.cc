@@ -6,6 +6,7 @@
 
 #include "models/base/error.h"
 #include "quant/quantized_graph.h"
+#include "runtime/files/coded_weight.h"
 #include "runtime/files/half.h"
 #include "runtime/integer/qmodel.h"
 
@@ -32,7 +33,14 @@ void add_f16(QbinWriter& out, const std::string& name, const Tensor& t) {
   out.add(name, DType::kF16, 0, t.dims, bytes_of(half));
 }
 
+// Stores codes in about as many bits as their entropy, with the step that all rows share.
+void add_coded(QbinWriter& out, const std::string& name, const WeightCodes& w) {
+  out.add(name, DType::kCoded, w.bits, {w.n, w.k}, encode_weight(w.codes));
+  out.add(name + "_scale", DType::kF32, 0, {1}, bytes_of(std::vector<float>{w.ranges[0].scale}));
+}
+
 void add_weight(QbinWriter& out, const std::string& name, const WeightCodes& w) {
+  if (w.coded) return add_coded(out, name, w);
   std::vector<uint8_t> panels(static_cast<size_t>(pack_bytes(w.n, w.k, w.bits)));
   pack_codes(w.codes.data(), w.n, w.k, w.bits, panels.data());
   std::vector<int32_t> sums(w.ranges.size());

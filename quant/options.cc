@@ -163,6 +163,7 @@ enum class BitsRule {
   kLrp,     // relevance raises and lowers units (allocate.h, mixed_plan())
   kBudget,  // the file is limited to so many bytes
   kTarget,  // the file and the time on a machine are limited
+  kSize,    // the file is limited to so many bytes, in which its weights are entropy-coded
 };
 
 // The widths and the rule that --bits names, or --wbits, --abits, --mixed, --size and --importance.
@@ -171,7 +172,7 @@ struct BitsRequest {
   BitsRule rule = BitsRule::kNone;
   std::string file;    // kFile: the JSON; kTarget: a built-in machine or what vitbench costs wrote
   std::string scores;  // kLrp, kBudget: what vitlrp wrote; empty: kBudget goes without
-  std::optional<int64_t> bytes;                   // kBudget, kTarget: the limit
+  std::optional<int64_t> bytes;                   // kBudget, kTarget, kSize: the limit
   std::optional<double> milliseconds;             // kTarget: the limit
   MixedCase mixed_case = MixedCase::kByUnit;      // kLrp
   MixedOperands operands = MixedOperands::kBoth;  // kLrp, kBudget with scores
@@ -202,6 +203,9 @@ void read_rule(const std::string& text, BitsRequest& request) {
   } else if (text.starts_with("budget:")) {
     request.rule = BitsRule::kBudget;
     request.bytes = bytes_in(value);
+  } else if (text.starts_with("size:")) {
+    request.rule = BitsRule::kSize;
+    request.bytes = bytes_in(value);
   } else if (text.starts_with("target:") && !value.empty()) {
     request.rule = BitsRule::kTarget;
     request.file = value;
@@ -210,8 +214,8 @@ void read_rule(const std::string& text, BitsRequest& request) {
     request.file = text;
   } else {
     throw UsageError(cat("--bits '", text,
-                         "': expected B, W/A, FILE.json, lrp:SCORES.json, budget:BYTES or "
-                         "target:NAME|FILE"));
+                         "': expected B, W/A, FILE.json, lrp:SCORES.json, budget:BYTES, "
+                         "size:BYTES or target:NAME|FILE"));
   }
 }
 
@@ -265,20 +269,23 @@ void add_mixed(const cxxopts::ParseResult& args, BitsRequest& request) {
   request.mixed_case = mp == "by-unit" ? MixedCase::kByUnit : MixedCase::kByBlock;
   if (mixed != "none" && request.rule != BitsRule::kNone)
     throw UsageError("give a rule by --bits or by --mixed");
-  if (args.count("size") != (mixed == "budget"))
-    throw UsageError(
-        "--mixed budget and --size BYTES need each other; --bits takes budget:BYTES and "
-        "target:NAME,size=BYTES");
+  if (mixed == "budget" && !args.count("size"))
+    throw UsageError("--mixed budget needs --size BYTES");
   if (mixed == "lrp") request.rule = BitsRule::kLrp;
-  if (mixed == "budget") {
-    request.rule = BitsRule::kBudget;
+  if (args.count("size")) {
+    if (request.rule != BitsRule::kNone)
+      throw UsageError(
+          "--size BYTES is for --mixed budget, or alone; --bits takes budget:BYTES, size:BYTES and "
+          "target:NAME,size=BYTES");
+    request.rule = mixed == "budget" ? BitsRule::kBudget : BitsRule::kSize;
     request.bytes = args["size"].as<int64_t>();
+    if (*request.bytes <= 0) throw UsageError("--size must be a number of bytes above 0");
   }
   if (!args.count("importance")) {
     if (mixed == "lrp")
       throw UsageError("--mixed lrp needs --importance SCORES.json, which vitlrp writes");
   } else if (request.rule == BitsRule::kFile || request.rule == BitsRule::kTarget ||
-             !request.scores.empty()) {
+             request.rule == BitsRule::kSize || !request.scores.empty()) {
     throw UsageError("--importance is for --mixed lrp, --mixed budget and --bits budget:BYTES");
   } else {
     request.scores = args["importance"].as<std::string>();
@@ -352,6 +359,9 @@ void choose_bits(const BitsRequest& request, const Graph& graph, QuantizeOptions
       break;
     case BitsRule::kBudget:
       options.budget = Budget{request.bytes, std::move(importance), request.operands};
+      break;
+    case BitsRule::kSize:
+      options.coded_bytes = request.bytes;
       break;
     case BitsRule::kTarget:
       options.budget = Budget{.bytes = request.bytes,
@@ -444,7 +454,8 @@ QuantizeJob read_job(const cxxopts::ParseResult& args) {
 DetectorJob read_detector_job(const cxxopts::ParseResult& args) {
   const Recipe recipe = read_recipe(args);
   const BitsRequest bits = read_bits_request(args);
-  if (bits.rule == BitsRule::kBudget || bits.rule == BitsRule::kTarget)
+  if (bits.rule == BitsRule::kBudget || bits.rule == BitsRule::kTarget ||
+      bits.rule == BitsRule::kSize)
     throw UsageError("a detector's bits are W, W/A, lrp:SCORES.json or FILE.json");
   if (!args.count("calib")) throw UsageError("a detector needs photographs: --calib DIR|LIST");
   for (const char* other : {"calib-raw", "classes", "template"})
@@ -491,7 +502,7 @@ void add_quantize_options(cxxopts::Options& options) {
        cxxopts::value<string>()->default_value("default"), "NAME")  //
       ("bits",
        "4, or 4/8 (weights/activations), or by unit: FILE.json, lrp:SCORES.json, budget:BYTES, "
-       "target:NAME|FILE[,time=MS][,size=BYTES]",
+       "size:BYTES (entropy-coded), target:NAME|FILE[,time=MS][,size=BYTES]",
        cxxopts::value<string>()->default_value("8"), "B")  //
       ("without", "steps to leave out: rounding, levels, split, rotation, heads, residual, rows",
        cxxopts::value<std::vector<string>>(), "STEP,...")  //
@@ -514,8 +525,10 @@ void add_quantize_options(cxxopts::Options& options) {
       ("mixed", "none, lrp (--bits lrp:) or budget (--bits budget:)",
        cxxopts::value<string>()->default_value("none"), "RULE")  //
       ("mp-case", "lrp: lowers bits by-unit or by-block",
-       cxxopts::value<string>()->default_value("by-unit"), "CASE")                     //
-      ("size", "budget: most bytes of the .qbin", cxxopts::value<int64_t>(), "BYTES")  //
+       cxxopts::value<string>()->default_value("by-unit"), "CASE")  //
+      ("size",
+       "most bytes of the .qbin, by --bits size: or, with --mixed budget, by --bits budget:",
+       cxxopts::value<int64_t>(), "BYTES")  //
       ("importance", "lrp, budget: SCORES.json, which vitlrp writes", cxxopts::value<string>(),
        "FILE");
 }

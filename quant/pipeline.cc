@@ -1,6 +1,7 @@
 #include "quant/pipeline.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/pack.h"
 #include "lrp/walk/scores.h"
@@ -18,7 +19,12 @@ namespace {
 constexpr double kFoldPart = 0.3;        // share of the progress
 constexpr double kRangePart = 0.8;       // share of the progress that follows the fold
 constexpr double kAllocationPart = 0.4;  // share of the progress where there is a budget
+constexpr double kPredictPart = 0.4;     // share of the weights' progress where they are coded
 constexpr int64_t kReportBytes = 2048;   // a PlanReport takes less in a file
+constexpr double kReferenceEntropy = 3;  // bits of the codes whose errors are predicted
+// A change of the patch embedding goes through the whole network and does several times what is
+// predicted.
+constexpr double kImageFactor = 4;
 
 void check_bits(const std::string& what, int bits) {
   if (bits < kMinBits || bits > kMaxBits)
@@ -63,12 +69,20 @@ std::map<int, UnitBits> linear_bits(const Graph& graph, const BitPlan& plan) {
 
 std::map<std::string, WeightCodes> quantize_weights(const FloatModel& model,
                                                     const std::map<int, UnitBits>& bits,
-                                                    const Progress& progress) {
+                                                    StepPlan* steps, const Progress& progress) {
   std::map<std::string, WeightCodes> out;
   for (const auto& [node, unit] : bits) {
     if (progress) progress(ratio(out.size(), bits.size()));
     const Node& n = model.graph[node];
-    out[n.name] = quantize_weight(model.weights.at(n.weight), unit.weight);
+    const Tensor& weight = model.weights.at(n.weight);
+    WeightCodes& codes = out[n.name];
+    if (!steps || !steps->has(n.name)) {
+      codes = quantize_weight(weight, unit.weight);
+      continue;
+    }
+    do codes = quantize_weight(weight, WeightGrid{unit.weight, steps->step(n.name)});
+    while (!steps->take(n.name, codes));
+    narrow(codes);
   }
   return out;
 }
@@ -173,8 +187,13 @@ void measure_after(Reference& engine, const InputRows& inputs, const Operands& o
   for (const auto& [row, node] : linear_rows(engine.graph(), table)) {
     const Node& n = engine.graph()[node];
     const SiteRange& input = *range_of.at(node);
-    row->after = linear_error(engine, engine.weights().at(n.weight), operands.weights.at(n.name),
-                              inputs.at(node), input);
+    const WeightCodes& codes = operands.weights.at(n.name);
+    row->after = linear_error(engine, engine.weights().at(n.weight), codes, inputs.at(node), input);
+    row->coded = codes.coded;
+    if (codes.coded) {
+      row->bits.weight = codes.bits;
+      row->bytes = stored_bytes(codes);
+    }
     row->by_row = input.params().by_row();
     if (!row->by_row) {
       row->low = dequantize(0, input.range);
@@ -203,6 +222,7 @@ std::map<std::string, QbinValue> recipe_of(const QuantizeOptions& options, const
   recipe["heads"] = std::string(options.heads ? "own" : "shared");
   recipe["rotation"] = std::string(rotate_name(options.rotate));
   recipe["rounding"] = std::string(options.compensate ? "compensated" : "nearest");
+  if (options.coded_bytes) recipe["coded_bytes"] = *options.coded_bytes;
   recipe["weight_bits"] = int64_t{options.weight_bits};
   recipe["activation_bits"] = int64_t{options.activation_bits};
   const bool mixed = std::any_of(table.begin(), table.end(), [&](const UnitRow& row) {
@@ -390,10 +410,58 @@ Allocation allocate_within(const FloatModel& model, const ImageSource& images,
   }
 }
 
+// The bytes of the file that do not depend on the coded weights' steps. It exports the model with
+// wide ones.
+int64_t bytes_beside(const FloatModel& model, const std::vector<StepPlan::Linear>& coded,
+                     const std::vector<SiteRange>& sites,
+                     const std::map<std::string, QbinValue>& recipe) {
+  std::map<std::string, WeightCodes> weights;
+  int64_t bytes = 0;
+  for (const StepPlan::Linear& l : coded) {
+    weights[l.name] = quantize_weight(l.weight, WeightGrid{kMinBits, step_of_entropy(l.weight, 1)});
+    bytes -= stored_bytes(weights[l.name]);
+  }
+  for (const Node& n : model.graph.nodes)
+    if (n.kind == NodeKind::kLinear && !weights.contains(n.name))
+      weights[n.name] = quantize_weight(model.weights.at(n.weight), kMaxBits);
+  return bytes + std::ssize(export_model(model, weights, sites, recipe).serialize());
+}
+
+// Plans the steps of all weights of units such that the file has the size asked for.
+StepPlan plan_steps(FloatModel& model, const std::map<int, UnitBits>& bits,
+                    const std::vector<SiteRange>& sites, const ImageSource& images,
+                    const QuantizeOptions& options, const std::map<std::string, QbinValue>& recipe,
+                    const Progress& progress) {
+  std::map<int, std::string> unit_of;  // node -> unit, of the Linears that have one
+  for (const Site& s : activation_sites(model.graph))
+    if (model.graph.is(s.consumer, NodeKind::kLinear) && !s.unit.empty())
+      unit_of[s.consumer] = s.unit;
+  PredictOptions predict{.compensate = options.compensate, .threads = options.threads};
+  for (const auto& [node, unit] : unit_of) {
+    const Node& n = model.graph[node];
+    predict.grids[n.name] = {bits.at(node).weight,
+                             step_of_entropy(model.weights.at(n.weight), kReferenceEntropy)};
+  }
+  const LogitsErrors errors = predict_errors(model, images, predict, progress);
+  if (options.compensate)  // it corrects them all
+    for (const auto& [node, unit] : bits) ensure_bias(model, node);
+  const Shapes shapes = infer_shapes(model.graph);
+  std::vector<StepPlan::Linear> linears;
+  for (const auto& [node, unit] : unit_of) {
+    const Node& n = model.graph[node];
+    const double factor = is_image(model.graph, shapes, n.in[0]) ? kImageFactor : 1;
+    linears.push_back({n.name, model.weights.at(n.weight), predict.grids.at(n.name),
+                       factor * errors.at(unit).weight[0]});
+  }
+  const int64_t limit = *options.coded_bytes;
+  return StepPlan(linears, limit - bytes_beside(model, linears, sites, recipe), limit);
+}
+
 // Returns the codes of every weight and the range of every activation.
 Operands quantize_operands(FloatModel& model, Reference& engine, const BitPlan& plan,
                            const std::map<int, NormFold>& folds, const ImageSource& images,
-                           const QuantizeOptions& options, const Progress& progress) {
+                           const QuantizeOptions& options, const UnitTable& units,
+                           const Progress& progress) {
   const auto part = [&](double from, double to) {
     return [&progress, from, to](double done) {
       if (progress) progress(from + (to - from) * done);
@@ -413,11 +481,19 @@ Operands quantize_operands(FloatModel& model, Reference& engine, const BitPlan& 
                              .levels = input_levels(options),
                              .heads = options.heads},
                             options.row_group, part(0, kRangePart));
+  std::optional<StepPlan> steps;
+  double begin = kRangePart;
+  if (options.coded_bytes) {
+    begin = std::lerp(kRangePart, 1, kPredictPart);
+    steps = plan_steps(model, bits, out.sites, images, options,
+                       recipe_of(options, model.graph, folds, units, {}), part(kRangePart, begin));
+  }
+  StepPlan* const planned = steps ? &*steps : nullptr;
   if (options.compensate)
     out.weights = compensate_weights(model, out.sites, bits, images, options.threads,
-                                     options.outputs, part(kRangePart, 1));
-  else if (out.weights.empty())
-    out.weights = quantize_weights(model, bits, part(kRangePart, 1));
+                                     options.outputs, planned, part(begin, 1));
+  else if (out.weights.empty() || steps)
+    out.weights = quantize_weights(model, bits, planned, part(begin, 1));
   return out;
 }
 
@@ -453,8 +529,8 @@ Quantized quantize_model(FloatModel model, const ImageSource& calibration,
   }
   const auto folds = fold(model, calibration, options, plan, part(0, kFoldPart));
   Reference engine(model.graph, model.weights, options.threads);
-  const Operands operands =
-      quantize_operands(model, engine, plan, folds, calibration, options, part(kFoldPart, 1));
+  const Operands operands = quantize_operands(model, engine, plan, folds, calibration, options,
+                                              result.units, part(kFoldPart, 1));
   measure_after(engine, keep_inputs(engine, calibration), operands, folds, result.units);
   result.file = export_model(model, operands.weights, operands.sites,
                              recipe_of(options, model.graph, folds, result.units, result.plans));

@@ -34,6 +34,9 @@ struct QuantizeOptions {
   int activation_bits = 8;  // 3..8; the patch embedding's input is always 8 (method.md section 2)
   BitPlan bits = {};
   std::optional<Budget> budget = {};  // decides the bits instead of `bits`
+  // The most bytes of the file, whose weights are then entropy-coded; their steps are what predicts
+  // the least change of the logits (quant/bits/step_plan.h), and weight bits the most of a code.
+  std::optional<int64_t> coded_bytes = {};
   Objective objective = Objective::kResidual;
   bool compensate = false;  // round weights by quant/weights/compensate.h, not to the nearest
   bool levels = false;      // give activations the codes of quant/ranges/code_levels.h
@@ -58,7 +61,8 @@ struct Quantized {
 };
 
 // Quantizes every Linear and activation site of `model`, whose weights it consumes. Fails on widths
-// out of range, on names in `bits` that are no unit of the model, and on budgets too small.
+// out of range, on names in `bits` that are no unit of the model, and on budgets and sizes too
+// small.
 Quantized quantize_model(FloatModel model, const ImageSource& calibration,
                          const QuantizeOptions& options, const Progress& progress = {});
 

@@ -42,8 +42,8 @@ double measure_detector(const std::string& qbin, const Image& photo) {
 
 std::string recipe_text(const QuantizeOptions& options, int64_t images) {
   return cat(method_name(options.method), ", W", options.weight_bits, "/A", options.activation_bits,
-             options.budget || !options.bits.empty() ? " and as below" : "", ", ", images,
-             " calibration images");
+             options.coded_bytes || options.budget || !options.bits.empty() ? " and as below" : "",
+             ", ", images, " calibration images");
 }
 
 int run_detector(const cxxopts::ParseResult& args, const std::string& out) {
@@ -97,7 +97,7 @@ int run(const cxxopts::ParseResult& args) {
   const auto start = Clock::now();
   std::optional<TextTower> text = std::move(job.model.text);
   job.model.text.reset();
-  if (text && options.budget && options.budget->bytes)
+  if (text && (options.coded_bytes || (options.budget && options.budget->bytes)))
     std::fputs("vitquant: the text tower's bytes come on top of the limit\n", stderr);
   if (!job.model.no_text.empty())
     std::fprintf(stderr, "vitquant: the text tower is left out: %s\n", job.model.no_text.c_str());
@@ -162,6 +162,7 @@ int main(int argc, char** argv) {
       "  vitquant --weights vit.safetensors --calib list.txt --bits 4/8,budget:3000000 -o vit.qbin "
       "\\\n"
       "           --report vit.html\n"
+      "  vitquant --weights vit.safetensors --calib list.txt --bits size:2500000 -o vit.qbin\n"
       "  vitquant --weights vit.safetensors --calib list.txt --bits target:avx2 -o vit.qbin\n"
       "  vitbench costs --isa avx2 --json > board.json\n"
       "  vitquant --weights vit.safetensors --calib list.txt --bits target:board.json,time=12 "

@@ -22,7 +22,7 @@ constexpr double kRoundPart = 0.7, kRangePart = 0.1;  // shares of the progress
 
 // A Linear's weight, rounded at several widths.
 struct WeightCandidates {
-  std::vector<WeightCodes> codes;  // of kMinBits .. kMeasuredBits bits
+  std::vector<WeightCodes> codes;  // of kMinBits .. kMeasuredBits bits, or on the Linear's own grid
   std::vector<float> mean;         // [K], the input's mean if the bias corrects its error, else 0
 };
 
@@ -36,13 +36,19 @@ WeightCandidates round_weight(const std::string& linear, const Tensor& inputs,
                               const OutputGradients& gradients, const Tensor& weight,
                               const PredictOptions& options) {
   WeightCandidates out;
-  std::vector<int> widths;
-  for (int bits = kMinBits; bits <= kMeasuredBits; bits++) widths.push_back(bits);
+  std::vector<WeightGrid> grids;
+  if (const auto own = options.grids.find(linear); own != options.grids.end())
+    grids = {own->second};
+  for (int bits = kMinBits; bits <= kMeasuredBits && options.grids.empty(); bits++)
+    grids.push_back({bits});
+  if (grids.empty()) return out;
   if (options.compensate) {
-    out.codes = compensate_weight(linear, inputs, gradients, weight, widths, options.threads);
+    out.codes = compensate_weight(linear, inputs, gradients, weight, grids, options.threads);
     out.mean = compensated_mean(inputs, gradients);
   } else {
-    for (int bits : widths) out.codes.push_back(quantize_weight(weight, bits));
+    for (const WeightGrid& grid : grids)
+      out.codes.push_back(grid.coded() ? quantize_weight(weight, grid)
+                                       : quantize_weight(weight, grid.bits));
     out.mean.resize(array_size(inputs.dims[2]));
   }
   return out;
@@ -149,6 +155,7 @@ class ErrorPredictor {
   void add_weight_errors(int linear, std::span<const float> gradient,
                          const std::map<int, Tensor>& values, UnitErrors& squares) const {
     const WeightCandidates& candidates = weights_.at(linear);
+    if (candidates.codes.empty()) return;
     const Node& n = model_.graph[linear];
     Tensor x = values.at(n.in[0]);
     const size_t k = static_cast<size_t>(x.dims[2]), cols = weight_of(linear).data.size() / k;

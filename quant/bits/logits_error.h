@@ -11,6 +11,7 @@
 #pragma once
 
 #include "quant/ranges/calibrate.h"
+#include "quant/weights/weight_codes.h"
 #include "runtime/files/model_file.h"
 
 namespace vitrun {
@@ -27,6 +28,9 @@ struct PredictOptions {
   bool activations = false;  // activations are predicted too, with evenly spaced codes
   Objective objective = Objective::kResidual;
   bool heads = false;  // each head of q, k and v has its own range
+  // The grid of each Linear's weight, by its name. If there are any, the errors of weights are
+  // those on these grids, in UnitErrors::weight[0], and the others are 0.
+  std::map<std::string, WeightGrid> grids = {};
   int threads = 1;
 };
 

@@ -20,9 +20,16 @@ std::string format(const char* how, Args... args) {
   return text;
 }
 
+// The bits of a weight in the file.
+double weight_bits(const UnitRow& row) {
+  return row.coded ? 8 * static_cast<double>(row.bytes) / static_cast<double>(row.parameters)
+                   : row.bits.weight;
+}
+
 std::string bits_text(const UnitRow& row) {
-  return row.parameters ? format("%d/%d", row.bits.weight, row.bits.activation)
-                        : format("%d", row.bits.activation);
+  if (!row.parameters) return format("%d", row.bits.activation);
+  return row.coded ? format("%.2f/%d", weight_bits(row), row.bits.activation)
+                   : format("%d/%d", row.bits.weight, row.bits.activation);
 }
 
 std::string range_text(const UnitRow& row) {
@@ -66,7 +73,7 @@ std::string charts(const UnitTable& table) {
 double mean_weight_bits(const UnitTable& table) {
   double bits = 0, parameters = 0;
   for (const UnitRow& row : table) {
-    bits += static_cast<double>(row.parameters) * row.bits.weight;
+    if (row.parameters) bits += static_cast<double>(row.parameters) * weight_bits(row);
     parameters += static_cast<double>(row.parameters);
   }
   return parameters > 0 ? bits / parameters : 0;
@@ -106,9 +113,9 @@ std::string warning_of(const UnitTable& table) {
 
 std::string unit_text(const UnitTable& table) {
   std::string text =
-      format("%-34s %5s %10s %11s %11s\n", "unit", "W/A", "bytes", "weight dB", "output dB");
+      format("%-34s %6s %10s %11s %11s\n", "unit", "W/A", "bytes", "weight dB", "output dB");
   for (const UnitRow& row : table) {
-    text += format("%-34s %5s", row.name.c_str(), bits_text(row).c_str());
+    text += format("%-34s %6s", row.name.c_str(), bits_text(row).c_str());
     if (row.parameters)
       text += format(" %10jd %11.1f %11.1f%s", static_cast<intmax_t>(row.bytes),
                      decibels(row.after.weight), decibels(row.after.output),

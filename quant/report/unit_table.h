@@ -17,6 +17,7 @@ struct UnitRow {
   UnitBits bits;
   // The rest is 0 for a product of two activations.
   int64_t parameters = 0, bytes = 0;  // size of the weight
+  bool coded = false;        // whether bits.weight are those in memory, more than in the file
   double low = 0, high = 0;  // the values of the input's first and last code; by_row: not set
   bool by_row = false;       // the input's range is each row's own
   double clip_k = 0;         // k of method crl; 0 where channels were not clipped

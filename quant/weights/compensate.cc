@@ -133,11 +133,11 @@ double best_damping(std::span<const double> dampings, const Doubles& m, ThreadPo
 // Chooses the damping of the columns first, then that of the rows, by the error on images that the
 // rounding has not seen.
 Damping choose_damping(const LinearMoments& fitted, const LinearMoments& unseen,
-                       const Tensor& weight, int bits, ThreadPool& pool) {
+                       const Tensor& weight, const WeightGrid& grid, ThreadPool& pool) {
   const auto error = [&](const Factor& columns, const Factor& rows) {
     if (columns.empty() || rows.empty()) return double{INFINITY};
     return output_error(unseen.h, unseen.c, weight,
-                        round_with_feedback(weight, columns, rows, bits));
+                        round_with_feedback(weight, columns, rows, grid));
   };
   const Factor first_rows = factor(fitted.c, kFirstRowDamping);
   const double of_columns =
@@ -181,11 +181,11 @@ struct RoundingMetric {
 };
 
 // Computes the metric from inputs [images, tokens, K] with their token weights, and chooses the
-// dampings for `bits`. Where no logit depends on the Linear, C is the identity: all outputs count
+// dampings for `grid`. Where no logit depends on the Linear, C is the identity: all outputs count
 // alike. Where the input is the same for all tokens, H is, and all channels count alike.
 RoundingMetric metric_of(const std::string& linear, const Tensor& inputs,
                          const std::vector<float>& token_weights, const OutputGradients& gradients,
-                         const Tensor& weight, int bits, ThreadPool& pool) {
+                         const Tensor& weight, const WeightGrid& grid, ThreadPool& pool) {
   const int64_t images = inputs.dims[0], rows = inputs.dims[1], held = images / 4;
   const int k = static_cast<int>(inputs.dims[2]);
   const std::vector<float> x = weighted(inputs, token_weights);
@@ -197,7 +197,7 @@ RoundingMetric metric_of(const std::string& linear, const Tensor& inputs,
   if (held > 0 && trace(c) > 0) {
     const Doubles others(gradients.unseen.begin(), gradients.unseen.end());
     out.damping =
-        choose_damping({moments.centred(), c}, {rest.centred(), others}, weight, bits, pool);
+        choose_damping({moments.centred(), c}, {rest.centred(), others}, weight, grid, pool);
     moments.add(rest);
     for (size_t i = 0; i < c.size(); i++) c[i] += others[i];
   } else {
@@ -217,8 +217,8 @@ RoundingMetric metric_of(const std::string& linear, const Tensor& inputs,
   return out;
 }
 
-WeightCodes round_in(const RoundingMetric& m, const Tensor& weight, int bits) {
-  WeightCodes codes = round_with_feedback(weight, m.columns, m.rows, bits);
+WeightCodes round_in(const RoundingMetric& m, const Tensor& weight, const WeightGrid& grid) {
+  WeightCodes codes = round_with_feedback(weight, m.columns, m.rows, grid);
   descend({m.moments.h, m.damping.columns}, {m.moments.c, m.damping.rows}, m.rows.order, weight,
           codes);
   return codes;
@@ -257,14 +257,14 @@ void set_output(const Tensor& product, const Tensor& bias, Tensor& value) {
 
 std::vector<WeightCodes> compensate_weight(const std::string& linear, const Tensor& inputs,
                                            const OutputGradients& gradients, const Tensor& weight,
-                                           const std::vector<int>& bits, int threads) {
+                                           const std::vector<WeightGrid>& grids, int threads) {
   ThreadPool pool(threads);
   const RoundingMetric metric = metric_of(linear, inputs, row_weights(inputs, gradients.norms),
-                                          gradients, weight, bits[bits.size() / 2], pool);
-  std::vector<WeightCodes> codes(bits.size());
+                                          gradients, weight, grids[grids.size() / 2], pool);
+  std::vector<WeightCodes> codes(grids.size());
   pool.run([&](int thread) {
-    for (int i = thread; i < count_of(bits); i += pool.size())
-      at(codes, i) = round_in(metric, weight, at(bits, i));
+    for (int i = thread; i < count_of(grids); i += pool.size())
+      at(codes, i) = round_in(metric, weight, at(grids, i));
   });
   return codes;
 }
@@ -289,7 +289,7 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
                                                       const std::map<int, UnitBits>& bits,
                                                       const ImageSource& images, int threads,
                                                       const std::vector<std::string>& outputs,
-                                                      const Progress& progress) {
+                                                      StepPlan* steps, const Progress& progress) {
   for (const auto& [linear, b] : bits) ensure_bias(model, linear);
   std::vector<CodeParams> params;
   for (const SiteRange& r : ranges) params.push_back(r.params());
@@ -315,9 +315,16 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
     const OutputGradients gradient = std::move(gradients.at(original));
     gradients.erase(original);
     const std::vector<float> token_weights = row_weights(input, gradient.norms);
-    const int width = bits.at(original).weight;
-    rounded = round_in(metric_of(n.name, input, token_weights, gradient, weight, width, pool),
-                       weight, width);
+    WeightGrid grid{bits.at(original).weight};
+    if (steps && steps->has(n.name)) grid.step = steps->step(n.name);
+    const RoundingMetric metric =
+        metric_of(n.name, input, token_weights, gradient, weight, grid, pool);
+    rounded = round_in(metric, weight, grid);
+    while (grid.coded() && !steps->take(n.name, rounded)) {
+      grid.step = steps->step(n.name);
+      rounded = round_in(metric, weight, grid);
+    }
+    if (grid.coded()) narrow(rounded);
     const Tensor product = engine.multiply(input, dequantize_weight(rounded));
     // The row for padding is the bias itself, which then has to stay: cosines of a row of zeros are
     // 0, those of a small correction are not.

@@ -151,7 +151,7 @@ class Descent {
 
   void visit(size_t row, bool move_codes) {
     const std::vector<float> target = target_of(row);
-    fit_scale(row, target);
+    if (!codes_.coded) fit_scale(row, target);
     if (move_codes) move(row, target);
     for (size_t i = row * k_; i < (row + 1) * k_; i++) error_[i] = value(i) - weight_.data[i];
   }
@@ -237,10 +237,10 @@ Factor factor(const Doubles& m, double part) {
 }
 
 WeightCodes round_with_feedback(const Tensor& weight, const Factor& columns, const Factor& rows,
-                                int bits) {
+                                const WeightGrid& grid) {
   const size_t n = rows.size(), k = columns.size();
-  WeightCodes out{static_cast<int>(n), static_cast<int>(k), bits, std::vector<uint8_t>(n * k),
-                  std::vector<UniformRange>(n)};
+  WeightCodes out{static_cast<int>(n),         static_cast<int>(k),          grid.bits,
+                  std::vector<uint8_t>(n * k), std::vector<UniformRange>(n), grid.coded()};
   const std::vector<float> importance = diagonal_of(columns);
   std::vector<float> errors(n * k), parts(n);  // rows in the order of `rows`
   for (size_t p = n; p-- > 0;) {
@@ -249,8 +249,8 @@ WeightCodes round_with_feedback(const Tensor& weight, const Factor& columns, con
     std::vector<float> target(w, w + k);
     for (size_t q = p + 1; q < n; q++) parts[q] = -rows.lower[q * n + p] / rows.lower[p * n + p];
     add_rows(std::span(parts).subspan(p + 1), errors.data() + (p + 1) * k, target);
-    out.ranges[row] = search_weighted(target, importance, bits);
-    round_row(target, columns, out.ranges[row], bits, &out.codes[row * k]);
+    out.ranges[row] = grid.coded() ? grid.range() : search_weighted(target, importance, grid.bits);
+    round_row(target, columns, out.ranges[row], grid.bits, &out.codes[row * k]);
     for (size_t i = 0; i < k; i++)
       errors[p * k + i] = dequantize(out.codes[row * k + i], out.ranges[row]) - w[i];
   }

@@ -22,10 +22,10 @@ struct Factor {
 Factor factor(const Doubles& m, double part);
 
 // Rounds weight [n, k] row by row and within a row column by column. What is not yet rounded makes
-// up for the errors of what was (Babai's nearest plane). The range of each row is searched when its
-// turn comes.
+// up for the errors of what was (Babai's nearest plane). Where the grid has no step, the range of
+// each row is searched when its turn comes.
 WeightCodes round_with_feedback(const Tensor& weight, const Factor& columns, const Factor& rows,
-                                int bits);
+                                const WeightGrid& grid);
 
 // tr(C E H E^T).
 double output_error(const Doubles& h, const Doubles& c, const Tensor& weight,
@@ -38,8 +38,8 @@ struct Damped {
 };
 
 // Improves `codes` by coordinate descent: codes move one by one to where tr(C E H E^T) is least,
-// and scales become the least squares' in between. Rows go from the last of `row_order` to the
-// first.
+// and scales become the least squares' in between, but for those of a grid with a step. Rows go
+// from the last of `row_order` to the first.
 void descend(const Damped& h, const Damped& c, const std::vector<int>& row_order,
              const Tensor& weight, WeightCodes& codes);
 

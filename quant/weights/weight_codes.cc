@@ -1,5 +1,7 @@
 #include "quant/weights/weight_codes.h"
 
+#include <algorithm>
+
 namespace vitrun {
 
 namespace {
@@ -27,6 +29,25 @@ WeightCodes quantize_weight(const Tensor& weight, int bits,
     for (float x : row_of(weight, row))
       out.codes.push_back(static_cast<uint8_t>(quantize(x, ranges[row], bits)));
   return out;
+}
+
+WeightCodes quantize_weight(const Tensor& weight, const WeightGrid& grid) {
+  WeightCodes out =
+      quantize_weight(weight, grid.bits,
+                      std::vector<UniformRange>(static_cast<size_t>(weight.dims[0]), grid.range()));
+  out.coded = true;
+  return out;
+}
+
+void narrow(WeightCodes& weight) {
+  const auto [least, most] = std::ranges::minmax(weight.codes);
+  const int zero = 1 << (weight.bits - 1), low = least - zero, high = most - zero;
+  int bits = kMinBits;
+  while (low < -(1 << (bits - 1)) || high >= 1 << (bits - 1)) bits++;
+  const int shift = zero - (1 << (bits - 1));
+  for (uint8_t& code : weight.codes) code = static_cast<uint8_t>(code - shift);
+  for (UniformRange& range : weight.ranges) range.zero -= shift;
+  weight.bits = bits;
 }
 
 Tensor dequantize_weight(const WeightCodes& weight) {

@@ -11,6 +11,7 @@
 
 #include "kernels/pack.h"
 #include "models/base/error.h"
+#include "runtime/files/coded_weight.h"
 #include "runtime/files/crc32.h"
 #include "runtime/files/cursor.h"
 #include "runtime/files/graph_section.h"
@@ -167,8 +168,7 @@ std::map<std::string, QbinValue> read_metadata(Bytes bytes, uint32_t count,
   return metadata;
 }
 
-// Returns the bytes of an element, 0 for kPacked, whose size pack_bytes() gives, and -1 for an
-// unknown type.
+// Returns the bytes of an element, 0 for codes of a weight and -1 for an unknown type.
 int element_size(DType dtype) {
   switch (dtype) {
     case DType::kF32:
@@ -181,38 +181,52 @@ int element_size(DType dtype) {
     case DType::kU8:
       return 1;
     case DType::kPacked:
+    case DType::kCoded:
       return 0;
   }
   return -1;
 }
 
-int64_t packed_size(const QbinTensor& tensor, const Cursor& cursor) {
+void check_codes(const QbinTensor& tensor, const Cursor& cursor) {
   const Dims& dims = tensor.dims;
   if (tensor.bits < kMinBits || tensor.bits > kMaxBits) {
     cursor.fail_item("expected ", kMinBits, "..", kMaxBits, " bits, found ", tensor.bits);
   }
   if (dims.size() != 2 || std::max(dims[0], dims[1]) > kMaxPackedDim) {
-    cursor.fail_item("expected packed codes [N, K] with N, K <= ", kMaxPackedDim, ", found ",
+    cursor.fail_item("expected codes [N, K] with N, K <= ", kMaxPackedDim, ", found ",
                      to_string(dims));
   }
-  return pack_bytes(static_cast<int>(dims[0]), static_cast<int>(dims[1]), tensor.bits);
 }
 
-// Returns the bytes that a blob of this type, bits and dimensions must have.
-int64_t blob_size(const QbinTensor& tensor, const Cursor& cursor) {
+// Fails unless a blob of this type, bits and dimensions may have `size` bytes.
+void check_size(const QbinTensor& tensor, uint64_t size, const Cursor& cursor) {
   for (int64_t dim : tensor.dims) {
     if (dim < 1) cursor.fail_item("expected dimensions >= 1, found ", to_string(tensor.dims));
   }
-  int64_t size = element_size(tensor.dtype);
-  if (size < 0) cursor.fail_item("unknown data type ", static_cast<int>(tensor.dtype));
-  if (size == 0) return packed_size(tensor, cursor);
-  if (tensor.bits != 0) cursor.fail_item("expected 0 bits (not packed), found ", tensor.bits);
-  for (int64_t dim : tensor.dims) {
-    if (__builtin_mul_overflow(size, dim, &size)) {
-      cursor.fail_item("dimensions ", to_string(tensor.dims), " overflow");
+  int64_t expected = element_size(tensor.dtype);
+  if (expected < 0) cursor.fail_item("unknown data type ", static_cast<int>(tensor.dtype));
+  if (expected == 0) {
+    check_codes(tensor, cursor);
+    const int64_t n = tensor.dims[0], k = tensor.dims[1];
+    if (tensor.dtype == DType::kCoded) {
+      if (size < static_cast<uint64_t>(n * k / kMaxCodesPerByte))
+        cursor.fail_item("expected at least ", n * k / kMaxCodesPerByte, " bytes for ",
+                         to_string(tensor.dims), ", found ", size);
+      return;
+    }
+    expected = pack_bytes(static_cast<int>(n), static_cast<int>(k), tensor.bits);
+  } else {
+    if (tensor.bits != 0) cursor.fail_item("expected 0 bits (no codes), found ", tensor.bits);
+    for (int64_t dim : tensor.dims) {
+      if (__builtin_mul_overflow(expected, dim, &expected)) {
+        cursor.fail_item("dimensions ", to_string(tensor.dims), " overflow");
+      }
     }
   }
-  return size;
+  if (static_cast<uint64_t>(expected) != size) {
+    cursor.fail_item("expected ", expected, " bytes for ", to_string(tensor.dims), ", found ",
+                     size);
+  }
 }
 
 // Checks point 4 for one blob; `end` is the end of the blob before it.
@@ -247,11 +261,7 @@ QbinTensor read_tensor(Cursor& cursor, Bytes file, uint64_t end) {
   const uint64_t offset = cursor.number<uint64_t>();
   const uint64_t size = cursor.number<uint64_t>();
   for (int i = 0; i < rank; i++) tensor.dims.push_back(cursor.number<int64_t>());
-  const int64_t expected = blob_size(tensor, cursor);
-  if (static_cast<uint64_t>(expected) != size) {
-    cursor.fail_item("expected ", expected, " bytes for ", to_string(tensor.dims), ", found ",
-                     size);
-  }
+  check_size(tensor, size, cursor);
   check_place(offset, size, end, file.size(), cursor);
   tensor.bytes = file.subspan(offset, size);
   return tensor;

@@ -47,14 +47,15 @@
 //       u16    length of the name, 1..256
 //       u8[]   name: as a key
 //       u8     data type (DType)
-//       u8     bits of a code: 3..8 for kPacked, else 0
-//       u8     number of dimensions, 0..4; kPacked: 2
+//       u8     bits of a code: 3..8 for kPacked and kCoded, else 0
+//       u8     number of dimensions, 0..4; kPacked and kCoded: 2
 //       u8     zero
 //       u32    CRC-32 of the blob
 //       u64    offset of the blob in the file (point 4)
 //       u64    size of the blob: the product of the dimensions times the size of an element; for
-//              kPacked pack_bytes(N, K, bits) of kernels/pack.h, whose layout the blob has
-//       u64[]  dimensions, each >= 1; for kPacked N, K <= 2^24
+//              kPacked pack_bytes(N, K, bits) of kernels/pack.h, whose layout the blob has; for
+//              kCoded at least N K / 64, and the blob has the layout of coded_weight.h
+//       u64[]  dimensions, each >= 1; for kPacked and kCoded N, K <= 2^24
 //     Zeros, fewer than 64, fill the head up to its size.
 //  4. Data: blobs in the order of the table. Each begins at the first multiple of 64 that is not
 //     before the end of the previous one (the first: of the head). So blobs are aligned, cannot
@@ -63,7 +64,9 @@
 //     QbinFile::verify() checks that too: each blob has its CRC-32, and gaps are zero.
 //  6. Files of a released version load for ever within a major version. A minor version may only
 //     add what an older reader may ignore: new keys, new tensor names, meaning for the header's
-//     zeros. Anything else, new types included, is a new major version.
+//     zeros. A new kind of node, attribute or data type has a number of its own, by which an older
+//     reader refuses the files that have it (kCoded came with vitrun 0.2). Anything else is a new
+//     major version.
 #pragma once
 
 #include <bit>
@@ -110,12 +113,13 @@ enum class DType : uint8_t {
   kI16 = 5,
   kI32 = 6,
   kPacked = 7,  // b-bit codes [N, K] in panels (kernels/pack.h)
+  kCoded = 8,   // such codes in about as many bits as their entropy (coded_weight.h)
 };
 
 struct QbinTensor {
   std::string name;
   DType dtype;
-  int bits;  // 3..8 for the codes of kPacked, else 0
+  int bits;  // 3..8 for the codes of kPacked and kCoded, else 0
   Dims dims;
   std::span<const uint8_t> bytes;  // aligned to 64 bytes
   uint32_t crc;
@@ -192,7 +196,8 @@ class QbinWriter {
   void set(const std::string& key, QbinValue value);
   // Adds a graph's nodes and outputs. Its parameters must be added as tensors.
   void add(const std::string& name, Graph graph);
-  // Adds a tensor and copies its bytes. `bits` is 3..8 for kPacked, else 0.
+  // Adds a tensor and copies its bytes. `bits` is 3..8 for kPacked and kCoded,
+  // else 0.
   void add(const std::string& name, DType dtype, int bits, const Dims& dims,
            std::span<const uint8_t> bytes);
 

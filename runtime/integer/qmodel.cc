@@ -8,6 +8,7 @@
 #include "kernels/pack.h"
 #include "models/base/error.h"
 #include "runtime/detect/detector_section.h"
+#include "runtime/files/coded_weight.h"
 #include "runtime/files/half.h"
 
 namespace vitrun {
@@ -76,6 +77,29 @@ ModelInfo read_info(const QbinFile& file) {
   get_three(file, "preprocess.std", p.std);
   if (file.has("labels")) info.labels = file.get_strings("labels");
   return info;
+}
+
+// Decodes the codes of a weight into panels, 16 columns at a time, and sums the columns.
+std::shared_ptr<const std::vector<PanelLine>> decode_panels(const QbinTensor& weight,
+                                                            std::vector<int32_t>& sum) {
+  const int n = static_cast<int>(weight.dims[0]), k = static_cast<int>(weight.dims[1]);
+  const int64_t panel = pack_bytes(kColumns, k, weight.bits);
+  auto out = std::make_shared<std::vector<PanelLine>>(
+      static_cast<size_t>(pack_bytes(n, k, weight.bits)) / sizeof(PanelLine));
+  std::vector<uint8_t> codes(array_size(kColumns, k));
+  try {
+    WeightDecoder decoder(weight.bytes, weight.bits);
+    for (int c = 0; c < n; c += kColumns) {
+      const int columns = std::min(kColumns, n - c);
+      decoder.read(std::span(codes).first(array_size(columns, k)));
+      pack_codes(codes.data(), columns, k, weight.bits, out->front().bytes + c / kColumns * panel);
+      sum_columns(codes.data(), columns, k, weight.bits, &at(sum, c));
+    }
+    decoder.finish();
+  } catch (const Error& e) {
+    fail("tensor '", weight.name, "': ", e.what());
+  }
+  return out;
 }
 
 // Takes the size of images and the number of classes from the main graph.
@@ -147,22 +171,39 @@ void QuantGraph::read_linear(const QbinFile& file, int index, int depth) {
   const Node& node = graph[index];
   if (depth > kMaxDepth) fail("'", node.name, "' has depth ", depth, ", at most ", kMaxDepth);
   const QbinTensor& weight = need(file, node.weight);
-  const QbinTensor& scale = need(file, node.weight + "_scale");
-  const QbinTensor& zero = need(file, node.weight + "_zero");
-  const QbinTensor& sum = need(file, node.weight + "_sum");
   const int64_t n = weight.dims.empty() ? 0 : weight.dims[0];
   columns_ += n;
   if (columns_ > kMaxColumns)
     fail("'", node.name, "': the linears have more than ", kMaxColumns, " columns");
-  expect(weight, weight.dtype == DType::kPacked, "packed codes", {n, depth});
-  expect(scale, scale.dtype == DType::kF32, "F32", {n});
-  expect(zero, zero.dtype == DType::kI8, "I8", {n});
-  expect(sum, sum.dtype == DType::kI16 || sum.dtype == DType::kI32, "I16 or I32", {n});
-
+  const bool coded = weight.dtype == DType::kCoded;
+  expect(weight, coded || weight.dtype == DType::kPacked, "codes", {n, depth});
   QuantLinear w;
   w.n = static_cast<int>(n);
   w.k = depth;
   w.bits = weight.bits;
+  w.stored_bytes = std::ssize(weight.bytes);
+  if (coded)
+    read_coded(file, weight, w);
+  else
+    read_packed(file, weight, w);
+  for (int c = 0; c < w.n; c++) {
+    if (!std::isnormal(at(w.scale, c)) || at(w.scale, c) < 0)
+      fail("tensor '", node.weight, "_scale' holds ", double{at(w.scale, c)}, " at ", c,
+           ", expected a positive number");
+  }
+  if (!node.bias.empty()) w.bias = read_floats(need(file, node.bias)).data;
+  w.bias.resize(w.scale.size());
+  if (coded) coded_.emplace(node.weight, index);
+  linears_[index] = std::move(w);
+}
+
+void QuantGraph::read_packed(const QbinFile& file, const QbinTensor& weight, QuantLinear& w) {
+  const QbinTensor& scale = need(file, weight.name + "_scale");
+  const QbinTensor& zero = need(file, weight.name + "_zero");
+  const QbinTensor& sum = need(file, weight.name + "_sum");
+  expect(scale, scale.dtype == DType::kF32, "F32", {w.n});
+  expect(zero, zero.dtype == DType::kI8, "I8", {w.n});
+  expect(sum, sum.dtype == DType::kI16 || sum.dtype == DType::kI32, "I16 or I32", {w.n});
   w.panels = weight.bytes.data();
   const size_t size = static_cast<size_t>(round_up(w.n, kColumns));
   w.scale = padded<float>(elements<float>(scale), size);
@@ -170,17 +211,35 @@ void QuantGraph::read_linear(const QbinFile& file, int index, int depth) {
   w.sum = sum.dtype == DType::kI16 ? padded<int32_t>(elements<int16_t>(sum), size)
                                    : padded<int32_t>(elements<int32_t>(sum), size);
   for (int c = 0; c < w.n; c++) {
-    if (!std::isnormal(at(w.scale, c)) || at(w.scale, c) < 0)
-      fail("tensor '", scale.name, "' holds ", double{at(w.scale, c)}, " at ", c,
-           ", expected a positive number");
     const int64_t most = int64_t{w.k} << (w.bits - 1);
     if (std::abs(int64_t{at(w.sum, c)}) > most)
       fail("tensor '", sum.name, "' holds ", at(w.sum, c), " at ", c, ", no sum of ", w.k,
            " codes of ", w.bits, " bits");
   }
-  if (!node.bias.empty()) w.bias = read_floats(need(file, node.bias)).data;
-  w.bias.resize(size);
-  linears_[index] = std::move(w);
+}
+
+void QuantGraph::read_coded(const QbinFile& file, const QbinTensor& weight, QuantLinear& w) {
+  const QbinTensor& scale = need(file, weight.name + "_scale");
+  expect(scale, scale.dtype == DType::kF32, "F32", {1});
+  const size_t size = static_cast<size_t>(round_up(w.n, kColumns));
+  w.scale.resize(size);
+  std::fill_n(w.scale.begin(), w.n, elements<float>(scale)[0]);
+  w.zero.resize(size);
+  if (const auto same = coded_.find(weight.name); same != coded_.end()) {
+    w.decoded = linears_.at(same->second).decoded;
+    w.sum = linears_.at(same->second).sum;
+  } else {
+    w.sum.resize(size);
+    w.decoded = decode_panels(weight, w.sum);
+  }
+  w.panels = w.decoded->front().bytes;
+}
+
+int64_t QuantGraph::decoded_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& [name, node] : coded_)
+    bytes += std::ssize(*linears_.at(node).decoded) * int64_t{sizeof(PanelLine)};
+  return bytes;
 }
 
 std::vector<QuantizedOperand> QuantGraph::operands() const {

@@ -10,6 +10,10 @@
 //   U.weight_zero   kI8 [N]    z_w' = z_w - 2^(b-1)
 //   U.weight_sum    kI16 or kI32 [N]   sum over K of q'
 //   U.bias          kF16 or kF32 [N], where it has one
+// or, where the codes are kCoded,
+//   U.weight        kCoded [N, K], with z_w' = 0
+//   U.weight_scale  kF32 [1]   s_w of all columns
+//   U.bias          as above
 // and every other parameter under its own name as kF32 or kF16; levels of a Quantize as kU8.
 #pragma once
 
@@ -25,10 +29,18 @@
 
 namespace vitrun {
 
-// Arrays are padded with zeros to a multiple of kColumns. `panels` points into the file.
+// A line of panels, whose kernels want them aligned.
+struct alignas(64) PanelLine {
+  uint8_t bytes[64];
+};
+
+// Arrays are padded with zeros to a multiple of kColumns. `panels` points into the file, or to
+// `decoded`, which nodes that share a coded weight share.
 struct QuantLinear {
   int n = 0, k = 0, bits = 0;
   const uint8_t* panels = nullptr;
+  std::shared_ptr<const std::vector<PanelLine>> decoded;
+  int64_t stored_bytes = 0;  // of the codes in the file
   std::vector<float> scale, bias;
   std::vector<int32_t> zero, sum;
 };
@@ -55,13 +67,18 @@ class QuantGraph {
   const Weights& params() const { return params_; }
   // The operands, in node order of their consumers.
   std::vector<QuantizedOperand> operands() const;
+  // Returns what the panels of coded weights take in memory, beside the file.
+  int64_t decoded_bytes() const;
 
  private:
   void check_products() const;
   void read_linear(const QbinFile& file, int node, int depth);
+  void read_packed(const QbinFile& file, const QbinTensor& weight, QuantLinear& linear);
+  void read_coded(const QbinFile& file, const QbinTensor& weight, QuantLinear& linear);
   void add_param(const QbinFile& file, const std::string& name, const Node& reader);
 
   std::map<int, QuantLinear> linears_;
+  std::map<std::string, int> coded_;  // weight -> the first Linear that has it
   std::map<int, CodeParams> quantizers_;
   Weights params_;
   int64_t columns_ = 0;  // of all Linears

@@ -89,6 +89,7 @@ void add_units(const QuantGraph& graph, const std::map<std::string, double>& db,
     if (graph.graph.is(o.consumer, NodeKind::kLinear)) {
       const QuantLinear& w = graph.linear(o.consumer);
       unit["weight_bits"] = w.bits;
+      if (w.decoded) unit["stored_bits"] = 8.0 * static_cast<double>(w.stored_bytes) / w.n / w.k;
       unit["shape"] = {w.n, w.k};
       if (const auto found = db.find(n.unit); found != db.end()) unit["output_db"] = found->second;
     }
@@ -124,6 +125,9 @@ Json qbin_json(QbinFile file, const std::string& name) {
                  {"nodes", model.graph(kTextGraph).graph.size()},
                  {"logit_scale", text->logit_scale}};
   if (model.detector()) j["detector"] = detector_json(*model.detector());
+  int64_t decoded = 0;
+  for (const auto& [graph_name, graph] : model.graphs()) decoded += graph.decoded_bytes();
+  if (decoded > 0) j["decoded_weights"] = decoded;
   j["recipe"] = recipe_json(model.file());
   j["units"] = units_json(model);
   return j;
@@ -165,10 +169,12 @@ void print_table(const Json& j) {
   if (!j.contains("units")) return;
   std::printf("%-40s %7s %7s %9s  %s\n", "unit", "weight", "input", "output dB", "shape");
   for (const Json& u : j["units"]) {
-    char db[16] = "-";
+    char db[16] = "-", weight[16] = "-";
+    if (u.contains("weight_bits"))
+      std::snprintf(weight, sizeof weight, "%.3g",
+                    u.value("stored_bits", u["weight_bits"].get<double>()));
     if (u.contains("output_db")) std::snprintf(db, sizeof db, "%.1f", u["output_db"].get<double>());
-    std::printf("%-40s %7s %7.3g %9s  %s\n", u["name"].get<std::string>().c_str(),
-                u.contains("weight_bits") ? u["weight_bits"].dump().c_str() : "-",
+    std::printf("%-40s %7s %7.3g %9s  %s\n", u["name"].get<std::string>().c_str(), weight,
                 u["bits_with_ranges"].get<double>(), db,
                 u.contains("shape") ? u["shape"].dump().c_str() : "");
   }

@@ -5,6 +5,7 @@
 #include "models/checkpoints/config.h"
 #include "models/text/tokenizer_files.h"
 #include "runtime/api/vitrun.h"
+#include "runtime/files/coded_weight.h"
 #include "runtime/files/npy.h"
 #include "runtime/files/qbin.h"
 #include "runtime/files/safetensors.h"
@@ -56,6 +57,28 @@ std::string text(Bytes bytes) {
     vit_session_free(session);
   }
   vit_model_close(model);
+}
+
+// An entropy-coded weight of some count and bits, as it stands; then the bytes as codes, there and
+// back.
+[[maybe_unused]] void fuzz_coded(Bytes bytes) {
+  if (bytes.size() < 3) return;
+  const int bits = kMinBits + bytes[0] % (kMaxBits - kMinBits + 1);
+  Buffer codes(size_t{bytes[1]} * 16 + bytes[2] % 16 + 1);
+  try {
+    WeightDecoder decoder(bytes.subspan(3), bits);
+    decoder.read(std::span(codes).first(codes.size() / 32 * 16));
+    decoder.read(std::span(codes).subspan(codes.size() / 32 * 16));
+    FUZZ_CHECK(std::ranges::max(codes) >> bits == 0);
+    decoder.finish();
+  } catch (const Error&) {
+  }
+  const Buffer blob = encode_weight(bytes);
+  WeightDecoder decoder(blob, kMaxBits);
+  codes.resize(bytes.size());
+  decoder.read(codes);
+  decoder.finish();
+  FUZZ_CHECK(std::ranges::equal(codes, bytes));
 }
 
 [[maybe_unused]] void fuzz_safetensors(Bytes bytes) {

@@ -47,6 +47,12 @@ def qbin():
     write("qbin", "small", bytes(head) + floats.ljust(64, b"\0") + packed)
 
 
+def coded():
+    """Bits and count of codes (fuzz_readers.cc), then a weight."""
+    blob = (golden / "qbin" / "coded_weight.bin").read_bytes()
+    write("coded", "golden", bytes([1, 1003 // 16, 1003 % 16 - 1]) + blob)
+
+
 def safetensors():
     def pack(header, data):
         text = json.dumps(header).encode()
@@ -140,5 +146,5 @@ def programs():
             write(target, i, draw.randbytes(size))
 
 
-for seeds in (qbin, safetensors, npy, config, tokenizer, images, lists, coco, graph_section, programs):
+for seeds in (qbin, safetensors, npy, config, tokenizer, images, lists, coco, graph_section, coded, programs):
     seeds()

@@ -295,7 +295,6 @@ TEST_CASE("cli: relevance to mixed precision, end to end, and its refusals") {
 
   CHECK(with({"--mixed", "lrp"}).status == 2);
   CHECK(with({"--mixed", "budget"}).status == 2);
-  CHECK(with({"--size", "9000"}).status == 2);
   CHECK(with({"--mixed", "lrp", "--importance", scores, "--bits", "x.json"}).status == 2);
   CHECK(with({"--mixed", "lrp", "--importance", scores, "--mp-case", "odd"}).status == 2);
   const std::string text = read_bytes(scores);

@@ -26,7 +26,7 @@ FeedbackGolden feedback_golden(const std::string& prefix) {
 }
 
 void check_feedback(const FeedbackGolden& golden, const Factor& rows) {
-  const WeightCodes got = round_with_feedback(golden.weight, golden.columns, rows, 4);
+  const WeightCodes got = round_with_feedback(golden.weight, golden.columns, rows, {4});
   int different = 0;  // float rounding may move a code over an edge, and with it those after
   for (size_t i = 0; i < got.codes.size(); i++)
     different += got.codes[i] != static_cast<int>(golden.codes.data[i]);

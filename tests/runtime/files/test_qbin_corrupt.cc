@@ -364,8 +364,8 @@ TEST_CASE("qbin: every rule for tensors") {
       {a([](T& t) { t.name = "\x01"; }), "tensor 0: the name is not UTF-8 text"},
       {b([](T& t) { t.name = "a"; }), "tensor 'a': the name is there twice"},
       {a([](T& t) { t.dtype = 0; }), "tensor 'a': unknown data type 0"},
-      {a([](T& t) { t.dtype = 8; }), "tensor 'a': unknown data type 8"},
-      {a([](T& t) { t.bits = 8; }), "tensor 'a': expected 0 bits (not packed), found 8"},
+      {a([](T& t) { t.dtype = 9; }), "tensor 'a': unknown data type 9"},
+      {a([](T& t) { t.bits = 8; }), "tensor 'a': expected 0 bits (no codes), found 8"},
       {a([](T& t) { t.rank = 5; }), "tensor 'a': expected at most 4 dimensions, found 5"},
       {b([](T& t) { t.rank = 200; }), "tensor 'b': expected at most 4 dimensions, found 200"},
       {a([](T& t) { t.reserved = 1; }), "tensor 'a': the reserved byte is not zero"},
@@ -382,11 +382,16 @@ TEST_CASE("qbin: every rule for tensors") {
          t.dims = {17, 32};
        }),
        "expected 512 bytes for [17, 32], found 256"},
-      {b([](T& t) { t.dims = {512}, t.rank = 1; }), "expected packed codes [N, K]"},
+      {b([](T& t) {
+         t.dtype = 8, t.dims = {1 << 15, 1 << 10};
+       }),
+       "tensor 'b': expected at least 524288 bytes for [32768, 1024], found 256"},
+      {b([](T& t) { t.dtype = 8, t.bits = 0; }), "tensor 'b': expected 3..8 bits, found 0"},
+      {b([](T& t) { t.dims = {512}, t.rank = 1; }), "expected codes [N, K]"},
       {b([](T& t) {
          t.dims = {1, INT64_MAX};
        }),
-       "expected packed codes [N, K] with N, K <="},
+       "expected codes [N, K] with N, K <="},
       {b([](T& t) { t.offset = 65; }), "is not a multiple of 64"},
       {b([](T& t) { t.offset = 0; }), "overlaps what comes before it"},
       {a([](T& t) { t.offset -= 64; }), "tensor 'a': offset 192 overlaps what comes before it"},

@@ -11,6 +11,7 @@
 
 #include "kernels/pack.h"
 #include "kernels/registry.h"
+#include "runtime/files/coded_weight.h"
 #include "runtime/integer/engine.h"
 #include "tests/runtime/files/qbin_testing.h"
 
@@ -118,6 +119,17 @@ struct Model {
     tensors[name + "_scale"] = {DType::kF32, 0, {n}, bytes_of(std::vector<float>(rows, 0.01f))};
     tensors[name + "_zero"] = {DType::kI8, 0, {n}, Buffer(rows)};
     tensors[name + "_sum"] = {DType::kI32, 0, {n}, bytes_of(sums)};
+  }
+  // Stores a weight that is packed as entropy-coded.
+  void code(const std::string& name) {
+    Blob& weight = tensors.at(name);
+    const auto n = static_cast<int>(weight.dims[0]), k = static_cast<int>(weight.dims[1]);
+    Buffer codes(static_cast<size_t>(n) * static_cast<size_t>(k));
+    unpack_codes(weight.bytes.data(), n, k, weight.bits, codes.data());
+    weight = {DType::kCoded, weight.bits, weight.dims, encode_weight(codes)};
+    tensors[name + "_scale"] = {DType::kF32, 0, {1}, bytes_of(std::vector<float>{0.01f})};
+    tensors.erase(name + "_zero");
+    tensors.erase(name + "_sum");
   }
   void linear(const std::string& name, const std::string& in, int n, int k) {
     packed(name + ".weight", n, k);
