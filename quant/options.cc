@@ -171,9 +171,11 @@ struct BitsRequest {
   std::optional<int> weight, activation;  // the base, from which the rule departs
   BitsRule rule = BitsRule::kNone;
   std::string file;    // kFile: the JSON; kTarget: a built-in machine or what vitbench costs wrote
-  std::string scores;  // kLrp, kBudget: what vitlrp wrote; empty: kBudget goes without
+  std::string scores;  // kLrp, kBudget, kSize: what vitlrp wrote; empty: goes without
   std::optional<int64_t> bytes;                   // kBudget, kTarget, kSize: the limit
   std::optional<double> milliseconds;             // kTarget: the limit
+  RateBy rates = RateBy::kPrediction;             // kSize
+  uint64_t seed = 0;                              // kSize, of random rates
   MixedCase mixed_case = MixedCase::kByUnit;      // kLrp
   MixedOperands operands = MixedOperands::kBoth;  // kLrp, kBudget with scores
 };
@@ -219,8 +221,17 @@ void read_rule(const std::string& text, BitsRequest& request) {
   }
 }
 
+RateBy rates_in(const std::string& text) {
+  std::string names;
+  for (const auto& [name, rate] : kRateNames) {
+    if (text == name) return rate;
+    names += cat(names.empty() ? "" : ", ", name);
+  }
+  throw UsageError(cat("--bits: by='", text, "': expected one of ", names));
+}
+
 // Limits follow a rule: time=MS and size=BYTES a target; "weights" follows lrp and budget, which
-// then leave the bits of activations alone.
+// then leave the bits of activations alone; by=WHAT follows size.
 void read_limit(const std::string& text, BitsRequest& request) {
   const bool target = request.rule == BitsRule::kTarget,
              relevance = request.rule == BitsRule::kLrp || request.rule == BitsRule::kBudget;
@@ -231,6 +242,8 @@ void read_limit(const std::string& text, BitsRequest& request) {
           cat("--bits: time must be milliseconds above 0, at most ", kMostMilliseconds));
   } else if (target && text.starts_with("size=")) {
     request.bytes = bytes_in(text.substr(5));
+  } else if (request.rule == BitsRule::kSize && text.starts_with("by=")) {
+    request.rates = rates_in(text.substr(3));
   } else if (relevance && text == "weights") {
     request.operands = MixedOperands::kWeights;
   } else {
@@ -285,11 +298,21 @@ void add_mixed(const cxxopts::ParseResult& args, BitsRequest& request) {
     if (mixed == "lrp")
       throw UsageError("--mixed lrp needs --importance SCORES.json, which vitlrp writes");
   } else if (request.rule == BitsRule::kFile || request.rule == BitsRule::kTarget ||
-             request.rule == BitsRule::kSize || !request.scores.empty()) {
-    throw UsageError("--importance is for --mixed lrp, --mixed budget and --bits budget:BYTES");
+             !request.scores.empty()) {
+    throw UsageError(
+        "--importance is for --mixed lrp, --mixed budget, --bits budget:BYTES and "
+        "--bits size:BYTES,by=relevance or by=relevance-error");
   } else {
     request.scores = args["importance"].as<std::string>();
   }
+  if (request.rule != BitsRule::kSize) return;
+  const bool relevance =
+      request.rates == RateBy::kRelevance || request.rates == RateBy::kRelevanceError;
+  if (relevance == request.scores.empty())
+    throw UsageError(
+        "--bits size:BYTES,by=relevance and by=relevance-error need --importance SCORES.json, and "
+        "nothing else of size: takes it");
+  request.seed = static_cast<uint64_t>(int_option(args, "seed", 0, 1 << 30));
 }
 
 BitsRequest read_bits_request(const cxxopts::ParseResult& args) {
@@ -346,7 +369,8 @@ BitPlan plan_by_relevance(const BitsRequest& request, const Graph& graph,
 void choose_bits(const BitsRequest& request, const Graph& graph, QuantizeOptions& options) {
   Importance importance;
   if (request.rule == BitsRule::kLrp ||
-      (request.rule == BitsRule::kBudget && !request.scores.empty()))
+      ((request.rule == BitsRule::kBudget || request.rule == BitsRule::kSize) &&
+       !request.scores.empty()))
     importance = read_importance(request.scores, graph);
   switch (request.rule) {
     case BitsRule::kNone:
@@ -361,7 +385,7 @@ void choose_bits(const BitsRequest& request, const Graph& graph, QuantizeOptions
       options.budget = Budget{request.bytes, std::move(importance), request.operands};
       break;
     case BitsRule::kSize:
-      options.coded_bytes = request.bytes;
+      options.coded = CodedSize{*request.bytes, request.rates, std::move(importance), request.seed};
       break;
     case BitsRule::kTarget:
       options.budget = Budget{.bytes = request.bytes,
@@ -502,7 +526,7 @@ void add_quantize_options(cxxopts::Options& options) {
        cxxopts::value<string>()->default_value("default"), "NAME")  //
       ("bits",
        "4, or 4/8 (weights/activations), or by unit: FILE.json, lrp:SCORES.json, budget:BYTES, "
-       "size:BYTES (entropy-coded), target:NAME|FILE[,time=MS][,size=BYTES]",
+       "size:BYTES (entropy-coded)[,by=WHAT], target:NAME|FILE[,time=MS][,size=BYTES]",
        cxxopts::value<string>()->default_value("8"), "B")  //
       ("without", "steps to leave out: rounding, levels, split, rotation, heads, residual, rows",
        cxxopts::value<std::vector<string>>(), "STEP,...")  //
@@ -529,8 +553,8 @@ void add_quantize_options(cxxopts::Options& options) {
       ("size",
        "most bytes of the .qbin, by --bits size: or, with --mixed budget, by --bits budget:",
        cxxopts::value<int64_t>(), "BYTES")  //
-      ("importance", "lrp, budget: SCORES.json, which vitlrp writes", cxxopts::value<string>(),
-       "FILE");
+      ("importance", "lrp, budget, size: SCORES.json, which vitlrp writes",
+       cxxopts::value<string>(), "FILE");
 }
 
 }  // namespace vitrun

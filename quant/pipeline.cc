@@ -21,10 +21,6 @@ constexpr double kRangePart = 0.8;       // share of the progress that follows t
 constexpr double kAllocationPart = 0.4;  // share of the progress where there is a budget
 constexpr double kPredictPart = 0.4;     // share of the weights' progress where they are coded
 constexpr int64_t kReportBytes = 2048;   // a PlanReport takes less in a file
-constexpr double kReferenceEntropy = 3;  // bits of the codes whose errors are predicted
-// A change of the patch embedding goes through the whole network and does several times what is
-// predicted.
-constexpr double kImageFactor = 4;
 
 void check_bits(const std::string& what, int bits) {
   if (bits < kMinBits || bits > kMaxBits)
@@ -222,7 +218,10 @@ std::map<std::string, QbinValue> recipe_of(const QuantizeOptions& options, const
   recipe["heads"] = std::string(options.heads ? "own" : "shared");
   recipe["rotation"] = std::string(rotate_name(options.rotate));
   recipe["rounding"] = std::string(options.compensate ? "compensated" : "nearest");
-  if (options.coded_bytes) recipe["coded_bytes"] = *options.coded_bytes;
+  if (options.coded) {
+    recipe["coded_bytes"] = options.coded->bytes;
+    recipe["rates_by"] = std::string(name_of(options.coded->by));
+  }
   recipe["weight_bits"] = int64_t{options.weight_bits};
   recipe["activation_bits"] = int64_t{options.activation_bits};
   const bool mixed = std::any_of(table.begin(), table.end(), [&](const UnitRow& row) {
@@ -432,28 +431,11 @@ StepPlan plan_steps(FloatModel& model, const std::map<int, UnitBits>& bits,
                     const std::vector<SiteRange>& sites, const ImageSource& images,
                     const QuantizeOptions& options, const std::map<std::string, QbinValue>& recipe,
                     const Progress& progress) {
-  std::map<int, std::string> unit_of;  // node -> unit, of the Linears that have one
-  for (const Site& s : activation_sites(model.graph))
-    if (model.graph.is(s.consumer, NodeKind::kLinear) && !s.unit.empty())
-      unit_of[s.consumer] = s.unit;
-  PredictOptions predict{.compensate = options.compensate, .threads = options.threads};
-  for (const auto& [node, unit] : unit_of) {
-    const Node& n = model.graph[node];
-    predict.grids[n.name] = {bits.at(node).weight,
-                             step_of_entropy(model.weights.at(n.weight), kReferenceEntropy)};
-  }
-  const LogitsErrors errors = predict_errors(model, images, predict, progress);
+  const std::vector<StepPlan::Linear> linears = coded_linears(
+      model, bits, images, *options.coded, {options.compensate, options.threads}, progress);
   if (options.compensate)  // it corrects them all
     for (const auto& [node, unit] : bits) ensure_bias(model, node);
-  const Shapes shapes = infer_shapes(model.graph);
-  std::vector<StepPlan::Linear> linears;
-  for (const auto& [node, unit] : unit_of) {
-    const Node& n = model.graph[node];
-    const double factor = is_image(model.graph, shapes, n.in[0]) ? kImageFactor : 1;
-    linears.push_back({n.name, model.weights.at(n.weight), predict.grids.at(n.name),
-                       factor * errors.at(unit).weight[0]});
-  }
-  const int64_t limit = *options.coded_bytes;
+  const int64_t limit = options.coded->bytes;
   return StepPlan(linears, limit - bytes_beside(model, linears, sites, recipe), limit);
 }
 
@@ -483,7 +465,7 @@ Operands quantize_operands(FloatModel& model, Reference& engine, const BitPlan& 
                             options.row_group, part(0, kRangePart));
   std::optional<StepPlan> steps;
   double begin = kRangePart;
-  if (options.coded_bytes) {
+  if (options.coded) {
     begin = std::lerp(kRangePart, 1, kPredictPart);
     steps = plan_steps(model, bits, out.sites, images, options,
                        recipe_of(options, model.graph, folds, units, {}), part(kRangePart, begin));

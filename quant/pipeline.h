@@ -2,6 +2,7 @@
 #pragma once
 
 #include "quant/bits/allocate.h"
+#include "quant/bits/coded_size.h"
 #include "quant/bits/target_plan.h"
 #include "quant/export.h"
 #include "quant/ranges/calibrate.h"
@@ -34,9 +35,9 @@ struct QuantizeOptions {
   int activation_bits = 8;  // 3..8; the patch embedding's input is always 8 (method.md section 2)
   BitPlan bits = {};
   std::optional<Budget> budget = {};  // decides the bits instead of `bits`
-  // The most bytes of the file, whose weights are then entropy-coded; their steps are what predicts
-  // the least change of the logits (quant/bits/step_plan.h), and weight bits the most of a code.
-  std::optional<int64_t> coded_bytes = {};
+  // The file has at most so many bytes and its weights are entropy-coded; weight bits are the most of
+  // a code.
+  std::optional<CodedSize> coded = {};
   Objective objective = Objective::kResidual;
   bool compensate = false;  // round weights by quant/weights/compensate.h, not to the nearest
   bool levels = false;      // give activations the codes of quant/ranges/code_levels.h

@@ -75,7 +75,7 @@ UnitTable add_text_tower(QbinWriter& file, TextTower tower, const QuantizeOption
   QuantizeOptions same = options;
   same.bits = {};
   same.budget = {};
-  same.coded_bytes = {};
+  same.coded = {};
   same.provenance = {};
   const Tensor texts = calibration_texts(tower, kTexts);
   FloatModel model;

@@ -42,8 +42,8 @@ double measure_detector(const std::string& qbin, const Image& photo) {
 
 std::string recipe_text(const QuantizeOptions& options, int64_t images) {
   return cat(method_name(options.method), ", W", options.weight_bits, "/A", options.activation_bits,
-             options.coded_bytes || options.budget || !options.bits.empty() ? " and as below" : "",
-             ", ", images, " calibration images");
+             options.coded || options.budget || !options.bits.empty() ? " and as below" : "", ", ",
+             images, " calibration images");
 }
 
 int run_detector(const cxxopts::ParseResult& args, const std::string& out) {
@@ -97,7 +97,7 @@ int run(const cxxopts::ParseResult& args) {
   const auto start = Clock::now();
   std::optional<TextTower> text = std::move(job.model.text);
   job.model.text.reset();
-  if (text && (options.coded_bytes || (options.budget && options.budget->bytes)))
+  if (text && (options.coded || (options.budget && options.budget->bytes)))
     std::fputs("vitquant: the text tower's bytes come on top of the limit\n", stderr);
   if (!job.model.no_text.empty())
     std::fprintf(stderr, "vitquant: the text tower is left out: %s\n", job.model.no_text.c_str());

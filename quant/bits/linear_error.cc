@@ -77,7 +77,11 @@ LinearError linear_error(Reference& engine, const Tensor& weight, const WeightCo
   const Tensor y = engine.multiply(rows, weight);
   return {relative(squared_difference(rows, x), squares(rows)),
           relative(squared_difference(weight, w), squares(weight)),
-          relative(squared_difference(y, engine.multiply(x, w)), variation(y))};
+          output_error_of(y, engine.multiply(x, w))};
+}
+
+double output_error_of(const Tensor& exact, const Tensor& rounded) {
+  return relative(squared_difference(exact, rounded), variation(exact));
 }
 
 std::vector<double> output_errors(Reference& engine, const Tensor& weight, const Tensor& rows,

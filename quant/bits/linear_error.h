@@ -26,6 +26,9 @@ struct LinearError {
 LinearError linear_error(Reference& engine, const Tensor& weight, const WeightCodes& codes,
                          const Tensor& rows, const SiteRange& input);
 
+// The error of an output y^ [1, rows, N] against the exact y, as LinearError::output.
+double output_error_of(const Tensor& exact, const Tensor& rounded);
+
 // Returns Lambda_{u,b} of method.md section 5 for b = kMinBits .. kMaxBits: LinearError::output
 // with weight and input of b bits, or with an input of `input_bits` if that is not 0. The range of
 // the input is searched on the rows themselves.

@@ -85,10 +85,10 @@ TEST_CASE("steps: fewer bits hold the largest codes, so the narrowest step is wi
 }
 
 // The file is made by the default recipe.
-Quantized quantized(const std::string& name, std::optional<int64_t> bytes) {
+Quantized quantized(const std::string& name, std::optional<CodedSize> size) {
   return quantize_model(load_float_model(kModels + name + ".safetensors"),
                         tensor_source(read_npy(kModels + name + ".input.npy")),
-                        {.coded_bytes = bytes,
+                        {.coded = size,
                          .compensate = true,
                          .levels = true,
                          .split = true,
@@ -113,7 +113,7 @@ TEST_CASE("a file of coded weights has the size asked for, and fewer errors the 
     double before = INFINITY;
     for (double part : {0.6, 0.7}) {
       const auto bytes = static_cast<int64_t>(part * static_cast<double>(whole));
-      const Buffer file = quantized(name, bytes).file.serialize();
+      const Buffer file = quantized(name, CodedSize{bytes}).file.serialize();
       CHECK(std::ssize(file) <= bytes);
       CHECK(std::ssize(file) >= bytes - bytes / 50);
       const Tensor logits = logits_of(file, images);

@@ -32,7 +32,8 @@ void* counted(std::size_t size) noexcept {
   return p;
 }
 
-void release(void* p) noexcept {
+// Inlined into a delete, it would look to GCC like a delete of what malloc returned.
+[[gnu::noinline]] void release(void* p) noexcept {
   if (p) live.fetch_sub(1, std::memory_order_relaxed);
   std::free(p);
 }
