@@ -37,19 +37,26 @@ void gather_block(const Codes<const uint8_t>& codes, int column, int depth, uint
       std::memcpy(values + row * kRow + 4 * c, line + 4 * row, 4);
 }
 
-// Writes bits shift .. shift + width - 1 of a block's values as a plane of `width` lines.
-void store_plane(const uint8_t* values, int shift, int width, uint8_t* plane) {
-  const int per_byte = 8 / width, mask = (1 << width) - 1;
-  for (int line = 0; line < width; line++) {
+// Writes bits shift .. shift + kWidth - 1 of a block's values as a plane of kWidth lines. The width
+// is a constant, so that compilers make vectors of it.
+template <int kWidth>
+void store_plane(const uint8_t* values, int shift, uint8_t* plane) {
+  constexpr int kPerByte = 8 / kWidth, kMask = (1 << kWidth) - 1;
+  for (int line = 0; line < kWidth; line++) {
+    const uint8_t* rows = values + line * kPerByte * kRow;
     for (int x = 0; x < kRow; x++) {
       int byte = 0;
-      for (int i = 0; i < per_byte; i++) {
-        const int value = values[(line * per_byte + i) * kRow + x];
-        byte |= ((value >> shift) & mask) << (width * i);
-      }
+      for (int i = 0; i < kPerByte; i++)
+        byte |= ((rows[i * kRow + x] >> shift) & kMask) << (kWidth * i);
       plane[line * kRow + x] = static_cast<uint8_t>(byte);
     }
   }
+}
+
+void store_plane(const uint8_t* values, int shift, int width, uint8_t* plane) {
+  if (width == 4) return store_plane<4>(values, shift, plane);
+  if (width == 2) return store_plane<2>(values, shift, plane);
+  store_plane<1>(values, shift, plane);
 }
 
 // Inverts store_plane() for values whose bits from `shift` on are still 0.
