@@ -35,7 +35,7 @@ def torch_rate(weights, config, count):
 
 def vitlrp_rate(args, count):
     run = subprocess.run([f"{args.programs}/vitlrp", "--weights", args.weights, "--images", args.images,
-                          "--limit", str(count), "--threads", str(args.threads)], capture_output=True, text=True)
+                          "--limit", str(count), "--threads", str(args.threads), "--epsilon", "0"], capture_output=True, text=True)
     return float(re.search(r"([\d.]+) images/s", run.stderr).group(1))
 
 

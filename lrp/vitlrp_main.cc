@@ -190,7 +190,8 @@ int perturb(const cxxopts::ParseResult& args) {
     if (at(work.labels, i) < 0) fail("image ", i, " of the list has no label");
   check_outputs(args, {"output"});
   const int threads = thread_option(args);
-  PerturbationTest test(model.graph, model.weights, threads);
+  PerturbationTest test(model.graph, model.weights, threads,
+                        static_cast<float>(epsilon_option(args)));
   std::vector<UnreadImage> unread;
   ProgressBar bar("perturbing");
   const int64_t batch = std::max(2 * threads, 4);
@@ -242,8 +243,11 @@ int main(int argc, char** argv) {
       ("shard", "I/N: only every N-th image from the I-th on; see merge",
        cxxopts::value<std::string>())  //
       ("until-stable",
-       "stop once doubling the images leaves the order of importances (tau >= 0.98)")         //
-      ("resume", "go on with the file that -o names")                                         //
+       "stop once doubling the images leaves the order of importances (tau >= 0.98)")  //
+      ("resume", "go on with the file that -o names")                                  //
+      ("epsilon",
+       "damps relevance where sums cancel, by so much of their terms; 0: the published rule",
+       cxxopts::value<double>()->default_value("0.01"))                                       //
       ("heatmap", "a PNG: the first image and its relevance", cxxopts::value<std::string>())  //
       ("report", "an HTML page: importances and heat maps", cxxopts::value<std::string>())    //
       ("qbin", "report: show the bits that this file gives each unit",

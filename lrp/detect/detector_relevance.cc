@@ -26,12 +26,12 @@ Values& values_of(Flow& flow, RoiFlow part, size_t size) {
 // The walks through the graphs that relevance passes; all threads share them.
 class DetectorRelevance::Walks {
  public:
-  explicit Walks(const FloatDetector& detector)
+  Walks(const FloatDetector& detector, float epsilon)
       : model(detector),
-        backbone(walk_of("backbone", graph_of("backbone").find(Role::kEmbedding))) {
+        backbone(walk_of("backbone", graph_of("backbone").find(Role::kEmbedding), epsilon)) {
     for (int s = 0; s < model.detector.stages; s++) {
       const std::string name = cat("box.", s);
-      boxes.push_back(walk_of(name, graph_of(name).find(NodeKind::kInput)));
+      boxes.push_back(walk_of(name, graph_of(name).find(NodeKind::kInput), epsilon));
     }
   }
 
@@ -41,9 +41,9 @@ class DetectorRelevance::Walks {
 
  private:
   const Graph& graph_of(const std::string& name) const { return model.parts.at(name).graph; }
-  ReverseWalk walk_of(const std::string& name, int end) const {
+  ReverseWalk walk_of(const std::string& name, int end, float epsilon) const {
     const FloatModel& part = model.parts.at(name);
-    return {part.graph, part.weights, end};
+    return {part.graph, part.weights, end, epsilon};
   }
 };
 
@@ -158,8 +158,8 @@ class DetectorRelevance::Worker {
   std::vector<Flow> flows_;
 };
 
-DetectorRelevance::DetectorRelevance(const FloatDetector& model, int threads)
-    : walks_(std::make_unique<Walks>(model)), pool_(threads) {
+DetectorRelevance::DetectorRelevance(const FloatDetector& model, int threads, float epsilon)
+    : walks_(std::make_unique<Walks>(model, epsilon)), pool_(threads) {
   for (int i = 0; i < threads; i++) workers_.push_back(std::make_unique<Worker>(*walks_));
 }
 

@@ -27,8 +27,8 @@ struct ExplainedPhoto {
 class DetectorRelevance {
  public:
   // The model must outlive this. Its copies of |W| take as much memory as the weights of backbone
-  // and box heads.
-  DetectorRelevance(const FloatDetector& model, int threads);
+  // and box heads. `epsilon` is that of ReverseWalk.
+  DetectorRelevance(const FloatDetector& model, int threads, float epsilon = 0);
   ~DetectorRelevance();
 
   // Explains the detections of a class, -1 for all: together their logits have the relevance 1,

@@ -22,10 +22,13 @@ class ClassifierExplainer : public Explainer {
   explicit ClassifierExplainer(const cxxopts::ParseResult& args)
       : model_(load_weights(args["weights"].as<std::string>(), weight_options(args))),
         work_(choose_work(args, model_.info, false)),
-        engine_(model_.graph, model_.weights, thread_option(args)) {}
+        epsilon_(epsilon_option(args)),
+        engine_(model_.graph, model_.weights, thread_option(args), static_cast<float>(epsilon_)) {}
 
   int64_t count() const override { return work_.count; }
-  Scores no_scores() const override { return {model_.graph, model_.info.arch, work_.target}; }
+  Scores no_scores() const override {
+    return {model_.graph, model_.info.arch, work_.target, epsilon_};
+  }
 
   double add(int64_t first, int64_t n, Scores& scores) override {
     const LoadedImages batch = work_.load(first, n);
@@ -55,6 +58,7 @@ class ClassifierExplainer : public Explainer {
  private:
   FloatModel model_;
   Work work_;
+  double epsilon_;
   RelevanceEngine engine_;
 };
 
@@ -65,14 +69,15 @@ class DetectionExplainer : public Explainer {
       : model_(load_float_detector(args["weights"].as<std::string>(), weight_options(args))),
         photos_(choose_photos(args, model_.info)),
         exif_(exif_option(args)),
-        engine_(model_, thread_option(args)) {
+        epsilon_(epsilon_option(args)),
+        engine_(model_, thread_option(args), static_cast<float>(epsilon_)) {
     if (args.count("class")) label_ = int_option(args, "class", 0, model_.info.num_classes - 1);
   }
 
   int64_t count() const override { return count_of(photos_); }
   Scores no_scores() const override {
     return {engine_.backbone(), model_.info.arch,
-            label_ < 0 ? "detections" : cat("detections of class ", label_)};
+            label_ < 0 ? "detections" : cat("detections of class ", label_), epsilon_};
   }
 
   double add(int64_t first, int64_t n, Scores& scores) override {
@@ -129,11 +134,19 @@ class DetectionExplainer : public Explainer {
   FloatDetector model_;
   std::vector<std::string> photos_;
   Exif exif_;
+  double epsilon_;
   DetectorRelevance engine_;
   int label_ = -1;
 };
 
 }  // namespace
+
+double epsilon_option(const cxxopts::ParseResult& args) {
+  const double epsilon = args["epsilon"].as<double>();
+  if (!(epsilon >= 0 && epsilon <= 1))
+    throw UsageError(cat("--epsilon must be 0 to 1, got ", epsilon));
+  return epsilon;
+}
 
 std::unique_ptr<Explainer> open_explainer(const cxxopts::ParseResult& args) {
   if (!args.count("weights")) throw UsageError("--weights is missing");

@@ -23,6 +23,9 @@ class Explainer {
   virtual std::vector<Picture> draw(int64_t count) = 0;
 };
 
+// Reads --epsilon.
+double epsilon_option(const cxxopts::ParseResult& args);
+
 // The model of --weights with the images that the options name.
 std::unique_ptr<Explainer> open_explainer(const cxxopts::ParseResult& args);
 

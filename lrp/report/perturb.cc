@@ -79,8 +79,9 @@ std::vector<float> attention_rollout(Reference& forward, const Tensor& image) {
   return {row.end() - patches, row.end()};
 }
 
-PerturbationTest::PerturbationTest(const Graph& graph, const Weights& weights, int threads)
-    : relevance_(graph, weights, threads), pool_(threads), names_{"relevance"} {
+PerturbationTest::PerturbationTest(const Graph& graph, const Weights& weights, int threads,
+                                   float epsilon)
+    : relevance_(graph, weights, threads, epsilon), pool_(threads), names_{"relevance"} {
   if (relevance_.prefix_tokens() > 0) names_.push_back("attention rollout");
   names_.push_back("random");
   correct_.resize(names_.size() * kSteps);

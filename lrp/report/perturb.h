@@ -16,7 +16,7 @@ class PerturbationTest {
  public:
   // Graph and weights must outlive the test. A model without a class token has no attention
   // rollout.
-  PerturbationTest(const Graph& graph, const Weights& weights, int threads);
+  PerturbationTest(const Graph& graph, const Weights& weights, int threads, float epsilon = 0);
 
   // Tests images [batch, 3, H, W], preprocessed, against their labels. Relevance explains the
   // predicted class. A removed patch has the mean colour.

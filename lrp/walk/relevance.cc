@@ -47,9 +47,10 @@ void roll_out(const AttentionGeometry& g, const Flow& flow, std::vector<float>& 
 
 }  // namespace
 
-RelevanceEngine::RelevanceEngine(const Graph& graph, const Weights& weights, int threads)
+RelevanceEngine::RelevanceEngine(const Graph& graph, const Weights& weights, int threads,
+                                 float epsilon)
     : shapes_(infer_shapes(graph)),
-      walk_(graph, weights, embedding_of(graph)),
+      walk_(graph, weights, embedding_of(graph), epsilon),
       logits_(logits_of(graph)),
       prefix_tokens_(0),
       pool_(threads) {

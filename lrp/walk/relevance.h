@@ -26,9 +26,8 @@ struct ImageRelevance {
 // forward pass for each thread.
 class RelevanceEngine {
  public:
-  // Graph and weights must outlive the engine. Its copy of |W| takes as much memory as the weights
-  // of all Linears.
-  RelevanceEngine(const Graph& graph, const Weights& weights, int threads);
+  // As ReverseWalk; ends at the embedding.
+  RelevanceEngine(const Graph& graph, const Weights& weights, int threads, float epsilon = 0);
 
   // Explains images [batch, 3, H, W], preprocessed. targets [batch] are the classes to explain, -1
   // for the predicted one. Fails on a class that the model does not have.

@@ -40,8 +40,8 @@ std::vector<float> row_sums(const Values& x, int cols) {
   return sums;
 }
 
-ReverseWalk::ReverseWalk(const Graph& graph, const Weights& weights, int end)
-    : graph_(graph), weights_(weights), end_(end) {
+ReverseWalk::ReverseWalk(const Graph& graph, const Weights& weights, int end, float epsilon)
+    : graph_(graph), weights_(weights), end_(end), epsilon_(epsilon) {
   for (int i = 0; i < graph.size(); i++) {
     const Node& n = graph[i];
     if (is_scored(n)) unit_.emplace(i, unit_.size());
@@ -77,7 +77,7 @@ double ReverseWalk::pass_on(int i, const Shapes& shapes, const std::vector<Tenso
   for (int k : node.in) in.push_back(&at(values, k));
   Flows to(node.in.size());
   const double lost =
-      backward({graph_, shapes, i, in, at(values, i), weights_, magnitudes_, flow}, to);
+      backward({graph_, shapes, i, in, at(values, i), weights_, magnitudes_, flow, epsilon_}, to);
   at(flows, i) = {};
   for (int k = 0; k < count_of(node.in); k++)
     if (at(node.in, k) >= end_)

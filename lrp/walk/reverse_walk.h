@@ -18,6 +18,10 @@ std::vector<std::string> scored_units(const Graph& graph);
 // Receives, for every node of the walk, the flow that arrived at its output.
 using FlowObserver = std::function<void(int node, const Flow& flow)>;
 
+// The default of vitlrp --epsilon. Where it is 0, scores differ several times with the order in which sums
+// are added, since relevance divides by sums that cancel; with this one by less than 0.1 %.
+constexpr float kEpsilon = 0.01f;
+
 // The sum of each row of x [rows, cols]: of a patch's relevance over its channels.
 std::vector<float> row_sums(const Values& x, int cols);
 
@@ -34,8 +38,9 @@ struct WalkResult {
 class ReverseWalk {
  public:
   // Ends with the value of node `end`. Graph and weights must outlive the walk. Its copy of |W|
-  // takes as much memory as the weights of all Linears.
-  ReverseWalk(const Graph& graph, const Weights& weights, int end);
+  // takes as much memory as the weights of all Linears. `epsilon` damps the relevance of sums that
+  // cancel (method.md section 4); 0 is the published rule.
+  ReverseWalk(const Graph& graph, const Weights& weights, int end, float epsilon = 0);
 
   int end() const { return end_; }
   const Graph& graph() const { return graph_; }
@@ -62,6 +67,7 @@ class ReverseWalk {
   Weights magnitudes_;
   std::map<int, size_t> unit_;  // node -> index into scored_units()
   int end_;
+  float epsilon_;
 };
 
 }  // namespace vitrun

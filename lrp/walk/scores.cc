@@ -49,8 +49,8 @@ ExactSum ExactSum::from_text(const std::string& text) {
   return out;
 }
 
-Scores::Scores(const Graph& graph, std::string arch, std::string target_classes)
-    : model(std::move(arch)), target(std::move(target_classes)) {
+Scores::Scores(const Graph& graph, std::string arch, std::string target_classes, double of_rules)
+    : model(std::move(arch)), target(std::move(target_classes)), epsilon(of_rules) {
   for (const std::string& name : scored_units(graph)) units.push_back({name, {}, {}, {}});
 }
 
@@ -67,6 +67,8 @@ void Scores::merge(const Scores& other) {
   if (other.model != model || other.target != target || other.units.size() != units.size())
     fail("scores of ", model, " (", target, ") do not go with those of ", other.model, " (",
          other.target, ")");
+  if (other.epsilon != epsilon)
+    fail("scores with epsilon ", epsilon, " do not go with those with epsilon ", other.epsilon);
   images += other.images;
   skipped += other.skipped;
   for (size_t u = 0; u < units.size(); u++) {
@@ -123,12 +125,11 @@ double kendall_tau(const std::vector<double>& a, const std::vector<double>& b) {
 void write_scores(const Scores& scores, const std::string& path) {
   const auto contribution = scores.contribution(), importance = scores.importance(),
              error = scores.standard_error(), plain = scores.gradient_input();
-  Json document = {{"model", scores.model},
-                   {"images", scores.images},
-                   {"skipped", scores.skipped},
-                   {"target", scores.target},
-                   {"tau_gradient_input", kendall_tau(contribution, plain)},
-                   {"units", Json::array()}};
+  Json document = {
+      {"model", scores.model},     {"images", scores.images},
+      {"skipped", scores.skipped}, {"target", scores.target},
+      {"epsilon", scores.epsilon}, {"tau_gradient_input", kendall_tau(contribution, plain)},
+      {"units", Json::array()}};
   for (size_t u = 0; u < scores.units.size(); u++)
     document["units"].push_back({{"name", scores.units[u].name},
                                  {"contribution", contribution[u]},
@@ -149,6 +150,7 @@ Scores read_scores(const std::string& path) {
     scores.target = document.at("target");
     scores.images = document.at("images");
     scores.skipped = document.value("skipped", int64_t{0});
+    scores.epsilon = document.value("epsilon", 0.0);  // older files have the published rule
     if (scores.skipped < 0) fail("skipped must be at least 0, found ", scores.skipped);
     if (scores.images < 1) fail("images must be at least 1, found ", scores.images);
     for (const auto& unit : document.at("units"))

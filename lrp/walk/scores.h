@@ -35,15 +35,16 @@ struct Scores {
   std::string model;  // the model's architecture
   std::string
       target;  // the class that was explained: "predicted", "labels", "class 7"; or "embedding"
+  double epsilon = 0;  // of the rules (method.md section 4)
   int64_t images = 0;
   int64_t skipped = 0;  // images that could not be read, which are in no sum
   std::vector<Unit> units;
 
   Scores() = default;
-  Scores(const Graph& graph, std::string arch, std::string target_classes);
+  Scores(const Graph& graph, std::string arch, std::string target_classes, double epsilon);
 
   void add(const ImageRelevance& image);
-  // Adds the other's sums. Fails where the other is of another model or target.
+  // Adds the other's sums. Fails where the other is of another model, target or epsilon.
   void merge(const Scores& other);
 
   // Vectors over the units (method.md section 4).

@@ -159,13 +159,21 @@ Values row_norms(const Values& v, size_t depth) {
 
 // S = safe(R, C), C the forward pass's product in float. Where it is small beside its terms, what
 // is left of them is rounding: a depth k errs by about sqrt(k) 2^-24 |a| |b|, so below
-// 1/256 of |a| |b| it is summed again in double, and S errs by less than 2e-4 everywhere.
-Values quotient(const Product& p, const float* relevance, const Values& product) {
+// 1/256 of |a| |b| it is summed again in double, and S errs by less than 2e-4 everywhere. With an
+// epsilon it is damped instead, the size of the terms being |a| |b| / sqrt(k).
+Values quotient(const Product& p, const float* relevance, const Values& product, float epsilon) {
   const size_t depth = static_cast<size_t>(p.k), n = static_cast<size_t>(p.n);
   const Values swapped = p.transpose_b ? Values() : transposed(p.b, p.k, p.n);
   const Values& b = p.transpose_b ? p.b : swapped;
   const Values a_norms = row_norms(p.a, depth), b_norms = row_norms(b, depth);
   Values s(product.size());
+  if (epsilon > 0) {
+    const float part = epsilon / std::sqrt(static_cast<float>(p.k));
+    for (size_t i = 0, at = 0; i < a_norms.size(); i++)
+      for (size_t j = 0; j < n; j++, at++)
+        s[at] = damped_divide(relevance[at], product[at], part * a_norms[i] * b_norms[j]);
+    return s;
+  }
   for (size_t i = 0; i < s.size(); i++) s[i] = safe_divide(relevance[i], product[i]);
   for (size_t i = 0; i < a_norms.size(); i++)
     for (size_t j = 0; j < n; j++) {
@@ -179,14 +187,14 @@ Values quotient(const Product& p, const float* relevance, const Values& product)
   return s;
 }
 
-// R_A = A (S B^T) / 2, R_B = B (A^T S) / 2. Returns the relevance of products that are 0, as those
-// with padding's cosines, which reaches neither.
+// R_A = A (S B^T) / 2, R_B = B (A^T S) / 2. Returns the relevance that reaches neither: that of
+// products that are 0, as those with padding's cosines, and with an epsilon a part of all.
 double product_relevance(const Product& p, const float* relevance, const Values& product,
-                         Values& to_a, Values& to_b) {
-  const Values s = quotient(p, relevance, product);
+                         float epsilon, Values& to_a, Values& to_b) {
+  const Values s = quotient(p, relevance, product, epsilon);
   double lost = 0;
   for (size_t i = 0; i < s.size(); i++)
-    if (s[i] == 0) lost += double{relevance[i]};
+    if (epsilon > 0 || s[i] == 0) lost += double{relevance[i]} - double{s[i]} * double{product[i]};
   p.back(s.data(), 0.5f, to_a, to_b);
   for (size_t i = 0; i < to_a.size(); i++) to_a[i] *= p.a[i];
   for (size_t i = 0; i < to_b.size(); i++) to_b[i] *= p.b[i];
@@ -242,7 +250,8 @@ double backward_scores(const BackwardCall& c, Flows& to) {
     if (relevant) {
       Values unscaled = part_of(c.out.data, at, area_of(g));
       for (float& x : unscaled) x /= g.scale;
-      lost += product_relevance(product, c.flow.relevance.data() + at, unscaled, to_q, to_k);
+      lost +=
+          product_relevance(product, c.flow.relevance.data() + at, unscaled, c.epsilon, to_q, to_k);
       query.scatter(to_q, i, to_query.relevance);
       key.scatter(to_k, i, to_key.relevance);
     }
@@ -321,7 +330,7 @@ double backward_mix(const BackwardCall& c, Flows& to) {
     const Product product{a, v, false, g.queries, g.head_dim, g.tokens};
     if (relevant) {
       lost += product_relevance(product, result.gather_rows(c.flow.relevance, i).data(),
-                                result.gather_rows(c.out.data, i), to_a, to_v);
+                                result.gather_rows(c.out.data, i), c.epsilon, to_a, to_v);
       std::copy(to_a.begin(), to_a.end(), to_attention.relevance.begin() + at);
       value.scatter(to_v, i, to_value.relevance);
     }

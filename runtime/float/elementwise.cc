@@ -96,7 +96,9 @@ void forward_add(const ForwardCall& c) {
 }
 
 // S = safe(R, a + b), ra = a S, rb = b S, then scaled so that they carry all of R in the proportion
-// |sum ra| : |sum rb|. A constant (a position embedding) gets none: relevance passes.
+// |sum ra| : |sum rb|. With an epsilon S is damped, the terms having the size |a| + |b|, and
+// nothing is scaled, since these sums cancel too. A constant (a position embedding) gets none:
+// relevance passes.
 double backward_add(const BackwardCall& c, Flows& to) {
   if (c.from_constant(0)) {
     pass_to_second(
@@ -117,22 +119,27 @@ double backward_add(const BackwardCall& c, Flows& to) {
   if (!c.flow.relevant()) return 0;
   Values of_a(a.size()), of_b(a.size());
   for (size_t i = 0; i < a.size(); i++) {
-    const float other = b[second(i)], s = safe_divide(c.flow.relevance[i], a[i] + other);
+    const float other = b[second(i)], z = a[i] + other;
+    const float s = c.epsilon > 0 ? damped_divide(c.flow.relevance[i], z,
+                                                  c.epsilon * (std::fabs(a[i]) + std::fabs(other)))
+                                  : safe_divide(c.flow.relevance[i], z);
     of_a[i] = a[i] * s;
     of_b[i] = other * s;
   }
-  const double sum_a = sum(of_a), sum_b = sum(of_b);
-  const double both = std::fabs(sum_a) + std::fabs(sum_b), whole = sum(c.flow.relevance);
+  const double sum_a = sum(of_a), sum_b = sum(of_b), whole = sum(c.flow.relevance);
+  const double both = std::fabs(sum_a) + std::fabs(sum_b);
   auto scale = [&](Values& r, double part) {
     const float by =
         both > 0 && part != 0 ? static_cast<float>(std::fabs(part) / both * whole / part) : 0;
     for (float& x : r) x *= by;
   };
-  scale(of_a, sum_a);
-  scale(of_b, sum_b);
+  if (c.epsilon == 0) {
+    scale(of_a, sum_a);
+    scale(of_b, sum_b);
+  }
   to[0].relevance = std::move(of_a);
   to[1].relevance = alike ? std::move(of_b) : summed(of_b, second, b.size());
-  return 0;
+  return c.epsilon > 0 ? whole - sum_a - sum_b : 0;
 }
 
 }  // namespace vitrun

@@ -98,6 +98,7 @@ struct BackwardCall {
   const Weights& weights;
   const Weights& magnitudes;  // |W| of every Linear, by the name of W; read for relevance
   Flow& flow;
+  float epsilon = 0;  // of the rules for sums that cancel; 0: the published ones
 
   const Node& node() const { return graph[at]; }
   const Shape& shape() const { return shapes[at]; }
@@ -118,6 +119,15 @@ inline float safe_divide(float a, float b) {
   const float denominator = b + kTiny;
   const float quotient = a / (denominator == 0 ? kTiny : denominator);
   return b == 0 ? 0 : quotient;
+}
+
+// S of a sum z, of whose relevance R a term t gets t S, damped where z is small beside its terms
+// (method.md section 4): S = R z / (z^2 + (epsilon size)^2), `damping` being epsilon times the size
+// of the terms. What no term gets of R is absorbed.
+inline float damped_divide(float relevance, float z, float damping) {
+  const float d = z * z + damping * damping;
+  const float quotient = relevance * z / (d == 0 ? 1 : d);
+  return d == 0 ? 0 : quotient;
 }
 
 // The sum of f(i) over i < n, in lanes of f's type, so that it becomes vectors, and those in double

@@ -113,13 +113,15 @@ void forward_pool(const ForwardCall& c) {
   }
 }
 
-// A mean over n rows gives R_i = x_i safe(R, mean) / n; a maximum gives all to the row that is it.
+// A mean over n rows gives R_i = x_i safe(R, mean) / n, damped with an epsilon, the terms having
+// the size mean |x|; a maximum gives all to the row that is it.
 double backward_pool(const BackwardCall& c, Flows& to) {
   const auto cols = static_cast<size_t>(c.shape().cols);
   const std::vector<float>& x = c.in[0]->data;
   Flow& in = to[0];
   in.gradient.assign(x.size(), 0);
   if (c.flow.relevant()) in.relevance.assign(x.size(), 0);
+  double lost = 0;
   for_each_pool(c.node(), c.shape_of(0), c.shape(), [&](int row, const std::vector<int>& rows) {
     const float n = static_cast<float>(rows.size());
     for (size_t j = 0; j < cols; j++) {
@@ -130,7 +132,15 @@ double backward_pool(const BackwardCall& c, Flows& to) {
         if (c.flow.relevant()) in.relevance[at] += c.flow.relevance[out];
         continue;
       }
-      const float s = c.flow.relevant() ? safe_divide(c.flow.relevance[out], c.out.data[out]) : 0;
+      float s = 0;
+      if (c.flow.relevant() && c.epsilon == 0) {
+        s = safe_divide(c.flow.relevance[out], c.out.data[out]);
+      } else if (c.flow.relevant()) {
+        float size = 0;
+        for (int r : rows) size += std::fabs(x[static_cast<size_t>(r) * cols + j]) / n;
+        s = damped_divide(c.flow.relevance[out], c.out.data[out], c.epsilon * size);
+        lost += double{c.flow.relevance[out]} - double{s} * double{c.out.data[out]};
+      }
       for (int r : rows) {
         const size_t at = static_cast<size_t>(r) * cols + j;
         in.gradient[at] += c.flow.gradient[out] / n;
@@ -138,7 +148,7 @@ double backward_pool(const BackwardCall& c, Flows& to) {
       }
     }
   });
-  return 0;
+  return lost;
 }
 
 }  // namespace vitrun

@@ -7,6 +7,7 @@ An implementation of its own: the models written out in torch in float64, every 
 with its relevance rule in the formulas' plain form; gradients by autograd. For each NAME:
     NAME.scores.npy       [2, units] of the predicted class, NAME.units.txt their names
     NAME.UNIT.npy         [2, ...]: relevance and gradient at the unit's output, first image
+    eps/NAME.scores.npy   as NAME.scores.npy, by the rules with epsilon 0.01
 """
 import json
 import pathlib
@@ -29,8 +30,12 @@ def safe(a, b):
 class Tape:
     """Values with their gradients and relevances; rules run in reverse order."""
 
-    def __init__(self):
-        self.rules, self.arrived, self.named = [], {}, {}
+    def __init__(self, epsilon=0):
+        self.rules, self.arrived, self.named, self.epsilon = [], {}, {}, epsilon
+
+    def share(self, r, z, size):
+        """What a sum z of terms of this size hands on: r / z, damped where there is an epsilon."""
+        return r * z / (z ** 2 + (self.epsilon * size) ** 2) if self.epsilon else safe(r, z)
 
     def value(self, x):
         x.requires_grad_() if x.is_leaf else x.retain_grad()
@@ -60,9 +65,11 @@ class Tape:
         xd = x.detach()
         return self.op(F.linear(x, w, b), rule, name, real)
 
-    def product(self, a, b, c, back_a, back_b, y, name):
+    def product(self, a, b, c, back_a, back_b, y, name, b_is_transposed=False):
         def rule(r):
-            s = safe(r, c.detach())
+            depth = a.shape[-1]
+            size = a.detach().norm(dim=-1)[..., :, None] * b.detach().norm(dim=-1 if b_is_transposed else -2)[..., None, :]
+            s = self.share(r, c.detach(), size / depth ** 0.5)
             self.send(a, a.detach() * back_a(s) / 2)
             self.send(b, b.detach() * back_b(s) / 2)
         return self.op(y, rule, name)
@@ -73,8 +80,12 @@ class Tape:
 
     def add(self, a, b, alpha=1.0):
         def rule(r):
-            s = safe(r, (a + b).detach())
+            s = self.share(r, (a + b).detach(), a.detach().abs() + b.detach().abs())
             ra, rb = a.detach() * s, b.detach() * s
+            if self.epsilon:
+                self.send(a, ra)
+                self.send(b, rb)
+                return
             sa, sb, total = ra.sum(), rb.sum(), r.sum()
             both = sa.abs() + sb.abs()
             self.send(a, ra * safe(safe(sa.abs(), both) * total, sa))
@@ -133,7 +144,7 @@ def attention(tape, w, name, x, heads, windows, real, bias=None, mask=None):
     q, k, v = (tape.same(p, split(p), back=swap) for p in tape.parts(qkv, 3))
     c = q @ k.transpose(-1, -2)
     scores = tape.product(q, k, c, lambda s: s @ k.detach(), lambda s: s.transpose(-1, -2) @ q.detach(),
-                          c * (dim // heads) ** -0.5, name + ".matmul1")
+                          c * (dim // heads) ** -0.5, name + ".matmul1", True)
     shifted = scores
     if bias is not None:
         shifted = shifted + bias
@@ -255,18 +266,19 @@ def swin(tape, w, config, image):
     x = norm(tape, w, "norm", x, 1e-5)
     xd = x.detach()
     pooled = tape.op(x.mean(0, keepdim=True),
-                     lambda r: tape.send(x, xd * safe(r, xd.mean(0, keepdim=True)) / xd.shape[0]))
+                     lambda r: tape.send(x, xd * tape.share(r, xd.mean(0, keepdim=True), xd.abs().mean(0, keepdim=True))
+                                         / xd.shape[0]))
     return tape.linear(pooled, w["head.fc.weight"], w["head.fc.bias"])
 
 
-def run(name, samples):
+def run(name, samples, out, epsilon=0):
     w = {k: v.double() for k, v in load_file(MODELS / f"{name}.safetensors").items()}
     config = json.loads((MODELS / f"{name}.json").read_text())
     images = torch.from_numpy(np.load(MODELS / f"{name}.input.npy")).double()
     want = np.load(MODELS / f"{name}.logits.npy")
     scores = []
     for i, image in enumerate(images):
-        tape = Tape()
+        tape = Tape(epsilon)
         logits = (swin if "swin" in name else vit)(tape, w, config, image[None])
         assert np.abs(logits.detach().numpy()[0] - want[i]).max() < 1e-4 * np.abs(want).max(), name
         tape.walk(logits, int(logits.argmax()))
@@ -279,20 +291,22 @@ def run(name, samples):
                 r, g = r[real], g[real]
             row.append(float((g * r).clamp(min=0).mean()))
             if i == 0 and u in samples and real is None:
-                np.save(OUT / f"{name}.{u}.npy", torch.stack([r, g]).float().numpy())
+                np.save(out / f"{name}.{u}.npy", torch.stack([r, g]).float().numpy())
         scores.append(row)
-    np.save(OUT / f"{name}.scores.npy", np.array(scores, np.float32))
-    (OUT / f"{name}.units.txt").write_text("\n".join(units) + "\n")
+    np.save(out / f"{name}.scores.npy", np.array(scores, np.float32))
+    if not epsilon:
+        (out / f"{name}.units.txt").write_text("\n".join(units) + "\n")
 
 
 def main():
-    OUT.mkdir(exist_ok=True)
+    (OUT / "eps").mkdir(parents=True, exist_ok=True)
     sample = {"blocks.0.attn.matmul1", "blocks.0.attn.attn", "blocks.0.attn.matmul2", "blocks.1.mlp.fc1",
               "blocks.0.mlp.fc2", "blocks.0.attn.proj", "layers.0.blocks.1.attn.attn",
               "layers.0.blocks.0.attn.matmul1", "layers.0.blocks.0.attn.matmul2",
               "layers.1.downsample.reduction", "layers.0.blocks.1.mlp.fc2"}
     for name in ("vit", "vit_oblong", "deit_distilled", "deit3", "swin", "swin_small_map", "swin_padded"):
-        run(name, sample)
+        run(name, sample, OUT)
+        run(name, {}, OUT / "eps", 0.01)
 
 
 if __name__ == "__main__":

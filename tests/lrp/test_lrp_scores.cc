@@ -106,6 +106,15 @@ TEST_CASE("cli: resumed and merged scores are those of one run, byte for byte") 
       {"vitlrp", "merge", folder / "all.json", folder / "class.json", "-o", folder / "x.json"});
   CHECK(mixed.status == 1);
   CHECK(mixed.err.find("class.json") != std::string::npos);
+
+  // The rules of the scores are in their file, and files of other rules are not added.
+  CHECK(read_bytes(folder / "all.json").find("\"epsilon\": 0.01") != std::string::npos);
+  run({"-o", folder / "published.json", "--epsilon", "0"});
+  const Outcome rules = execute(
+      {"vitlrp", "merge", folder / "all.json", folder / "published.json", "-o", folder / "x.json"});
+  CHECK(rules.status == 1);
+  CHECK(rules.err.find("scores with epsilon 0.01 do not go with those with epsilon 0") !=
+        std::string::npos);
 }
 
 TEST_CASE("cli: a report shows the bits of a .qbin of the same model") {
@@ -184,6 +193,8 @@ TEST_CASE("cli: vitlrp refuses wrong use and bad files") {
       {{"vitlrp", "-w", vit, "--images", folder / "none", "--shard", "0/2"}, 1, "none"},
       {{"vitlrp", "-w", vit, "--raw", input, "--resume"}, 2, "-o"},
       {{"vitlrp", "-w", vit, "--raw", input, "--resume", "-o", bad}, 1, "bad.json"},
+      {{"vitlrp", "-w", vit, "--raw", input, "--epsilon", "1.5"}, 2, "--epsilon must be 0 to 1"},
+      {{"vitlrp", "-w", vit, "--raw", input, "--epsilon", "nan"}, 2, "nan"},
       {{"vitlrp", "add"}, 2, "merge"},
       {{"vitlrp", "merge"}, 2, "merge"},
       {{"vitlrp", "merge", folder / "no.json", "-o", folder / "x"}, 1, "no.json"},

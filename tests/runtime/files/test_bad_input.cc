@@ -431,7 +431,7 @@ std::vector<Row> qbin_model_rows() {
       {"no codes", parts([&](Parts& p) {
          p.tensors[qkv] = {DType::kI8, 0, {48, 16}, Buffer(48 * 16)};
        }),
-       f + "tensor 'blocks.0.attn.qkv.weight' has the wrong type, expected packed codes"},
+       f + "tensor 'blocks.0.attn.qkv.weight' has the wrong type, expected codes"},
       {"NaN weight scale", first_float(qkv + "_scale", std::nanf("")),
        f + "tensor 'blocks.0.attn.qkv.weight_scale' holds nan at 0"},
       {"zero weight scale", first_float(qkv + "_scale", 0),

@@ -277,7 +277,7 @@ TEST_CASE("bad graphs: parameters") {
        [](Model& m) {
          m.floats("proj.weight", {8, 8});
        },
-       "tensor 'proj.weight' has the wrong type, expected packed codes"},
+       "tensor 'proj.weight' has the wrong type, expected codes"},
       {"no scale", [](Model& m) { m.tensors.erase("proj.weight_scale"); },
        "tensor 'proj.weight_scale' is missing"},
       {"scale zero",
