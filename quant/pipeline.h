@@ -35,8 +35,8 @@ struct QuantizeOptions {
   int activation_bits = 8;  // 3..8; the patch embedding's input is always 8 (method.md section 2)
   BitPlan bits = {};
   std::optional<Budget> budget = {};  // decides the bits instead of `bits`
-  // The file has at most so many bytes and its weights are entropy-coded; weight bits are the most of
-  // a code.
+  // The file has at most so many bytes and its weights are entropy-coded; weight bits are the most
+  // of a code.
   std::optional<CodedSize> coded = {};
   Objective objective = Objective::kResidual;
   bool compensate = false;  // round weights by quant/weights/compensate.h, not to the nearest

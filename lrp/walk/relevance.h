@@ -26,7 +26,7 @@ struct ImageRelevance {
 // forward pass for each thread.
 class RelevanceEngine {
  public:
-  // As ReverseWalk; ends at the embedding.
+  // Graph, weights and epsilon are as those of ReverseWalk, which ends at the embedding.
   RelevanceEngine(const Graph& graph, const Weights& weights, int threads, float epsilon = 0);
 
   // Explains images [batch, 3, H, W], preprocessed. targets [batch] are the classes to explain, -1

@@ -18,8 +18,9 @@ std::vector<std::string> scored_units(const Graph& graph);
 // Receives, for every node of the walk, the flow that arrived at its output.
 using FlowObserver = std::function<void(int node, const Flow& flow)>;
 
-// The default of vitlrp --epsilon. Where it is 0, scores differ several times with the order in which sums
-// are added, since relevance divides by sums that cancel; with this one by less than 0.1 %.
+// The default of vitlrp --epsilon. Where it is 0, scores differ several times with the order in
+// which sums are added, since relevance divides by sums that cancel; with this one by less than 0.1
+// %.
 constexpr float kEpsilon = 0.01f;
 
 // The sum of each row of x [rows, cols]: of a patch's relevance over its channels.

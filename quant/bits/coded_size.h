@@ -1,6 +1,6 @@
-// What decides the rates of entropy-coded weights in a file of a given size. By default that is the
-// error that each weight is predicted to make; the others are for comparison (method.md section
-// 22).
+// Errors from which the rates of entropy-coded weights are chosen for a file of a given size. By
+// default they are those that the weights are predicted to make; the others are for comparison
+// (method.md section 22).
 #pragma once
 
 #include "quant/bits/allocate.h"
