@@ -147,28 +147,22 @@ BitPlan mixed_plan(const Graph& graph, const Importance& importance, const Mixed
   return plan;
 }
 
-namespace {
-
-// Divides each importance by the mean over its kind of unit (method.md section 5): contributions
-// are means over output elements, whose sizes and counts differ between kinds.
-Importance within_kinds(const Importance& importance, const OutputErrors& errors) {
+Importance within_kinds(const Importance& importance, const std::set<std::string>& units) {
   std::map<std::string, std::pair<double, int>> kinds;  // sum and count of each kind
   for (const auto& [name, value] : importance)
-    if (errors.contains(name)) {
+    if (units.contains(name)) {
       auto& [sum, count] = kinds[kind_of(name)];
       sum += value;
       count++;
     }
   Importance relative;
   for (const auto& [name, value] : importance)
-    if (errors.contains(name)) {
+    if (units.contains(name)) {
       const auto& [sum, count] = kinds.at(kind_of(name));
       relative[name] = sum > 0 ? value * count / sum : 1;
     }
   return relative;
 }
-
-}  // namespace
 
 int64_t weight_bytes(int cols, int depth, int bits) {
   const bool wide = int64_t{depth} << (bits - 1) > 32767;  // whether a column sum exceeds int16
@@ -189,7 +183,9 @@ BitPlan budget_plan(const Graph& graph, const Importance& importance, const Outp
   BitPlan plan;
   std::vector<std::string> names;
   std::vector<std::vector<Choice>> units;
-  const Importance relative = within_kinds(importance, errors);
+  std::set<std::string> linears;
+  for (const auto& [unit, of_bits] : errors) linears.insert(unit);
+  const Importance relative = within_kinds(importance, linears);
   for (const std::string& name : unit_names(graph)) {
     plan[name] = base;
     const auto found = errors.find(name);

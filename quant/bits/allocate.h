@@ -1,6 +1,7 @@
 // Chooses the bits of each unit by its relevance (method.md section 5).
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,11 @@ BitPlan mixed_plan(const Graph& graph, const Importance& importance, const Mixed
 // Lambda of method.md section 5 by unit, each a vector over bits kMinBits .. kMaxBits
 // (quant/bits/linear_error.h computes it).
 using OutputErrors = std::map<std::string, std::vector<double>>;
+
+// Divides the importance of each of these units by the mean over those of its kind (method.md
+// section 5): contributions are means over output elements, whose sizes and counts differ between
+// kinds. Units without an importance are left out.
+Importance within_kinds(const Importance& importance, const std::set<std::string>& units);
 
 // An upper bound on the bytes of a file that depend on the bits of a weight [cols, depth]: its
 // codes, and what its column sums take beyond 16 bits each (method.md section 5).

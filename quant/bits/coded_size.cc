@@ -1,8 +1,8 @@
 #include "quant/bits/coded_size.h"
 
 #include <algorithm>
-#include <cmath>
 #include <random>
+#include <set>
 
 #include "quant/bits/linear_error.h"
 
@@ -59,20 +59,15 @@ std::vector<double> output_errors_of(const FloatModel& model, const std::vector<
   return errors;
 }
 
-// Sets Omega times `errors`.
+// Sets `errors`, each times its unit's relevance within its kind.
 void weigh(const FloatModel& model, const std::vector<int>& nodes, const Importance& importance,
            const std::vector<double>& errors, Linears& linears) {
-  double logarithms = 0, known = 0;
-  for (const int node : nodes) {
-    const auto omega = importance.find(model.graph[node].unit);
-    if (omega == importance.end() || !(omega->second > 0)) continue;
-    logarithms += std::log(omega->second);
-    known++;
-  }
-  const double mean = known > 0 ? std::exp(logarithms / known) : 1;
+  std::set<std::string> units;
+  for (const int node : nodes) units.insert(model.graph[node].unit);
+  const Importance relative = within_kinds(importance, units);
   for (size_t i = 0; i < linears.size(); i++) {
-    const auto omega = importance.find(model.graph[nodes[i]].unit);
-    linears[i].error = (omega == importance.end() ? mean : omega->second) * errors[i];
+    const auto omega = relative.find(model.graph[nodes[i]].unit);
+    linears[i].error = (omega == relative.end() ? 1 : omega->second) * errors[i];
   }
 }
 

@@ -10,8 +10,8 @@
 namespace vitrun {
 
 // Error of a Linear when its codes have an entropy of about 3 bits, from which StepPlan takes the
-// rates. n is its number of weights, Omega its relevance, Lambda the relative squared error of its
-// output (method.md section 5).
+// rates. n is its number of weights, Omega its relevance divided by the mean over its kind of unit,
+// Lambda the relative squared error of its output (method.md section 5).
 enum class RateBy {
   kPrediction,      // the squared change of the logits, predicted (section 17)
   kRelevance,       // n Omega: the published score, used as the sensitivity of a weight
@@ -42,7 +42,7 @@ struct CodedOptions {
 };
 
 // Returns the Linears of `bits` (by node, the most bits of a code) that belong to a unit, with the
-// errors of `size.by`. A unit without relevance has the geometric mean of the others.
+// errors of `size.by`. A unit without relevance counts as the mean of its kind.
 std::vector<StepPlan::Linear> coded_linears(const FloatModel& model,
                                             const std::map<int, UnitBits>& bits,
                                             const ImageSource& images, const CodedSize& size,
