@@ -9,12 +9,26 @@
 namespace vitrun {
 namespace {
 
-constexpr int kCodes = 256, kSlots = 1 << kFrequencyBits;
+constexpr size_t kCodes = 256;
+constexpr int64_t kSlots = 1 << kFrequencyBits;
 // A code of this frequency takes 0.19 bits, so that a byte never holds kMaxCodesPerByte codes.
 constexpr int64_t kMostFrequent = kSlots - kSlots / 8;
 constexpr uint64_t kLeastState = uint64_t{1} << 32;
 
 using Counts = std::array<int64_t, kCodes>;
+
+// Returns the code whose frequency is changed with the least loss of bits.
+size_t cheapest(const Counts& counts, const Counts& f, int change) {
+  size_t best = 0;
+  double least = INFINITY;
+  for (size_t u = 0; u < kCodes; u++) {
+    if (f[u] == 0 || f[u] + change == 0) continue;
+    const double ratio = static_cast<double>(f[u] + change) / static_cast<double>(f[u]);
+    const double cost = -static_cast<double>(counts[u]) * std::log2(ratio);
+    if (cost < least) least = cost, best = u;
+  }
+  return best;
+}
 
 // Returns the frequencies that encode these counts in the fewest bits: the counts in proportion,
 // rounded, at least 1 where a code occurs. What rounding adds or lacks is taken from, or given to,
@@ -22,21 +36,21 @@ using Counts = std::array<int64_t, kCodes>;
 Counts frequencies_of(const Counts& counts, int64_t total) {
   Counts f{};
   int64_t sum = 0;
-  for (int u = 0; u < kCodes; u++) {
+  for (size_t u = 0; u < kCodes; u++) {
     if (counts[u] == 0) continue;
-    f[u] = std::max<int64_t>(1, std::lround(double(counts[u]) * kSlots / double(total)));
+    const double share = static_cast<double>(counts[u]) / static_cast<double>(total);
+    f[u] = std::max<int64_t>(1, std::lround(share * kSlots));
     sum += f[u];
   }
-  for (; sum != kSlots; sum += sum < kSlots ? 1 : -1) {
+  while (sum != kSlots) {
     const int change = sum < kSlots ? 1 : -1;
-    int best = -1;
-    double least = INFINITY;
-    for (int u = 0; u < kCodes; u++) {
-      if (f[u] == 0 || f[u] + change == 0) continue;
-      const double cost = -double(counts[u]) * std::log2(double(f[u] + change) / double(f[u]));
-      if (cost < least) least = cost, best = u;
-    }
-    f[best] += change;
+    f[cheapest(counts, f, change)] += change;
+    sum += change;
+  }
+  const auto frequent = static_cast<size_t>(std::ranges::max_element(f) - f.begin());
+  if (f[frequent] > kMostFrequent) {  // another code takes the rest, whether it occurs or not
+    f[frequent == 0 ? 1 : frequent - 1] += f[frequent] - kMostFrequent;
+    f[frequent] = kMostFrequent;
   }
   return f;
 }
@@ -54,19 +68,12 @@ std::vector<uint8_t> encode_weight(std::span<const uint8_t> codes) {
   if (codes.empty()) fail("coded weight: no codes");
   Counts counts{}, start{};
   for (uint8_t u : codes) counts[u]++;
-  Counts f = frequencies_of(counts, std::ssize(codes));
-  const auto frequent = static_cast<size_t>(std::ranges::max_element(f) - f.begin());
-  if (f[frequent] > kMostFrequent) {
-    f[frequent == 0 ? 1 : frequent - 1] += f[frequent] - kMostFrequent;
-    f[frequent] = kMostFrequent;
-  }
-  for (int u = 1; u < kCodes; u++) start[u] = start[u - 1] + f[u - 1];
+  const Counts f = frequencies_of(counts, std::ssize(codes));
+  for (size_t u = 1; u < kCodes; u++) start[u] = start[u - 1] + f[u - 1];
 
   // The decoder's steps, undone from the last pair of codes to the first. A pair is one symbol of
   // frequency f f' of 2^24.
-  const auto code = [&](size_t i) {
-    return i < codes.size() ? codes[i] : static_cast<uint8_t>(frequent);
-  };
+  const auto code = [&](size_t i) { return i < codes.size() ? codes[i] : codes[0]; };
   std::array<uint64_t, kCoderStates> states;
   states.fill(kLeastState);
   std::vector<uint32_t> words;  // the last one first
@@ -85,12 +92,12 @@ std::vector<uint8_t> encode_weight(std::span<const uint8_t> codes) {
   }
 
   std::vector<uint8_t> out;
-  int first = 0, last = kCodes - 1;
+  size_t first = 0, last = kCodes - 1;
   while (f[first] == 0) first++;
   while (f[last] == 0) last--;
   put(out, static_cast<uint8_t>(first));
   put(out, static_cast<uint8_t>(last));
-  for (int u = first; u <= last; u++) put(out, static_cast<uint16_t>(f[u]));
+  for (size_t u = first; u <= last; u++) put(out, static_cast<uint16_t>(f[u]));
   for (uint64_t state : states) put(out, state);
   for (size_t i = words.size(); i-- > 0;) put(out, words[i]);
   return out;

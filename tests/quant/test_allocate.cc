@@ -245,6 +245,34 @@ TEST_CASE("cli: a file made to a size is no larger, and says what each unit got"
   CHECK(static_cast<long long>(std::filesystem::file_size(qbin)) <= std::stoll(smallest));
 }
 
+TEST_CASE(
+    "cli: an entropy-coded file has the size asked for, its bits are shown, too few refused") {
+  const TempFolder folder;
+  const std::string qbin = folder / "m.qbin", page = folder / "m.html";
+  const auto quantize = [&](const std::string& size) {
+    return execute({"vitquant", "-w", model("swin"), "--calib-raw", input_of("swin"), "--size",
+                    size, "-o", qbin, "--report", page});
+  };
+  const Outcome done = quantize("24000");
+  CAPTURE(done.err);
+  REQUIRE(done.status == 0);
+  CHECK(std::filesystem::file_size(qbin) <= 24000);
+  CHECK(std::filesystem::file_size(qbin) > 23500);
+  const std::string bits = bits_in(done.out, "layers.0.blocks.0.attn.qkv");
+  CHECK(bits.ends_with("/8"));
+  CHECK(read_bytes(page).find("<td>" + bits + "</td>") != std::string::npos);
+  output_of({"vitrun", "--model", qbin, "--raw", input_of("swin"), "--logits", folder / "l.npy"});
+  const std::string info = output_of({"vitrun", "--model", qbin, "--info", "--json"});
+  for (const char* shown : {"\"decoded_weights\"", "\"stored_bits\"", "\"coded_bytes\": 24000",
+                            "\"rates_by\": \"prediction\""})
+    CHECK(info.find(shown) != std::string::npos);
+
+  const Outcome small = quantize("9000");
+  CHECK(small.status == 1);
+  CHECK(small.err.find("no steps of the weights fit into a file of 9000 bytes: the smallest "
+                       "possible has about ") != std::string::npos);
+}
+
 TEST_CASE("cli: bits by hand, the longest name counts; refusals") {
   const TempFolder folder;
   const auto run = [&](const std::string& bits) {
