@@ -516,6 +516,9 @@ Quantized quantize_model(FloatModel model, const ImageSource& calibration,
   measure_after(engine, keep_inputs(engine, calibration), operands, folds, result.units);
   result.file = export_model(model, operands.weights, operands.sites,
                              recipe_of(options, model.graph, folds, result.units, result.plans));
+  if (options.coded)
+    if (const int64_t bytes = std::ssize(result.file.serialize()); bytes > options.coded->bytes)
+      fail("the file takes ", bytes, " bytes, more than ", options.coded->bytes);
   if (progress) progress(1);
   return result;
 }

@@ -14,6 +14,10 @@ constexpr double kReferenceEntropy = 3;  // bits of the codes whose errors count
 // predicted.
 constexpr double kImageFactor = 4;
 
+// A weight whose codes change the logits less than this part of the mean still counts as that,
+// since the prediction knows of no other output: it gets at most log2(10) bits fewer.
+constexpr double kLeastPart = 0.01;
+
 using Linears = std::vector<StepPlan::Linear>;
 
 double count_of_weights(const StepPlan::Linear& l) {
@@ -31,6 +35,10 @@ void predict(const FloatModel& model, const std::vector<int>& nodes, const Image
     linears[i].error = errors.at(n.unit).weight[0];
     if (is_image(model.graph, shapes, n.in[0])) linears[i].error *= kImageFactor;
   }
+  double errors_of_all = 0, count = 0;
+  for (const StepPlan::Linear& l : linears) errors_of_all += l.error, count += count_of_weights(l);
+  const double least = kLeastPart * errors_of_all / count;
+  for (StepPlan::Linear& l : linears) l.error = std::max(l.error, least * count_of_weights(l));
 }
 
 // Deals out the errors a weight in another order.

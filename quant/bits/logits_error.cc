@@ -107,7 +107,10 @@ class ErrorPredictor {
                  std::vector<SiteCandidates> sites)
       : model_(model), weights_(std::move(weights)), sites_(std::move(sites)), walk_(model) {
     for (const Site& s : activation_sites(model.graph)) {
-      if (model.graph[s.consumer].kind == NodeKind::kLinear) unit_of_[s.consumer] = s.unit;
+      if (model.graph[s.consumer].kind == NodeKind::kLinear) {
+        unit_of_[s.consumer] = s.unit;
+        needed_.push_back(model.graph[s.consumer].in[0]);  // the site's node, or a Window of it
+      }
       if (!s.softmax) needed_.push_back(s.node);
     }
   }
@@ -133,11 +136,11 @@ class ErrorPredictor {
       add_weight_errors(linear, gradient, values, squares[unit_of_.at(linear)]);
       for (const SiteCandidates& s : sites_) {
         if (s.site.unit.empty()) continue;
-        const Tensor& value = values.at(s.site.node);
         if (s.site.consumer == linear)
-          add_input_errors(s, through_weight(linear, gradient), value, squares[s.site.unit]);
+          add_input_errors(s, through_weight(linear, gradient),
+                           values.at(model_.graph[linear].in[0]), squares[s.site.unit]);
         else if (s.site.node == linear)
-          add_input_errors(s, gradient, value, squares[s.site.unit]);
+          add_input_errors(s, gradient, values.at(linear), squares[s.site.unit]);
       }
     });
     double energy = 0;
@@ -190,19 +193,22 @@ class ErrorPredictor {
     return out;
   }
 
-  // Adds sum over tokens i of <gradient_i, x^_i - x_i>^2 over the columns of a site. `gradient` has
-  // no row for padding.
-  static void add_input_errors(const SiteCandidates& s, std::span<const float> gradient,
-                               const Tensor& value, UnitErrors& squares) {
+  // Adds sum over tokens i of <gradient_i, x^_i - x_i>^2 over the columns of a site, or of its
+  // Window, whose columns all belong to it. `gradient` has no row for padding.
+  void add_input_errors(const SiteCandidates& s, std::span<const float> gradient,
+                        const Tensor& value, UnitErrors& squares) const {
     const auto cols = static_cast<size_t>(value.dims[2]);
+    Site site = s.site;
+    if (model_.graph.is(site.consumer, NodeKind::kLinear) &&
+        model_.graph[site.consumer].in[0] != site.node)
+      site.begin = 0, site.end = static_cast<int>(cols);
     for (size_t b = 0; b < kWidths; b++) {
       Tensor rounded = value;
-      fake_quantize(s.site, s.params[b], rounded);
+      fake_quantize(site, s.params[b], rounded);
       for (size_t row = 0; row < gradient.size(); row += cols) {
         double sum = 0;
         const float *g = &gradient[row], *x = &value.data[row], *x_hat = &rounded.data[row];
-        for (int c = s.site.begin; c < s.site.end; c++)
-          sum += double{g[c]} * double{x_hat[c] - x[c]};
+        for (int c = site.begin; c < site.end; c++) sum += double{g[c]} * double{x_hat[c] - x[c]};
         squares.activation[b] += sum * sum;
       }
     }

@@ -84,5 +84,16 @@ TEST_CASE("embeddings of weights of 4 bits stay within 0.25") {
     check_family(f, "w4", [&] { return wrong_outputs(f, "4/8", 0.25); });
 }
 
+TEST_CASE("an entropy-coded file of any family is no larger than asked for") {
+  for (const GoldenModel& f : golden_models("right"))
+    check_family(f, "coded", [&] {
+      const auto bytes = std::ssize(quantized(f, "5/8"));
+      const Buffer file = quantized(f, cat("size:", bytes));
+      const double error = relative_error(outputs_of(file, f)[0], f.expected(f.outputs[0]));
+      return std::ssize(file) > bytes ? std::string("too large")
+                                      : above("relative error", error, 0.25);
+    });
+}
+
 }  // namespace
 }  // namespace vitrun

@@ -105,6 +105,14 @@ TEST_CASE("vitquant: each step, each K and each limit makes a file of its own") 
   }
 }
 
+// Swin V2 merges patches before it normalises them, so that a Linear reads a Window of a map.
+TEST_CASE("vitquant: errors are predicted of Linears that read a map through a Window") {
+  const TempFolder folder;
+  std::set<std::string> files;
+  for (const char* options : {"--bits 4/8,budget:48000", "--bits size:38000", "--bits target:avx2"})
+    CHECK(files.insert(quantized("swinv2", options, folder)).second);
+}
+
 TEST_CASE("vitquant: wrong use of options is status 2 and says what is right") {
   const std::pair<const char*, const char*> table[] = {
       {"--recipe best", "--recipe 'best': expected default, repq, crl, crl:K"},
