@@ -92,7 +92,8 @@ std::shared_ptr<const std::vector<PanelLine>> decode_panels(const QbinTensor& we
     for (int c = 0; c < n; c += kColumns) {
       const int columns = std::min(kColumns, n - c);
       decoder.read(std::span(codes).first(array_size(columns, k)));
-      pack_codes(codes.data(), columns, k, weight.bits, out->front().bytes + c / kColumns * panel);
+      pack_codes(codes.data(), columns, k, weight.bits,
+                 reinterpret_cast<uint8_t*>(out->data()) + c / kColumns * panel);
       sum_columns(codes.data(), columns, k, weight.bits, &at(sum, c));
     }
     decoder.finish();
@@ -232,7 +233,7 @@ void QuantGraph::read_coded(const QbinFile& file, const QbinTensor& weight, Quan
     w.sum.resize(size);
     w.decoded = decode_panels(weight, w.sum);
   }
-  w.panels = w.decoded->front().bytes;
+  w.panels = reinterpret_cast<const uint8_t*>(w.decoded->data());
 }
 
 int64_t QuantGraph::decoded_bytes() const {

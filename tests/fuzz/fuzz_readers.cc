@@ -2,6 +2,7 @@
 // (tests/fuzz builds and runs them all). All read from memory: a file a time would halve the rate.
 #include <cstring>
 
+#include "kernels/pack.h"
 #include "models/checkpoints/config.h"
 #include "models/text/tokenizer_files.h"
 #include "runtime/api/vitrun.h"
