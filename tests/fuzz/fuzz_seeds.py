@@ -141,7 +141,7 @@ def graph_section():
 def programs():
     """Choices for the targets that draw all they do from bytes."""
     draw = random.Random(1)
-    for target, size in (("capi", 160), ("kernels", 24), ("preprocess", 32), ("graph", 256)):
+    for target, size in (("capi", 160), ("kernels", 24), ("preprocess", 32), ("graph", 256), ("detect", 192)):
         for i in range(64):
             write(target, i, draw.randbytes(size))
 
