@@ -104,7 +104,7 @@ TEST_CASE("every line of pending.txt is a check of a model of list.txt") {
   std::set<std::string> known;
   for (const char* state : {"right", "resized", "refused"})
     for (const GoldenModel& f : golden_models(state))
-      for (const char* check : {"float", "relevance", "w8", "w4", "resized", "refused"})
+      for (const char* check : {"float", "relevance", "w8", "w4", "coded", "resized", "refused"})
         known.insert(f.name + " " + check);
   if (!chosen_family())
     for (const std::string& line : pending_checks()) CHECK_MESSAGE(known.contains(line), line);
