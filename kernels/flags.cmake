@@ -10,7 +10,7 @@ endfunction()
 
 # The scalar table is the specification and need not be fast: -O3 would only unroll it.
 vitrun_isa(shared/scalar.cc -O2)
-# It runs once per process.
+# The registry runs once per process.
 vitrun_isa(registry.cc -Os)
 set(tile_flags -O3)
 set(avx512_flags -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma)

@@ -247,7 +247,7 @@ int main(int argc, char** argv) {
       ("resume", "go on with the file that -o names")                                  //
       ("epsilon",
        "damps relevance where sums cancel, by so much of their terms; 0: the published rule",
-       cxxopts::value<double>()->default_value("0.01"))                                       //
+       cxxopts::value<double>()->default_value(vitrun::cat(vitrun::kEpsilon)))                //
       ("heatmap", "a PNG: the first image and its relevance", cxxopts::value<std::string>())  //
       ("report", "an HTML page: importances and heat maps", cxxopts::value<std::string>())    //
       ("qbin", "report: show the bits that this file gives each unit",

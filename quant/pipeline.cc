@@ -71,14 +71,9 @@ std::map<std::string, WeightCodes> quantize_weights(const FloatModel& model,
     if (progress) progress(ratio(out.size(), bits.size()));
     const Node& n = model.graph[node];
     const Tensor& weight = model.weights.at(n.weight);
-    WeightCodes& codes = out[n.name];
-    if (!steps || !steps->has(n.name)) {
-      codes = quantize_weight(weight, unit.weight);
-      continue;
-    }
-    do codes = quantize_weight(weight, WeightGrid{unit.weight, steps->step(n.name)});
-    while (!steps->take(n.name, codes));
-    narrow(codes);
+    out[n.name] = round_planned(steps, n.name, unit.weight, [&](const WeightGrid& grid) {
+      return quantize_weight(weight, grid);
+    });
   }
   return out;
 }

@@ -46,9 +46,7 @@ WeightCandidates round_weight(const std::string& linear, const Tensor& inputs,
     out.codes = compensate_weight(linear, inputs, gradients, weight, grids, options.threads);
     out.mean = compensated_mean(inputs, gradients);
   } else {
-    for (const WeightGrid& grid : grids)
-      out.codes.push_back(grid.coded() ? quantize_weight(weight, grid)
-                                       : quantize_weight(weight, grid.bits));
+    for (const WeightGrid& grid : grids) out.codes.push_back(quantize_weight(weight, grid));
     out.mean.resize(array_size(inputs.dims[2]));
   }
   return out;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <numeric>
 
 #include "models/base/error.h"
 #include "runtime/files/coded_weight.h"
@@ -52,15 +51,11 @@ StepPlan::Curve StepPlan::curve_of(const Linear& linear) {
   const double deviation = std::log2(deviation_of(linear.weight));
   for (double part = kMostStep; part >= kLeastStep; part -= kStepRatio) {
     const WeightGrid grid{linear.grid.bits, static_cast<float>(std::exp2(deviation + part))};
-    const WeightCodes codes = quantize_weight(linear.weight, grid);
-    const Tensor rounded = dequantize_weight(codes);
-    double error = 0;
-    for (size_t i = 0; i < rounded.data.size(); i++)
-      error += std::pow(double{rounded.data[i]} - double{linear.weight.data[i]}, 2);
+    const double error = squared_error(linear.weight.data, grid.range(), grid.bits);
     if (error >= least) break;  // more codes are beyond the last one than narrower steps gain
     least = error;
     curve.log_step.push_back(deviation + part);
-    curve.bytes.push_back(coded_bytes(codes.codes));
+    curve.bytes.push_back(coded_bytes(quantize_weight(linear.weight, grid).codes));
   }
   std::ranges::reverse(curve.log_step);
   std::ranges::reverse(curve.bytes);
@@ -130,6 +125,16 @@ bool StepPlan::take(const std::string& linear, const WeightCodes& codes) {
   left_ -= bytes;
   linears_.erase(linear);
   return true;
+}
+
+WeightCodes round_planned(StepPlan* steps, const std::string& linear, int bits,
+                          const std::function<WeightCodes(const WeightGrid&)>& round) {
+  if (!steps || !steps->has(linear)) return round({bits});
+  WeightCodes codes;
+  do codes = round({bits, steps->step(linear)});
+  while (!steps->take(linear, codes));
+  narrow(codes);
+  return codes;
 }
 
 }  // namespace vitrun

@@ -4,6 +4,7 @@
 // for every Linear l.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -53,10 +54,15 @@ class StepPlan {
   };
 
   static Curve curve_of(const Linear& linear);
-  double log_level() const;  // of the level n a s^2 that fills what is left
+  double log_level() const;  // of the level a s^2 / n that fills what is left
 
   std::map<std::string, Curve> linears_;  // those not yet taken
   int64_t left_, file_bytes_;
 };
+
+// Rounds the weight of a Linear by `round` to codes of at most `bits` bits: where `steps` has the
+// Linear, with its step, again with wider ones until they fit, and then in the fewest bits.
+WeightCodes round_planned(StepPlan* steps, const std::string& linear, int bits,
+                          const std::function<WeightCodes(const WeightGrid&)>& round);
 
 }  // namespace vitrun

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <functional>
 #include <numeric>
+#include <optional>
 
 #include "models/base/error.h"
 #include "quant/quantized_graph.h"
@@ -315,16 +316,11 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
     const OutputGradients gradient = std::move(gradients.at(original));
     gradients.erase(original);
     const std::vector<float> token_weights = row_weights(input, gradient.norms);
-    WeightGrid grid{bits.at(original).weight};
-    if (steps && steps->has(n.name)) grid.step = steps->step(n.name);
-    const RoundingMetric metric =
-        metric_of(n.name, input, token_weights, gradient, weight, grid, pool);
-    rounded = round_in(metric, weight, grid);
-    while (grid.coded() && !steps->take(n.name, rounded)) {
-      grid.step = steps->step(n.name);
-      rounded = round_in(metric, weight, grid);
-    }
-    if (grid.coded()) narrow(rounded);
+    std::optional<RoundingMetric> metric;  // its dampings are those of the first grid
+    rounded = round_planned(steps, n.name, bits.at(original).weight, [&](const WeightGrid& grid) {
+      if (!metric) metric = metric_of(n.name, input, token_weights, gradient, weight, grid, pool);
+      return round_in(*metric, weight, grid);
+    });
     const Tensor product = engine.multiply(input, dequantize_weight(rounded));
     // The row for padding is the bias itself, which then has to stay: cosines of a row of zeros are
     // 0, those of a small correction are not.

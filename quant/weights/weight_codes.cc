@@ -32,6 +32,7 @@ WeightCodes quantize_weight(const Tensor& weight, int bits,
 }
 
 WeightCodes quantize_weight(const Tensor& weight, const WeightGrid& grid) {
+  if (!grid.coded()) return quantize_weight(weight, grid.bits);
   WeightCodes out =
       quantize_weight(weight, grid.bits,
                       std::vector<UniformRange>(static_cast<size_t>(weight.dims[0]), grid.range()));

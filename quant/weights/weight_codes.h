@@ -31,7 +31,7 @@ struct WeightCodes {
 // percentile search for each row. Weights are finite: loading refuses others.
 WeightCodes quantize_weight(const Tensor& weight, int bits);
 
-// Quantizes weight [n, ...] on a grid that has a step.
+// Quantizes weight [n, ...] on a grid.
 WeightCodes quantize_weight(const Tensor& weight, const WeightGrid& grid);
 
 // Narrows the codes of a coded weight to the fewest bits that hold them.

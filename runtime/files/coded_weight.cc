@@ -9,7 +9,6 @@ namespace vitrun {
 namespace {
 
 constexpr uint32_t kSlots = 1 << kFrequencyBits;
-constexpr uint64_t kLeastState = uint64_t{1} << 32;
 
 template <class T>
 T take(std::span<const uint8_t>& bytes) {
@@ -39,7 +38,7 @@ WeightDecoder::WeightDecoder(std::span<const uint8_t> blob, int bits) {
   if (slot != kSlots) fail("frequencies sum to ", slot, ", expected ", kSlots);
   for (uint64_t& state : states_) {
     state = take<uint64_t>(blob);
-    if (state < kLeastState) fail("a state is ", state, ", below ", kLeastState);
+    if (state < kLeastCoderState) fail("a state is ", state, ", below ", kLeastCoderState);
   }
   if (blob.size() % 4 != 0) fail("the codes end within a word");
   next_ = blob.data();
@@ -65,7 +64,7 @@ void WeightDecoder::read(std::span<uint8_t> codes) {
       const uint64_t x = step(step(state, out[0]), out[1]);
       uint32_t word;
       std::memcpy(&word, next, sizeof word);
-      const uint64_t low = x < kLeastState;  // no branch, which could not be predicted
+      const uint64_t low = x < kLeastCoderState;  // no branch, which could not be predicted
       state = x << 32 * low | (word & (0 - low));
       next += sizeof word * low;
       out += 2;
@@ -85,7 +84,7 @@ void WeightDecoder::read_group(uint8_t* codes) {
   for (uint64_t& state : states_) {
     state = step(step(state, codes[0]), codes[1]);
     codes += 2;
-    if (state >= kLeastState) continue;
+    if (state >= kLeastCoderState) continue;
     uint32_t word;
     if (next_ == end_) fail("the codes end too early");
     std::memcpy(&word, next_, sizeof word);
@@ -96,7 +95,7 @@ void WeightDecoder::read_group(uint8_t* codes) {
 
 void WeightDecoder::finish() const {
   if (next_ != end_) fail(end_ - next_, " bytes after the codes");
-  if (std::ranges::any_of(states_, [](uint64_t state) { return state != kLeastState; }))
+  if (std::ranges::any_of(states_, [](uint64_t state) { return state != kLeastCoderState; }))
     fail("the codes are damaged");
 }
 

@@ -12,9 +12,10 @@
 //   u64[8]  states before the first code, each >= 2^32
 //   u32[]   words
 //
-// To read a code from its state x:  s = x mod 4096; u is the code with b <= s < b + f;
-// x <- f floor(x / 4096) + s - b. After the second code of a pair, where x < 2^32,
-// x <- 2^32 x + the next word. After the last code every state is 2^32 and no word is left.
+// A reader takes a code from its state x as follows. With s = x mod 4096, the code is that u for
+// which b <= s < b + f, and the state becomes f floor(x / 4096) + s - b. After the second code of a
+// pair a state x below 2^32 becomes 2^32 x plus the next word. After the last code every state is
+// 2^32 and no word is left.
 #pragma once
 
 #include <array>
@@ -26,6 +27,7 @@ namespace vitrun {
 
 constexpr int kCoderStates = 8, kCoderGroup = 2 * kCoderStates;
 constexpr int kFrequencyBits = 12;
+constexpr uint64_t kLeastCoderState = uint64_t{1} << 32;
 // So many codes a byte must suffice, so that a small file cannot ask for much memory.
 constexpr int64_t kMaxCodesPerByte = 64;
 

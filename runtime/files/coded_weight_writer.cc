@@ -1,10 +1,10 @@
 // Writes what coded_weight.h specifies.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "models/base/error.h"
 #include "runtime/files/coded_weight.h"
+#include "runtime/files/cursor.h"
 
 namespace vitrun {
 namespace {
@@ -13,7 +13,6 @@ constexpr size_t kCodes = 256;
 constexpr int64_t kSlots = 1 << kFrequencyBits;
 // A code of this frequency takes 0.19 bits, so that a byte never holds kMaxCodesPerByte codes.
 constexpr int64_t kMostFrequent = kSlots - kSlots / 8;
-constexpr uint64_t kLeastState = uint64_t{1} << 32;
 
 using Counts = std::array<int64_t, kCodes>;
 
@@ -55,13 +54,6 @@ Counts frequencies_of(const Counts& counts, int64_t total) {
   return f;
 }
 
-template <class T>
-void put(std::vector<uint8_t>& out, T value) {
-  uint8_t bytes[sizeof value];
-  std::memcpy(bytes, &value, sizeof value);
-  out.insert(out.end(), std::begin(bytes), std::end(bytes));
-}
-
 }  // namespace
 
 std::vector<uint8_t> encode_weight(std::span<const uint8_t> codes) {
@@ -75,7 +67,7 @@ std::vector<uint8_t> encode_weight(std::span<const uint8_t> codes) {
   // frequency f f' of 2^24.
   const auto code = [&](size_t i) { return i < codes.size() ? codes[i] : codes[0]; };
   std::array<uint64_t, kCoderStates> states;
-  states.fill(kLeastState);
+  states.fill(kLeastCoderState);
   std::vector<uint32_t> words;  // the last one first
   const size_t groups = (codes.size() + kCoderGroup - 1) / kCoderGroup;
   for (size_t i = groups * kCoderStates; i-- > 0;) {

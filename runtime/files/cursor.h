@@ -1,15 +1,25 @@
-// Reads the sections of a .qbin's head.
+// Reads the sections of a .qbin's head, and appends numbers as they stand there.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "models/base/error.h"
 
 namespace vitrun {
+
+// Appends a number, little-endian and not aligned.
+template <class T>
+void put(std::vector<uint8_t>& out, T value) {
+  uint8_t bytes[sizeof value];
+  std::memcpy(bytes, &value, sizeof value);
+  out.insert(out.end(), std::begin(bytes), std::end(bytes));
+}
 
 // Walks one section of the head, entry by entry. Reading beyond the section's end fails. Messages
 // name the entry by what begin_item() was given ("metadata key 3").

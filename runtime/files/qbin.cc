@@ -187,7 +187,8 @@ int element_size(DType dtype) {
   return -1;
 }
 
-void check_codes(const QbinTensor& tensor, const Cursor& cursor) {
+// Returns the bytes of a weight's codes; of kCoded, the least.
+int64_t codes_size(const QbinTensor& tensor, const Cursor& cursor) {
   const Dims& dims = tensor.dims;
   if (tensor.bits < kMinBits || tensor.bits > kMaxBits) {
     cursor.fail_item("expected ", kMinBits, "..", kMaxBits, " bits, found ", tensor.bits);
@@ -196,37 +197,25 @@ void check_codes(const QbinTensor& tensor, const Cursor& cursor) {
     cursor.fail_item("expected codes [N, K] with N, K <= ", kMaxPackedDim, ", found ",
                      to_string(dims));
   }
+  if (tensor.dtype == DType::kCoded) return dims[0] * dims[1] / kMaxCodesPerByte;
+  return pack_bytes(static_cast<int>(dims[0]), static_cast<int>(dims[1]), tensor.bits);
 }
 
-// Fails unless a blob of this type, bits and dimensions may have `size` bytes.
-void check_size(const QbinTensor& tensor, uint64_t size, const Cursor& cursor) {
+// Returns the bytes that a blob of this type, bits and dimensions must have; of kCoded, the least.
+int64_t blob_size(const QbinTensor& tensor, const Cursor& cursor) {
   for (int64_t dim : tensor.dims) {
     if (dim < 1) cursor.fail_item("expected dimensions >= 1, found ", to_string(tensor.dims));
   }
-  int64_t expected = element_size(tensor.dtype);
-  if (expected < 0) cursor.fail_item("unknown data type ", static_cast<int>(tensor.dtype));
-  if (expected == 0) {
-    check_codes(tensor, cursor);
-    const int64_t n = tensor.dims[0], k = tensor.dims[1];
-    if (tensor.dtype == DType::kCoded) {
-      if (size < static_cast<uint64_t>(n * k / kMaxCodesPerByte))
-        cursor.fail_item("expected at least ", n * k / kMaxCodesPerByte, " bytes for ",
-                         to_string(tensor.dims), ", found ", size);
-      return;
-    }
-    expected = pack_bytes(static_cast<int>(n), static_cast<int>(k), tensor.bits);
-  } else {
-    if (tensor.bits != 0) cursor.fail_item("expected 0 bits (no codes), found ", tensor.bits);
-    for (int64_t dim : tensor.dims) {
-      if (__builtin_mul_overflow(expected, dim, &expected)) {
-        cursor.fail_item("dimensions ", to_string(tensor.dims), " overflow");
-      }
+  int64_t size = element_size(tensor.dtype);
+  if (size < 0) cursor.fail_item("unknown data type ", static_cast<int>(tensor.dtype));
+  if (size == 0) return codes_size(tensor, cursor);
+  if (tensor.bits != 0) cursor.fail_item("expected 0 bits (no codes), found ", tensor.bits);
+  for (int64_t dim : tensor.dims) {
+    if (__builtin_mul_overflow(size, dim, &size)) {
+      cursor.fail_item("dimensions ", to_string(tensor.dims), " overflow");
     }
   }
-  if (static_cast<uint64_t>(expected) != size) {
-    cursor.fail_item("expected ", expected, " bytes for ", to_string(tensor.dims), ", found ",
-                     size);
-  }
+  return size;
 }
 
 // Checks point 4 for one blob; `end` is the end of the blob before it.
@@ -261,7 +250,12 @@ QbinTensor read_tensor(Cursor& cursor, Bytes file, uint64_t end) {
   const uint64_t offset = cursor.number<uint64_t>();
   const uint64_t size = cursor.number<uint64_t>();
   for (int i = 0; i < rank; i++) tensor.dims.push_back(cursor.number<int64_t>());
-  check_size(tensor, size, cursor);
+  const auto expected = static_cast<uint64_t>(blob_size(tensor, cursor));
+  const bool coded = tensor.dtype == DType::kCoded;
+  if (coded ? size < expected : size != expected) {
+    cursor.fail_item("expected ", coded ? "at least " : "", expected, " bytes for ",
+                     to_string(tensor.dims), ", found ", size);
+  }
   check_place(offset, size, end, file.size(), cursor);
   tensor.bytes = file.subspan(offset, size);
   return tensor;

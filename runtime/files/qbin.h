@@ -196,8 +196,7 @@ class QbinWriter {
   void set(const std::string& key, QbinValue value);
   // Adds a graph's nodes and outputs. Its parameters must be added as tensors.
   void add(const std::string& name, Graph graph);
-  // Adds a tensor and copies its bytes. `bits` is 3..8 for kPacked and kCoded,
-  // else 0.
+  // Adds a tensor and copies its bytes. `bits` is 3..8 for kPacked and kCoded, else 0.
   void add(const std::string& name, DType dtype, int bits, const Dims& dims,
            std::span<const uint8_t> bytes);
 

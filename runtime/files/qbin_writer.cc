@@ -8,6 +8,7 @@
 #include "models/base/error.h"
 #include "runtime/files/atomic_file.h"
 #include "runtime/files/crc32.h"
+#include "runtime/files/cursor.h"
 #include "runtime/files/graph_section.h"
 #include "runtime/files/qbin.h"
 
@@ -15,13 +16,6 @@ namespace vitrun {
 namespace {
 
 using Buffer = std::vector<uint8_t>;
-
-template <class T>
-void put(Buffer& out, T value) {
-  uint8_t bytes[sizeof value];
-  std::memcpy(bytes, &value, sizeof value);
-  out.insert(out.end(), std::begin(bytes), std::end(bytes));
-}
 
 // Puts a number as the format's narrower type. The reader's tighter limits are checked afterwards.
 template <class T, class Number>

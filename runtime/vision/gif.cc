@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "models/base/error.h"
+#include "runtime/vision/image.h"
 
 namespace vitrun {
 namespace {
@@ -20,7 +21,7 @@ class Blocks {
   uint8_t byte(size_t at) const { return part(at, 1)[0]; }
   Bytes part(size_t at, size_t count) const {
     if (at > bytes_.size() || count > bytes_.size() - at)
-      fail(where_, ": truncated GIF file: the first frame ends after the file");
+      fail_truncated(where_, "GIF", "the first frame ends after the file");
     return bytes_.subspan(at, count);
   }
   // Returns where a row of blocks, each with its length before it, has ended.

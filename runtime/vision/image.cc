@@ -65,11 +65,6 @@ static_assert(kMaxImageSide == STBI_MAX_DIMENSIONS);
 constexpr size_t kMaxFileSize = size_t{256} << 20;
 constexpr int64_t kMaxPixels = int64_t{128} << 20;
 
-[[noreturn]] void fail_truncated(const std::string& where, const char* format,
-                                 const char* missing) {
-  fail(where, ": truncated ", format, " file: ", missing);
-}
-
 // Follows the chunks to IEND and checks what the decoder does not: the checksums of critical
 // chunks, whose names begin with an upper-case letter.
 void check_png(Bytes bytes, const std::string& where) {
@@ -163,6 +158,10 @@ Image decode_as_stored(Bytes bytes, ImageFormat format, const std::string& where
 }
 
 }  // namespace
+
+void fail_truncated(const std::string& where, const char* format, const char* missing) {
+  fail(where, ": truncated ", format, " file: ", missing);
+}
 
 // The decoder checks sizes as well, but its message does not say so.
 void check_image_size(int64_t width, int64_t height, const std::string& where) {

@@ -28,6 +28,9 @@ inline PixelView view_of(const Image& image) {
   return {image.rgb.data(), image.width, image.height, int64_t{3} * image.width};
 }
 
+// Fails, naming `where` and what the file ends before.
+[[noreturn]] void fail_truncated(const std::string& where, const char* format, const char* missing);
+
 // Fails, naming `where`, on sides outside 1 to kMaxImageSide and on more than 128 Mi pixels.
 void check_image_size(int64_t width, int64_t height, const std::string& where);
 

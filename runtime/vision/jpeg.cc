@@ -37,15 +37,16 @@ class JpegChecker {
       const auto marker =
           std::find(bytes_.begin() + static_cast<ptrdiff_t>(at), bytes_.end(), 0xFF);
       at = static_cast<size_t>(marker - bytes_.begin()) + 1;
-      if (at >= bytes_.size()) fail_truncated("no end-of-image marker");
+      if (at >= bytes_.size()) fail_truncated(where_, "JPEG", "no end-of-image marker");
       const uint8_t kind = bytes_[at];
       if (kind == 0xFF) continue;  // a fill byte
       at++;
       if (kind == kEndOfImage) break;
       if (kind <= 0x01 || (kind >= kRestart0 && kind <= kStartOfImage)) continue;  // no payload
-      if (bytes_.size() - at < 2) fail_truncated("a segment has no length");
+      if (bytes_.size() - at < 2) fail_truncated(where_, "JPEG", "a segment has no length");
       const size_t length = big16(bytes_, at);
-      if (length > bytes_.size() - at) fail_truncated("a segment ends after the file");
+      if (length > bytes_.size() - at)
+        fail_truncated(where_, "JPEG", "a segment ends after the file");
       if (length > 2) check_segment(kind, bytes_.subspan(at + 2, length - 2));
       at += length;
     }
@@ -57,10 +58,6 @@ class JpegChecker {
     int quantization_table = 0;
     bool scanned = false;  // a scan has begun that sets every coefficient of a low frequency
   };
-
-  [[noreturn]] void fail_truncated(const char* missing) const {
-    fail(where_, ": truncated JPEG file: ", missing);
-  }
 
   // `payload` is what follows the length of a segment.
   void check_segment(uint8_t kind, Bytes payload) {

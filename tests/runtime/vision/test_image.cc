@@ -63,13 +63,18 @@ Buffer resized_png(uint32_t width, uint32_t height) {
   return png;
 }
 
+// The place of the first marker of a kind in a JPEG.
+Buffer::iterator marker_in(Buffer& jpeg, uint8_t kind) {
+  const uint8_t marker[] = {0xFF, kind};
+  const auto at = std::search(jpeg.begin(), jpeg.end(), marker, marker + 2);
+  REQUIRE(at != jpeg.end());
+  return at;
+}
+
 // A JPEG whose first Huffman table counts more codes than fit.
 Buffer bad_huffman() {
   Buffer jpeg = sample("baseline.jpg");
-  const uint8_t marker[] = {0xFF, 0xC4};
-  const auto at = std::search(jpeg.begin(), jpeg.end(), marker, marker + 2);
-  REQUIRE(at != jpeg.end());
-  std::fill_n(at + 5, 16, uint8_t{200});
+  std::fill_n(marker_in(jpeg, 0xC4) + 5, 16, uint8_t{200});
   return jpeg;
 }
 
@@ -94,10 +99,8 @@ Buffer without_segments(const Buffer& jpeg, uint8_t kind) {
 // A JPEG whose second component has the name of the first.
 Buffer one_name() {
   Buffer jpeg = sample("baseline.jpg");
-  const uint8_t marker[] = {0xFF, 0xC0};
-  const auto at = std::search(jpeg.begin(), jpeg.end(), marker, marker + 2);
-  REQUIRE(at != jpeg.end());
-  at[13] = at[10];
+  const auto frame = marker_in(jpeg, 0xC0);
+  frame[13] = frame[10];
   return jpeg;
 }
 
