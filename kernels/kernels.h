@@ -15,9 +15,9 @@
 // Padding. Rows of codes are at least round_up(k, kDepthAlign) bytes apart, and the bytes between
 // the k codes and that length hold 0; a kernel that writes codes writes those zeros too, unless its
 // comment says that it does not. Per-column arrays hold round_up(n, kColumns) entries, which are
-// 0 from n on. Rows of floats and of int32 have no padding: nothing beyond column n is read or
-// written. A pointer needs only its element's natural alignment, except that panels are 64-byte
-// aligned.
+// 0 from n on. Rows of floats and of int32 have no padding unless their comment says so: nothing
+// beyond column n is read or written. A pointer needs only its element's natural alignment, except
+// that panels are 64-byte aligned.
 //
 // Stack. A GEMM unpacks weights into a buffer of up to 700 KB on the stack and touches only the
 // pages that its k needs.
@@ -180,7 +180,8 @@ struct GemmArgs {
   Quantizer quantizer;                        // kActCodes
   Activation activation = Activation::kGelu;  // kActCodes
   ColumnQuantizers quantizers;                // kCodes
-  // kInt32: raw is [m, n] in rows raw_stride int32 apart.
+  // kInt32: raw is [m, n] in rows raw_stride >= round_up(n, kColumns) int32 apart, of which those
+  // from n on may be written with anything.
   int32_t* raw;
   int64_t raw_stride;
   const float* row_scale = nullptr;  // row_scale and row_zero: [m], or both null
@@ -230,50 +231,64 @@ struct StepCodes {
   int32_t fine_top;                    // value of the last fine code
 };
 
-// Softmax of each row of scores, quantized. The result is a probability in 16-bit fixed point,
-// written as two planes of bytes, `hi` and `lo`. For row i:
+// The codes of a row of probabilities, which are evaluated below.
+enum class ProbabilityCodes : int32_t { kLog, kLogBySum, kSteps, kCarried };
+
+// Softmax of each row of scores, quantized. The scores are made of exact products, which a constant
+// of the row may be missing from, as softmax does not change by it. For row i:
 //
-//   v_j = scores_j + bias_j + (region_j == row_region_i ? 0 : -100)
-//   p = softmax(v)
+//   v_j = unit float(products_ij + offset_j), or fma(unit, float(products_ij + offset_j), bias_ij),
+//         then + (region_j == row_region_i ? 0 : -100) where there are regions
+//   p = softmax(v), e_j = exp(v_j - max)
 //
-// A log code is k_j = max(0, round(-rate log2(p_j / s))). The rate is the number of codes per
+// kCarried: evenly spaced codes of e, whose rounding errors are carried along the row in 16 lanes,
+// so that their sum is that of what they stand for. The caller divides by the codes' sum.
+//
+//   value_j = fma(e_j, 2^bits - 1 - 1/64, carry_(j mod 16)), carries begin with 0
+//   code_j = round(value_j), carry_(j mod 16) = value_j - code_j
+//
+// The others are written as two planes of bytes of a probability in 16-bit fixed point,
+// hi_j = value_j >> 8 and lo_j = value_j & 255.
+//
+// kLog: a log code is k_j = max(0, round(-rate log2(p_j / s))). The rate is the number of codes per
 // halving of p: 1 gives log2 codes, 2 gives log sqrt 2 codes. It is evaluated with one logarithm
 // per row, which errs by at most 0.52 ulp (vecmath-inl.h):
 //
-//   c = rate log2(s sum_j exp(v_j - max))
+//   c = rate log2(s sum_j e_j)
 //   k_j = clamp(round(fma(max - v_j, rate log2 e, c)), 0, 2^bits)
-//   value_j = table[k_j], hi_j = value_j >> 8, lo_j = value_j & 255
+//   value_j = table[k_j]
 //
-// Codes `by_sum` are made of exp(v_j - max) instead of p_j / s, which is c = 0. The caller divides
-// their values by the sum of the row's, 256 hi_sum + lo_sum, to get probabilities.
+// kLogBySum: codes of e_j instead of p_j / s, which is c = 0. The caller divides their values by
+// the sum of the row's, 256 hi_sum + lo_sum, to get probabilities.
 //
-// The codes are evenly spaced instead if there are `steps`:
+// kSteps: the codes are evenly spaced in `steps`:
 //
-//   p_j = exp(v_j - max) * (1 / sum_j exp(v_j - max))
+//   p_j = e_j * (1 / sum_j e_j)
 //   f = round(min(p_j fine_inverse, fine_codes)), c = round(min(p_j coarse_inverse, coarse_top))
 //   value_j = f < fine_codes ? f fine_value : max(c coarse_value, fine_top)
 struct SoftmaxArgs {
   int32_t m, n;
-  const float* scores;  // [m, n] in rows score_stride floats apart
-  int64_t score_stride;
+  int32_t* products;  // [m, n] in rows product_stride int32 apart; they are overwritten
+  int64_t product_stride;
+  const int32_t* offset;  // [n]
+  float unit;
   const float* bias;  // [m, n] in rows bias_stride floats apart; null: no bias
   int64_t bias_stride;
   const uint8_t* region;      // [n], a region for each column; null: no mask
   const uint8_t* row_region;  // [m], a region for each row; null if and only if region is
-  const StepCodes* steps;     // null: log codes
-  // Log codes alone read the next four, and by_sum.
-  float scale;   // s; not read with by_sum
-  int32_t bits;  // 3..8
-  float rate;    // kMinLogRate..kMaxLogRate
-  // [2^bits + 1]: round(65535 * 2^(-k / rate)), the last entry 0. Entries from 63 on are taken to
-  // be 0 without being read; the formula gives 0 from k = 17 rate on.
+  ProbabilityCodes codes;
+  const StepCodes* steps;  // kSteps
+  float scale;             // s of kLog
+  int32_t bits;            // 3..8; not read with steps
+  float rate;              // of log codes, kMinLogRate..kMaxLogRate
+  // [2^bits + 1], read for log codes: round(65535 * 2^(-k / rate)), the last entry 0. Entries from
+  // 63 on are taken to be 0 without being read; the formula gives 0 from k = 17 rate on.
   const uint16_t* table;
-  uint8_t* hi;  // hi and lo: [m, n] in rows plane_stride bytes apart, with padding
-  uint8_t* lo;
+  uint8_t* hi;  // [m, n] in rows plane_stride bytes apart, with padding; kCarried: the codes
+  uint8_t* lo;  // likewise; not written by kCarried, nor is lo_sum
   int64_t plane_stride;
   int32_t* hi_sum;  // [m]
   int32_t* lo_sum;
-  bool by_sum = false;
 };
 
 struct Kernels {
@@ -327,17 +342,17 @@ struct Kernels {
                        uint8_t* panels, int32_t* column_sum);
 
   // Quantizes attention times V. hi and lo, [m, n] in rows raw_stride int32 apart, are the products
-  // of the two planes with V, and zero is V's signed zero point. Padding is not written.
+  // of the two planes with V, and zero is V's signed zero point. Padding is not written. Codes of
+  // one plane have no lo and no lo_sum, which are null.
   //
   //   high = float(hi[i, j] - zero * hi_sum[i]), low = float(lo[i, j] - zero * lo_sum[i])
-  //   codes[i, j] = quantize(scale[i] * fma(256, high, low))
+  //   codes[i, j] = quantize(scale[i] * fma(256, high, low)), of one plane scale[i] * high
   void (*combine_planes)(const int32_t* hi, const int32_t* lo, int64_t raw_stride,
                          const int32_t* hi_sum, const int32_t* lo_sum, int32_t zero,
                          const float* scale, int32_t m, int32_t n, Quantizer q, uint8_t* codes,
                          int64_t code_stride);
 
-  // The same sums in float: y[i, j] = scale[i] * fma(256, high, low), in rows y_stride floats
-  // apart.
+  // The same before quantizing: y [m, n] in rows y_stride floats apart.
   void (*sum_planes)(const int32_t* hi, const int32_t* lo, int64_t raw_stride,
                      const int32_t* hi_sum, const int32_t* lo_sum, int32_t zero, const float* scale,
                      int32_t m, int32_t n, float* y, int64_t y_stride);

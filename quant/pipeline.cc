@@ -453,7 +453,6 @@ Operands quantize_operands(FloatModel& model, Reference& engine, const BitPlan& 
     out.sites = site_ranges(engine, plan, folds, images,
                             {.objective = options.objective,
                              .log_rates = log_rates(options),
-                             .softmax_steps = options.levels && options.method != Method::kFqVit,
                              .softmax_sums = options.levels && options.method != Method::kFqVit,
                              .levels = input_levels(options),
                              .heads = options.heads},

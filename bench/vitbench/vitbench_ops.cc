@@ -21,7 +21,7 @@ constexpr int kStride = 224;  // bytes from row to row of kTokens codes
 struct Buffers {
   std::vector<float> x, y, gamma, beta, terms;
   std::vector<uint8_t> codes, lo, panels;
-  std::vector<int32_t> sums, lo_sums, ints;
+  std::vector<int32_t> sums, hi_sums, lo_sums, ints;
   std::vector<uint16_t> table;
 
   Buffers()
@@ -34,6 +34,7 @@ struct Buffers {
         lo(kTokens * kStride),
         panels(static_cast<size_t>(pack_bytes(kTokens, kStride, 8)) + 64),
         sums(kHidden),
+        hi_sums(kHidden),
         lo_sums(kHidden),
         ints(kTokens * kStride),
         table(257, 0) {
@@ -61,11 +62,14 @@ struct Op {
 
 constexpr Quantizer kCodes = {.inv_scale = 30, .zero = 128, .max_code = 255};
 
-void run_softmax(const Kernels& k, Buffers& b) {
+void run_softmax(const Kernels& k, Buffers& b, ProbabilityCodes codes) {
   SoftmaxArgs args{};
   args.m = args.n = kTokens;
-  args.scores = b.x.data();
-  args.score_stride = kTokens;
+  args.products = b.ints.data();
+  args.product_stride = kStride;
+  args.offset = b.sums.data();
+  args.unit = 1e-7f;
+  args.codes = codes;
   args.scale = 1;
   args.bits = 8;
   args.rate = 2;
@@ -73,7 +77,7 @@ void run_softmax(const Kernels& k, Buffers& b) {
   args.hi = b.codes.data();
   args.lo = b.lo.data();
   args.plane_stride = kStride;
-  args.hi_sum = b.sums.data();
+  args.hi_sum = b.hi_sums.data();
   args.lo_sum = b.lo_sums.data();
   k.softmax_codes(args);
 }
@@ -90,7 +94,7 @@ void run_product(const Kernels& kernels, Buffers& b, int n, int k) {
   g.bits = g.a_bits = 8;
   g.epilogue = Epilogue::kInt32;
   g.raw = b.ints.data();
-  g.raw_stride = n;
+  g.raw_stride = round_up(n, kColumns);
   kernels.gemm(g);
 }
 
@@ -122,10 +126,6 @@ const Op kOps[] = {
        const Activation gelu = Activation::kGelu;
        k.quantize_by_row(b.x.data(), kHidden, kTokens, kHidden, &gelu, b.row_codes(4, kHidden));
      }},
-    {"sum_rows Q 197x64", kBlocks* kHeads,
-     [](const Kernels& k, Buffers& b) {
-       k.sum_rows(b.codes.data(), 3 * kWidth, kTokens, kHeadDim, b.sums.data());
-     }},
     {"map_rows 197x1536 (levels)", 0,  // runs for activations of fewer than 8 bits
      [](const Kernels& k, Buffers& b) {
        k.map_rows(b.lo.data(), kTokens, kHidden, b.codes.data(), kHidden, b.sums.data());
@@ -140,10 +140,13 @@ const Op kOps[] = {
        k.pack_columns(b.codes.data(), 3 * kWidth, kTokens, kHeadDim, 8, b.aligned_panels(),
                       b.sums.data());
      }},
-    {"softmax_codes 197x197", kBlocks* kHeads, run_softmax},
+    {"softmax_codes 197x197", kBlocks* kHeads,
+     [](const Kernels& k, Buffers& b) { run_softmax(k, b, ProbabilityCodes::kCarried); }},
+    {"the same in log codes", 0,  // runs for activations of fewer than 8 bits
+     [](const Kernels& k, Buffers& b) { run_softmax(k, b, ProbabilityCodes::kLogBySum); }},
     {"QK^T 197x197x64", kBlocks* kHeads,
      [](const Kernels& k, Buffers& b) { run_product(k, b, kTokens, kHeadDim); }},
-    {"one plane x V 197x64x197", 2 * kBlocks* kHeads,
+    {"one plane x V 197x64x197", kBlocks* kHeads,
      [](const Kernels& k, Buffers& b) { run_product(k, b, kHeadDim, kTokens); }},
     {"combine_planes 197x64", 0,  // runs for calibrated ranges
      [](const Kernels& k, Buffers& b) {
@@ -153,8 +156,8 @@ const Op kOps[] = {
      }},
     {"sum_planes 197x64", kBlocks* kHeads,
      [](const Kernels& k, Buffers& b) {
-       k.sum_planes(b.ints.data(), b.ints.data() + kTokens * kHeadDim, kHeadDim, b.sums.data(),
-                    b.lo_sums.data(), 3, b.terms.data(), kTokens, kHeadDim, b.y.data(), kWidth);
+       k.sum_planes(b.ints.data(), nullptr, kHeadDim, b.sums.data(), nullptr, 3, b.terms.data(),
+                    kTokens, kHeadDim, b.y.data(), kWidth);
      }},
     {"quantize_by_row 197x384", kBlocks,
      [](const Kernels& k, Buffers& b) {

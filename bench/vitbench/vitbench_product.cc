@@ -33,7 +33,7 @@ Product::Product(const Shape& shape, const Widths& widths, Epilogue epilogue) : 
   terms_.assign(columns, 3);
   floats_.assign(columns, 0.01f);
   y_.resize(m * n);
-  if (epilogue == Epilogue::kInt32) raw_.resize(m * n);
+  if (epilogue == Epilogue::kInt32) raw_.resize(m * columns);
   args_ = {};
   args_.m = shape.m;
   args_.n = shape.n;
@@ -51,7 +51,7 @@ Product::Product(const Shape& shape, const Widths& widths, Epilogue epilogue) : 
   args_.y = y_.data();
   args_.y_stride = shape.n;
   args_.raw = raw_.data();
-  args_.raw_stride = shape.n;
+  args_.raw_stride = static_cast<int64_t>(columns);
 }
 
 std::vector<float> Product::result(const Kernels& kernels) {

@@ -76,10 +76,9 @@ inline void finish_values(const GemmArgs& g, int row, int rows, int column, Valu
 inline void finish_panel(const GemmArgs& g, int row, int rows, int column, const int32_t* sums,
                          int sum_stride) {
   if (g.epilogue == Epilogue::kInt32) {
-    const int count = g.n - column < kColumns ? g.n - column : kColumns;
     int32_t* raw = g.raw + row * g.raw_stride + column;
     for (int i = 0; i < rows; i++) {
-      store(raw + i * g.raw_stride, load(sums + i * sum_stride, kLanes), count);
+      store(raw + i * g.raw_stride, load(sums + i * sum_stride, kLanes), kLanes);
     }
     return;
   }
@@ -100,9 +99,10 @@ inline void finish_panel(const GemmArgs& g, int row, int rows, int column, const
 }
 
 // Whether a tile may write its results straight from its registers. It may not write codes, because
-// the constants of quantizing need those registers, nor columns of which some before `end` are
+// the constants of quantizing need those registers, nor floats of which some before `end` are
 // padding.
 inline bool finishes_in_registers(const GemmArgs& g, int end) {
+  if (g.epilogue == Epilogue::kInt32) return true;
   return g.epilogue != Epilogue::kCodes && g.epilogue != Epilogue::kActCodes && end <= g.n;
 }
 

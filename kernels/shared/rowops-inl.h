@@ -330,10 +330,12 @@ void quantize_head_rows(const HeadArgs& caller, uint8_t* codes, int64_t code_str
   }
 }
 
-// Columns j .. j + count of row i of v = scores + bias + mask.
-static inline Floats masked_scores(const SoftmaxArgs& args, int64_t i, int j, int count) {
-  Floats v = load(args.scores + i * args.score_stride + j, count);
-  if (args.bias) v = v + load(args.bias + i * args.bias_stride + j, count);
+// Columns j .. j + count of the scores of row i.
+static inline Floats score_lanes(const SoftmaxArgs& args, int64_t i, int j, int count) {
+  const Ints product = load(args.products + i * args.product_stride + j, count);
+  const Floats x = to_float(product + load(args.offset + j, count));
+  Floats v = args.bias ? fma(x, splat(args.unit), load(args.bias + i * args.bias_stride + j, count))
+                       : x * splat(args.unit);
   if (args.region) {
     const Ints row = splat(int32_t{args.row_region[i]});
     v = v + select_equal(load_bytes(args.region + j, count), row, splat(0.0f), splat(-100.0f));
@@ -341,28 +343,72 @@ static inline Floats masked_scores(const SoftmaxArgs& args, int64_t i, int j, in
   return v;
 }
 
-static inline float highest_score(const SoftmaxArgs& args, int64_t i) {
+// Puts the scores of row i in the place of its products and returns the highest.
+static inline float place_scores(const SoftmaxArgs& args, int64_t i) {
+  int32_t* const row = args.products + i * args.product_stride;
   const Floats lowest = splat(-__builtin_inff());
   Floats top = lowest;
   for_lanes(
       args.n, VITRUN_LANES(j, count) {
-        top = max(top, first_lanes(masked_scores(args, i, j, count), count, lowest));
+        const Floats v = score_lanes(args, i, j, count);
+        store(row + j, float_to_bits(v), count);
+        top = max(top, first_lanes(v, count, lowest));
       });
   return max_lanes(top);
 }
 
-static inline float sum_of_exponentials(const SoftmaxArgs& args, int64_t i, float highest) {
+// Columns j .. j + count of what is in the place of the products of row i.
+static inline Floats placed(const SoftmaxArgs& args, int64_t i, int j, int count) {
+  return bits_to_float(load(args.products + i * args.product_stride + j, count));
+}
+
+// Puts exp(v_j - highest) in the place of the scores of row i and returns the sum.
+static inline float place_exponentials(const SoftmaxArgs& args, int64_t i, float highest) {
+  int32_t* const row = args.products + i * args.product_stride;
   Floats sum = splat(0.0f);
   for_lanes(
       args.n, VITRUN_LANES(j, count) {
-        const Floats e = exp_nonpositive(masked_scores(args, i, j, count) - splat(highest));
+        const Floats e = exp_nonpositive(placed(args, i, j, count) - splat(highest));
+        store(row + j, float_to_bits(e), count);
         sum = sum + first_lanes(e, count, splat(0.0f));
       });
   return sum_lanes(sum);
 }
 
-// Writes row i of the planes in log codes, without padding. `highest` is the largest v_j of the row
-// and `offset` is the c of kernels.h.
+// The same sum of scores that stay.
+static inline float sum_of_exponentials(const SoftmaxArgs& args, int64_t i, float highest) {
+  Floats sum = splat(0.0f);
+  for_lanes(
+      args.n, VITRUN_LANES(j, count) {
+        const Floats e = exp_nonpositive(placed(args, i, j, count) - splat(highest));
+        sum = sum + first_lanes(e, count, splat(0.0f));
+      });
+  return sum_lanes(sum);
+}
+
+// The following write rows of codes without padding, from the scores unless they say otherwise.
+// `highest` is the largest v_j of a row.
+
+// kRows rows from row i on, side by side, because each carry waits for the one before.
+template <int kRows>
+static inline void store_carried(const SoftmaxArgs& args, int64_t i, const float* highest) {
+  const Floats top = splat_float(1 << args.bits) - splat(1 + 1 / 64.0f);
+  Floats carry[kRows];
+  for (int r = 0; r < kRows; r++) carry[r] = splat(0.0f);
+  uint8_t* codes = args.hi + i * args.plane_stride;
+  for_lanes(
+      args.n, VITRUN_LANES(j, count) {
+        for (int r = 0; r < kRows; r++) {
+          const Floats e = exp_nonpositive(placed(args, i + r, j, count) - splat(highest[r]));
+          const Floats value = fma(e, top, carry[r]);
+          const Ints code = round_to_int(value);
+          carry[r] = value - to_float(code);
+          store_bytes(codes + r * args.plane_stride + j, first_lanes(code, count, splat(0)));
+        }
+      });
+}
+
+// `offset` is the c of kernels.h.
 static inline void store_log_planes(const SoftmaxArgs& args, const Table64& table, int64_t i,
                                     float highest, float offset) {
   // Entry 63 of `table` is 0 at every width, as is the value of all codes beyond, so that codes can
@@ -373,17 +419,16 @@ static inline void store_log_planes(const SoftmaxArgs& args, const Table64& tabl
   uint8_t* lo = args.lo + i * args.plane_stride;
   for_lanes(
       args.n, VITRUN_LANES(j, count) {
-        const Floats distance = splat(highest) - masked_scores(args, i, j, count);
+        const Floats distance = splat(highest) - placed(args, i, j, count);
         const Floats code = fma(distance, step, splat(offset));
         const Ints index = round_to_int(min(max(code, splat(0.0f)), limit));
         store_lookup(table, first_lanes(index, count, splat(63)), hi + j, lo + j);
       });
 }
 
-// Writes row i of the planes in evenly spaced codes, without padding. `sum` is
-// sum_j exp(v_j - highest).
+// Exponentials are in the place of the scores; `sum` is theirs.
 static inline void store_step_planes(const SoftmaxArgs& args, const StepCodes& steps, int64_t i,
-                                     float highest, float sum) {
+                                     float sum) {
   const float inverse = 1 / sum;
   const Floats fine_codes = splat_float(steps.fine_codes);
   const Floats coarse_top = splat_float(steps.coarse_top);
@@ -391,8 +436,7 @@ static inline void store_step_planes(const SoftmaxArgs& args, const StepCodes& s
   uint8_t* lo = args.lo + i * args.plane_stride;
   for_lanes(
       args.n, VITRUN_LANES(j, count) {
-        const Floats distance = masked_scores(args, i, j, count) - splat(highest);
-        const Floats p = exp_nonpositive(distance) * splat(inverse);
+        const Floats p = placed(args, i, j, count) * splat(inverse);
         const Ints fine = round_to_int(min(p * splat(steps.fine_inverse), fine_codes));
         const Ints coarse = round_to_int(min(p * splat(steps.coarse_inverse), coarse_top));
         const Floats above =
@@ -404,22 +448,41 @@ static inline void store_step_planes(const SoftmaxArgs& args, const StepCodes& s
       });
 }
 
-// Runs softmax on all rows. store(row, highest, sum of exponentials) writes a row of the planes
-// without padding. The sum is 0 with by_sum.
+// Clears the padding of rows first .. first + rows of a plane and sums them.
+static inline void finish_plane(const SoftmaxArgs& args, int32_t first, int rows, uint8_t* plane,
+                                int32_t* sum) {
+  for (int32_t i = first; i < first + rows; i++) {
+    uint8_t* row = plane + i * args.plane_stride;
+    clear_padding(row, args.n);
+    sum[i] = sum_bytes(row, round_up(args.n, kDepthAlign));
+  }
+}
+
+// store(first, rows, highest) writes the codes of a block of rows.
 template <class Store>
-static inline void softmax_planes(const SoftmaxArgs& args, Store store) {
-  const int padded = round_up(args.n, kDepthAlign);
+static inline void softmax_planes(const SoftmaxArgs& args, int planes, Store store) {
   for_row_blocks(args.m, [&](int32_t first, int rows) {
-    float highest[kRowBlock], sum[kRowBlock] = {};
-    for (int r = 0; r < rows; r++) highest[r] = highest_score(args, first + r);
-    for (int r = 0; r < rows && !args.by_sum; r++)
+    float highest[kRowBlock];
+    for (int r = 0; r < rows; r++) highest[r] = place_scores(args, first + r);
+    store(first, rows, highest);
+    finish_plane(args, first, rows, args.hi, args.hi_sum);
+    if (planes == 2) finish_plane(args, first, rows, args.lo, args.lo_sum);
+  });
+}
+
+static inline void softmax_log_codes(const SoftmaxArgs& args) {
+  alignas(64) uint16_t entries[64] = {};
+  const int used = args.bits < 6 ? 1 << args.bits : 63;
+  for (int k = 0; k < used; k++) entries[k] = args.table[k];
+  const Table64 table = load_table(entries);
+  softmax_planes(args, 2, [&](int32_t first, int rows, const float* highest) {
+    float sum[kRowBlock] = {};
+    const bool by_sum = args.codes == ProbabilityCodes::kLogBySum;
+    for (int r = 0; r < rows && !by_sum; r++)
       sum[r] = sum_of_exponentials(args, first + r, highest[r]);
-    for (int r = 0; r < rows; r++) store(first + r, highest[r], sum[r]);
     for (int r = 0; r < rows; r++) {
-      clear_padding(args.hi + (first + r) * args.plane_stride, args.n);
-      clear_padding(args.lo + (first + r) * args.plane_stride, args.n);
-      args.hi_sum[first + r] = sum_bytes(args.hi + (first + r) * args.plane_stride, padded);
-      args.lo_sum[first + r] = sum_bytes(args.lo + (first + r) * args.plane_stride, padded);
+      const float offset = by_sum ? 0 : args.rate * log2_one(sum[r] * args.scale);
+      store_log_planes(args, table, first + r, highest[r], offset);
     }
   });
 }
@@ -427,19 +490,18 @@ static inline void softmax_planes(const SoftmaxArgs& args, Store store) {
 void softmax_codes_rows(const SoftmaxArgs& caller) {
   // A local, because the compiler must assume that a store of bytes changes the caller's.
   const SoftmaxArgs args = caller;
-  if (args.steps) {
-    const StepCodes steps = *args.steps;
-    return softmax_planes(args, [&](int32_t i, float highest, float sum) {
-      store_step_planes(args, steps, i, highest, sum);
+  if (args.codes == ProbabilityCodes::kCarried)
+    return softmax_planes(args, 1, [&](int32_t first, int rows, const float* highest) {
+      int r = 0;
+      for (; r + 2 <= rows; r += 2) store_carried<2>(args, first + r, highest + r);
+      if (r < rows) store_carried<1>(args, first + r, highest + r);
     });
-  }
-  alignas(64) uint16_t entries[64] = {};
-  const int used = args.bits < 6 ? 1 << args.bits : 63;
-  for (int k = 0; k < used; k++) entries[k] = args.table[k];
-  const Table64 table = load_table(entries);
-  softmax_planes(args, [&](int32_t i, float highest, float sum) {
-    const float offset = args.by_sum ? 0 : args.rate * log2_one(sum * args.scale);
-    store_log_planes(args, table, i, highest, offset);
+  if (args.codes != ProbabilityCodes::kSteps) return softmax_log_codes(args);
+  const StepCodes steps = *args.steps;
+  softmax_planes(args, 2, [&](int32_t first, int rows, const float* highest) {
+    float sum[kRowBlock];
+    for (int r = 0; r < rows; r++) sum[r] = place_exponentials(args, first + r, highest[r]);
+    for (int r = 0; r < rows; r++) store_step_planes(args, steps, first + r, sum[r]);
   });
 }
 
@@ -512,17 +574,32 @@ void pack_column_panels(const uint8_t* codes, int64_t stride, int32_t k, int32_t
       });
 }
 
-// Calls write(j, count, value) with columns j .. j + count of one row of the planes' sum.
+// Calls write(i, j, count, value) with columns j .. j + count of row i of the planes' sum; lo may
+// be null.
 template <class Write>
-static inline void sum_plane_row(const int32_t* hi, const int32_t* lo, int32_t hi_sum,
-                                 int32_t lo_sum, int32_t zero, float scale, int n, Write write) {
-  const Ints hi_zero = splat(zero) * splat(hi_sum), lo_zero = splat(zero) * splat(lo_sum);
-  for_lanes(
-      n, VITRUN_LANES(j, count) {
-        const Floats high = to_float(load(hi + j, count) - hi_zero);
-        const Floats low = to_float(load(lo + j, count) - lo_zero);
-        write(j, count, splat(scale) * fma(splat(256.0f), high, low));
-      });
+static inline void sum_plane_rows_of(const int32_t* hi, const int32_t* lo, int64_t raw_stride,
+                                     const int32_t* hi_sum, const int32_t* lo_sum, int32_t zero,
+                                     const float* scale, int32_t m, int32_t n, Write write) {
+  for (int32_t i = 0; i < m; i++, hi += raw_stride) {
+    const Floats unit = splat(scale[i]);
+    const Ints hi_zero = splat(zero) * splat(hi_sum[i]);
+    if (!lo) {
+      for_lanes(
+          n, VITRUN_LANES(j, count) {
+            const Floats high = to_float(load(hi + j, count) - hi_zero);
+            write(i, j, count, unit * high);
+          });
+      continue;
+    }
+    const Ints lo_zero = splat(zero) * splat(lo_sum[i]);
+    for_lanes(
+        n, VITRUN_LANES(j, count) {
+          const Floats high = to_float(load(hi + j, count) - hi_zero);
+          const Floats low = to_float(load(lo + j, count) - lo_zero);
+          write(i, j, count, unit * fma(splat(256.0f), high, low));
+        });
+    lo += raw_stride;
+  }
 }
 
 void combine_plane_rows(const int32_t* hi, const int32_t* lo, int64_t raw_stride,
@@ -530,25 +607,21 @@ void combine_plane_rows(const int32_t* hi, const int32_t* lo, int64_t raw_stride
                         const float* scale, int32_t m, int32_t n, Quantizer q, uint8_t* codes,
                         int64_t code_stride) {
   const LaneQuantizer quantizer(q);
-  for (int32_t i = 0; i < m; i++, hi += raw_stride, lo += raw_stride, codes += code_stride) {
-    sum_plane_row(
-        hi, lo, hi_sum[i], lo_sum[i], zero, scale[i],
-        n, [&](int j, int count, Floats value) __attribute__((always_inline)) {
-          store_bytes(codes + j, quantizer(value), count);
-        });
-  }
+  sum_plane_rows_of(
+      hi, lo, raw_stride, hi_sum, lo_sum, zero, scale, m,
+      n, [&](int32_t i, int j, int count, Floats value) __attribute__((always_inline)) {
+        store_bytes(codes + i * code_stride + j, quantizer(value), count);
+      });
 }
 
 void sum_plane_rows(const int32_t* hi, const int32_t* lo, int64_t raw_stride, const int32_t* hi_sum,
                     const int32_t* lo_sum, int32_t zero, const float* scale, int32_t m, int32_t n,
                     float* y, int64_t y_stride) {
-  for (int32_t i = 0; i < m; i++, hi += raw_stride, lo += raw_stride, y += y_stride) {
-    sum_plane_row(
-        hi, lo, hi_sum[i], lo_sum[i], zero, scale[i],
-        n, [&](int j, int count, Floats value) __attribute__((always_inline)) {
-          store(y + j, value, count);
-        });
-  }
+  sum_plane_rows_of(
+      hi, lo, raw_stride, hi_sum, lo_sum, zero, scale, m,
+      n, [&](int32_t i, int j, int count, Floats value) __attribute__((always_inline)) {
+        store(y + i * y_stride + j, value, count);
+      });
 }
 
 template <class Function>

@@ -19,7 +19,7 @@ namespace {
 constexpr int kTileRows = 16, kTileDepth = 64;
 constexpr int kTileBytes = kTileRows * kTileDepth;
 constexpr int kBlock = 2;                      // row tiles, and panels, of a block
-constexpr int kSumStride = kBlock * kColumns;  // int32 from row to row of a block's sums
+constexpr int kSumStride = kBlock * kColumns;  // int32 from row to row of sums on the stack
 
 // The memory that LDTILECFG reads. Tile register 2 r + p holds the sums of row tile r and panel p,
 // registers 4 and 5 hold codes, and 6 and 7 hold weights. If m < 16, sums and codes have m rows.
@@ -46,13 +46,15 @@ struct PanelTiles {
   const int8_t* tail;
 };
 
-// The operands of a block: row tiles begin at a[0] and a[1], panels at w[0] and w[1].
+// The operands of a block: row tiles begin at a[0] and a[1], panels at w[0] and w[1], and the sums
+// of row tile i, [16, 32], at sums[i].
 struct TileBlock {
   const uint8_t* a[kBlock];
   int64_t a_stride;
   const int8_t* w[kBlock];
   const int8_t* tail[kBlock];
-  int32_t* sums;  // [32, 32]
+  int32_t* sums[kBlock];
+  int64_t sum_stride;  // int32 from row to row
 };
 
 // Adds the products of the next 64 depths to the tiles of sums.
@@ -79,7 +81,7 @@ inline void copy_half(const uint8_t* a, int64_t a_stride, int rows, uint8_t* to)
   }
 }
 
-// sums [kRowTiles * 16, kPanels * 16] of one block; each row tile has `rows` rows.
+// The sums [kRowTiles * 16, kPanels * 16] of one block; each row tile has `rows` rows.
 template <int kRowTiles, int kPanels>
 void multiply_block(TileBlock b, int depth, int rows) {
   settle_memory();
@@ -103,22 +105,23 @@ void multiply_block(TileBlock b, int depth, int rows) {
     settle_memory();
     multiply_step<kRowTiles, kPanels>(b);
   }
-  constexpr int kStride = kSumStride * 4;
-  _tile_stored(0, b.sums, kStride);
-  if constexpr (kPanels == 2) _tile_stored(1, b.sums + kColumns, kStride);
-  int32_t* second = b.sums + kTileRows * kSumStride;
-  if constexpr (kRowTiles == 2) _tile_stored(2, second, kStride);
-  if constexpr (kRowTiles == 2 && kPanels == 2) _tile_stored(3, second + kColumns, kStride);
+  const int64_t stride = b.sum_stride * 4;
+  _tile_stored(0, b.sums[0], stride);
+  if constexpr (kPanels == 2) _tile_stored(1, b.sums[0] + kColumns, stride);
+  if constexpr (kRowTiles == 2) _tile_stored(2, b.sums[1], stride);
+  if constexpr (kRowTiles == 2 && kPanels == 2) _tile_stored(3, b.sums[1] + kColumns, stride);
 }
 
 // Multiplies all rows by one or two unpacked panels. The last row tile is moved back so that it
 // ends with the last row; rows that it computes a second time are not written again.
 inline void gemm_block_columns(const GemmArgs& g, int column, int panels, const PanelTiles* w) {
   const int depth = round_up(g.k, kDepthAlign), rows = g.m < kTileRows ? g.m : kTileRows;
-  alignas(64) int32_t sums[kBlock * kTileRows * kSumStride];
+  alignas(64) int32_t sums[kBlock][kTileRows * kSumStride];
+  const bool raw = g.epilogue == Epilogue::kInt32;
   for (int row = 0; row < g.m; row += kBlock * kTileRows) {
     const int row_tiles = g.m - row > kTileRows ? 2 : 1;
-    TileBlock b{.a = {}, .a_stride = g.a_stride, .w = {}, .tail = {}, .sums = sums};
+    TileBlock b{.a = {}, .a_stride = g.a_stride, .w = {}, .tail = {}, .sums = {}, .sum_stride = 0};
+    b.sum_stride = raw ? g.raw_stride : kSumStride;
     for (int i = 0; i < panels; i++) {
       b.w[i] = w[i].w;
       b.tail[i] = w[i].tail;
@@ -127,15 +130,16 @@ inline void gemm_block_columns(const GemmArgs& g, int column, int panels, const 
     for (int i = 0; i < row_tiles; i++) {
       begin[i] = row + i * kTileRows < g.m - rows ? row + i * kTileRows : g.m - rows;
       b.a[i] = g.a + begin[i] * g.a_stride;
+      b.sums[i] = raw ? g.raw + begin[i] * g.raw_stride + column : sums[i];
     }
     if (row_tiles == 2) {
       panels == 2 ? multiply_block<2, 2>(b, depth, rows) : multiply_block<2, 1>(b, depth, rows);
     } else {
       panels == 2 ? multiply_block<1, 2>(b, depth, rows) : multiply_block<1, 1>(b, depth, rows);
     }
-    for (int i = 0; i < row_tiles; i++) {
+    for (int i = 0; i < row_tiles && !raw; i++) {
       const int first = row + i * kTileRows, again = first - begin[i];
-      const int32_t* tile = sums + (i * kTileRows + again) * kSumStride;
+      const int32_t* tile = sums[i] + again * kSumStride;
       for (int p = 0; p < panels; p++) {
         finish_panel(g, first, rows - again, column + p * kColumns, tile + p * kColumns,
                      kSumStride);

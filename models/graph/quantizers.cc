@@ -101,6 +101,19 @@ std::vector<uint8_t> level_table(const std::vector<LevelRun>& levels) {
   return table;
 }
 
+ProbabilityCodes probability_codes(const CodeParams& params) {
+  switch (params.twin) {
+    case CodeParams::kLogCodes:
+      return ProbabilityCodes::kLog;
+    case CodeParams::kSumCodes:
+      return ProbabilityCodes::kLogBySum;
+    case CodeParams::kCarriedCodes:
+      return ProbabilityCodes::kCarried;
+    default:
+      return ProbabilityCodes::kSteps;
+  }
+}
+
 StepCodes step_codes(const CodeParams& params) {
   const int half = 1 << (params.bits - 1), coarse = 1 << coarse_shift(params);
   if (params.twin == 0) return {0, 1 / params.scale, 0, 2 * half - 1, 0, coarse, 0};
@@ -115,7 +128,7 @@ StepCodes step_codes(const CodeParams& params) {
 }
 
 float fixed_point_unit(const CodeParams& params) {
-  if (params.twin == CodeParams::kSumCodes) return 1;
+  if (params.by_sum()) return 1;
   return params.twin == CodeParams::kLogCodes ? params.scale / 65535
                                               : std::ldexp(params.scale, -coarse_shift(params));
 }
@@ -132,8 +145,8 @@ CodeParams code_params(const Node& n, const Weights& weights) {
   if (!(rate >= double{kMinLogRate} && rate <= double{kMaxLogRate}))
     refuse(n,
            cat("rate is ", rate, ", expected ", double{kMinLogRate}, " to ", double{kMaxLogRate}));
-  if (!(twin >= CodeParams::kSumCodes && twin <= most_twin(p.bits)) || twin != std::floor(twin))
-    refuse(n, cat("twin is ", twin, ", expected -2 to ", most_twin(p.bits)));
+  if (!(twin >= CodeParams::kCarriedCodes && twin <= most_twin(p.bits)) || twin != std::floor(twin))
+    refuse(n, cat("twin is ", twin, ", expected -3 to ", most_twin(p.bits)));
   p.scale = static_cast<float>(scale);
   p.zero = static_cast<int>(zero);
   p.rate = static_cast<float>(rate);

@@ -26,8 +26,10 @@ struct UniformRange {
 
 // A Quantize node rounds to these codes. A softmax output has no zero point, but log codes, `rate`
 // of them an octave; or such codes of each element over the row's largest, whose values are then
-// divided by their sum (twin kSumCodes, without a scale); or evenly spaced ones: steps of `scale`
-// alone (twin 0), or half of the codes in such steps and half in steps finer by 2^twin. Where there
+// divided by their sum (twin kSumCodes, without a scale); or evenly spaced ones of the same, with
+// rounding errors carried along the row (twin kCarriedCodes, likewise); or evenly spaced ones of
+// the probability: steps of `scale` alone (twin 0), or half of the codes in such steps and half in
+// steps finer by 2^twin. ProbabilityCodes in kernels.h has the formulas. Where there
 // are levels, scale and zero point are those of 8-bit codes, which take only the values of the
 // levels: a code of `bits` bits says which. Each of the heads that lie side by side in the columns
 // may have a scale and zero point of its own. With a `group` of fewer columns than all, each group
@@ -35,7 +37,7 @@ struct UniformRange {
 // in kernels.h), where scale, zero, levels and heads are not there; or of the ranges by head, of
 // which each is a group (HeadArgs).
 struct CodeParams {
-  static constexpr int kLogCodes = -1, kSumCodes = -2;
+  static constexpr int kLogCodes = -1, kSumCodes = -2, kCarriedCodes = -3;
 
   int bits = 8;
   float scale = 1;
@@ -46,6 +48,7 @@ struct CodeParams {
   std::vector<UniformRange> heads = {};  // empty: all columns have `scale` and `zero`
   int group = 0;                         // columns of a group; 0: the codes are those of all rows
 
+  bool by_sum() const { return twin == kSumCodes || twin == kCarriedCodes; }
   bool by_row() const { return group > 0 && heads.empty(); }
   bool by_head() const { return group > 0 && !heads.empty(); }
   RowQuantizer row_quantizer() const { return {bits, group}; }
@@ -57,8 +60,9 @@ struct CodeParams {
   bool same_as(const CodeParams& other) const;
 };
 
-// The number of evenly spaced softmax codes' steps, and what one unit of their or of the log codes'
-// 16-bit fixed-point values is worth: 1 with kSumCodes, before the division.
+// A softmax output's kind of codes; the evenly spaced ones' steps; and what one unit of the values
+// that the kernel writes is worth: 1 by_sum(), before the division.
+ProbabilityCodes probability_codes(const CodeParams& params);
 StepCodes step_codes(const CodeParams& params);
 float fixed_point_unit(const CodeParams& params);
 // The largest `twin` whose fine steps are whole units.

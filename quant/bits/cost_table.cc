@@ -212,8 +212,7 @@ std::vector<UnitWork> work_of(const Graph& graph) {
     } else {
       const AttentionGeometry& g = shapes.geometry(i);
       const int queries = n.kind == NodeKind::kScores || g.windows == 1 ? at(needed, i) : g.tokens;
-      const int planes = n.kind == NodeKind::kMix ? 2 : 1;
-      work.multiply_adds = int64_t{planes} * g.windows * g.heads * queries * g.tokens * g.head_dim;
+      work.multiply_adds = int64_t{g.windows} * g.heads * queries * g.tokens * g.head_dim;
     }
     all.push_back(std::move(work));
   }

@@ -43,7 +43,7 @@ struct UnitWork {
   std::string unit;
   NodeKind kind = NodeKind::kLinear;  // kLinear, kScores or kMix
   int rows = 0, depth = 0, cols = 0;  // sizes of a Linear, 0 for the other kinds
-  int64_t multiply_adds = 0;          // both softmax planes count for kMix
+  int64_t multiply_adds = 0;          // of kMix with each plane of the softmax codes
 };
 
 // Returns the work of all units but the softmax, in node order. Only rows that reach the logits

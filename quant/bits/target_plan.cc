@@ -18,8 +18,13 @@ constexpr UnitBits kUniform[] = {{8, 8}, {6, 6}, {4, 8}, {4, 4}, {3, 8}};  // pl
 // The predicted bytes, time and error of each unit at given bits.
 class Predictions {
  public:
-  Predictions(const Graph& graph, const LogitsErrors& errors, const CostTable* costs)
-      : works_(work_of(graph)), errors_(errors), costs_(costs) {
+  // Softmax codes have the base's activation bits.
+  Predictions(const Graph& graph, const LogitsErrors& errors, const CostTable* costs,
+              const UnitBits& base)
+      : works_(work_of(graph)),
+        errors_(errors),
+        costs_(costs),
+        planes_(base.activation == kMaxBits ? 1 : 2) {
     const Shapes shapes = infer_shapes(graph);
     for (const Site& s : activation_sites(graph))
       if (is_image(graph, shapes, s.node)) image_ = s.unit;
@@ -34,7 +39,10 @@ class Predictions {
   }
 
   int64_t picoseconds(const UnitWork& work, const UnitBits& bits) const {
-    return costs_ ? std::llround(static_cast<double>(work.multiply_adds) * cost(work, bits)) : 0;
+    const int planes = work.kind == NodeKind::kMix ? planes_ : 1;
+    return costs_
+               ? std::llround(static_cast<double>(planes * work.multiply_adds) * cost(work, bits))
+               : 0;
   }
 
   double error(const UnitWork& work, const UnitBits& bits) const {
@@ -92,6 +100,7 @@ class Predictions {
   std::vector<UnitWork> works_;
   const LogitsErrors& errors_;
   const CostTable* costs_;
+  int planes_;         // of the softmax codes
   std::string image_;  // the unit that reads pixels
 };
 
@@ -153,7 +162,7 @@ void add_faster(const Predictions& predictions, const std::vector<std::vector<Ch
 
 TargetPlan plan_within(const Graph& graph, const LogitsErrors& errors, const CostTable* costs,
                        const UnitBits& base, const PlanLimits& limits) {
-  const Predictions predictions(graph, errors, costs);
+  const Predictions predictions(graph, errors, costs, base);
   std::vector<std::vector<Choice>> units;
   Totals at_base;
   for (const UnitWork& work : predictions.works()) {

@@ -120,8 +120,8 @@ class RangeSearch {
         site_(&site),
         bits_(bits),
         rates_(options.log_rates),
-        steps_(options.softmax_steps && bits == 8),
         sums_(options.softmax_sums),
+        carried_(options.softmax_sums && bits == 8 && site.softmax),
         tails_(elements) {
     const Node& consumer = engine.graph()[site.consumer];
     if (options.objective == Objective::kResidual && consumer.kind == NodeKind::kLinear)
@@ -139,12 +139,12 @@ class RangeSearch {
   }
 
   void set_candidates() {
+    if (carried_) return;  // nothing to choose
     if (site_->softmax)
       set_log_candidates();
     else
       set_uniform_candidates();
-    error_.resize(candidates_.size() + log_candidates_.size() + step_candidates_.size() +
-                  sum_candidates_.size());
+    error_.resize(candidates_.size() + log_candidates_.size() + sum_candidates_.size());
     if (!energy_.empty())
       for (UniformRange range : candidates_) histograms_.emplace_back(range);
   }
@@ -155,7 +155,7 @@ class RangeSearch {
       energy_.empty() ? add_residual_error(value) : add_to_histograms(input_, &value);
       input_ = {};
     }
-    if (node != site_->node) return;
+    if (node != site_->node || carried_) return;
     if (add_ >= 0)
       input_ = value;
     else
@@ -164,14 +164,11 @@ class RangeSearch {
 
   SiteRange best() const {
     if (!energy_.empty()) return best_levels();
+    if (carried_) return {.bits = bits_, .range = {}, .twin = CodeParams::kCarriedCodes};
     const size_t least = index_of_least(error_);
     if (!site_->softmax) return {bits_, candidates_[least]};
-    if (const size_t others = log_candidates_.size() + step_candidates_.size(); least >= others)
+    if (const size_t others = log_candidates_.size(); least >= others)
       return {bits_, {}, sum_candidates_[least - others].rate, CodeParams::kSumCodes};
-    if (least >= log_candidates_.size()) {
-      const CodeParams& p = step_candidates_[least - log_candidates_.size()];
-      return {bits_, {p.scale, 0}, p.rate, p.twin};
-    }
     return {bits_, {log_candidates_[least].scale, 0}, log_candidates_[least].rate};
   }
 
@@ -217,26 +214,11 @@ class RangeSearch {
     for (float rate : rates_)
       if (sums_ && rate <= finest)
         sum_candidates_.push_back({rate, log_candidate(1, rate, bits_).table});
-    if (!steps_) return;
-    const double top = std::max(tails_.high(1), 1e-6);
-    for (int twin = 0; twin <= most_twin(bits_); twin++) {
-      CodeParams params{.bits = bits_, .twin = twin};
-      params.scale = static_cast<float>(top / step_codes(params).coarse_top);
-      step_candidates_.push_back(params);
-    }
   }
 
   void add_softmax_error(std::span<const float> row) {
     add_log_error(row, log_candidates_, error_);
-    const auto n = static_cast<int64_t>(row.size());
-    double* error = error_.data() + log_candidates_.size();
-    std::vector<float> rounded(row.size());
-    for (size_t c = 0; c < step_candidates_.size(); c++) {
-      std::ranges::copy(row, rounded.begin());
-      fake_quantize(step_candidates_[c], true, rounded.data(), 1, n, 0, n);
-      for (size_t i = 0; i < row.size(); i++) error[c] += std::pow(double{row[i] - rounded[i]}, 2);
-    }
-    add_sum_error(row, sum_candidates_, error + step_candidates_.size());
+    add_sum_error(row, sum_candidates_, error_.data() + log_candidates_.size());
   }
 
   void set_uniform_candidates() {
@@ -289,14 +271,13 @@ class RangeSearch {
   const Site* site_;
   int bits_;
   std::vector<float> rates_;
-  bool steps_;    // evenly spaced codes are tried after softmax too
-  bool sums_;     // codes by sum too
+  bool sums_;     // log codes by sum are tried after softmax too
+  bool carried_;  // carried codes are taken, without a search
   int add_ = -1;  // the residual add at which errors are measured; -1: at the site itself
   Tensor input_;  // the site's value in the current batch, kept until the add is reached
   TailObserver tails_;
   std::vector<UniformRange> candidates_;      // empty for a softmax output
   std::vector<LogCandidate> log_candidates_;  // empty for all others
-  std::vector<CodeParams> step_candidates_;   // evenly spaced codes, beside them
   std::vector<SumCandidate> sum_candidates_;  // codes by sum, beside them
   std::vector<double> error_;                 // by candidate
   bool split_ = false;                        // the site has copies of outlier channels

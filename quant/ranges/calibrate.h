@@ -40,8 +40,9 @@ enum class Objective {
 struct CalibrateOptions {
   Objective objective = Objective::kResidual;
   std::vector<float> log_rates = {2};  // log codes per octave that are tried after softmax
-  bool softmax_steps = false;          // evenly spaced 8-bit codes after softmax are tried too
-  bool softmax_sums = false;           // codes whose values are divided by their sum too
+  // After softmax, codes divided by their sum: carried ones with 8 bits, log codes are tried with
+  // fewer.
+  bool softmax_sums = false;
   bool levels = false;  // inputs of Linears of fewer than 8 bits get levels (code_levels.h)
   bool heads = false;   // each head of q, k and v gets its own range
 };

@@ -38,6 +38,21 @@ void code_by_sum(std::span<float> row, const CodeParams& p) {
   for (float& x : row) x = static_cast<float>(double{x} / sum);
 }
 
+// Evenly spaced codes of the same, with rounding errors carried along the row, divided by their
+// sum.
+void code_carried(std::span<float> row, const CodeParams& p) {
+  const float last = static_cast<float>(1 << p.bits) - 1 - 1 / 64.f;
+  const float top = *std::ranges::max_element(row);
+  float carry[kColumns] = {}, sum = 0;
+  for (size_t j = 0; j < row.size(); j++) {
+    const float value = std::fma(row[j] / top, last, carry[j % kColumns]);
+    row[j] = std::nearbyint(value);
+    carry[j % kColumns] = value - row[j];
+    sum += row[j];
+  }
+  for (float& x : row) x /= sum;
+}
+
 float softmax_coded(float x, const CodeParams& p) {
   return p.twin == CodeParams::kLogCodes ? log_coded(x, p)
                                          : step_coded(x, step_codes(p), fixed_point_unit(p));
@@ -112,9 +127,10 @@ void fake_quantize(const CodeParams& params, bool softmax, float* values, int64_
     }
     return;
   }
-  if (softmax && params.twin == CodeParams::kSumCodes) {
+  if (softmax && params.by_sum()) {
+    const auto code = params.twin == CodeParams::kSumCodes ? code_by_sum : code_carried;
     for (int64_t row = 0; row < count; row++)
-      code_by_sum({values + row * cols + begin, values + row * cols + end}, params);
+      code({values + row * cols + begin, values + row * cols + end}, params);
     return;
   }
   const UniformRounding uniform(params);

@@ -16,12 +16,9 @@ struct Engine::HeadScratch {
   uint8_t* rows;  // [T, d32] codes gathered from token order; then [B, d32] to be scattered to it
   uint8_t *k_panels, *v_panels;
   int32_t *k_sum, *v_sum;  // [T16], [d16]
-  float* scale;            // [T16], and the other per-column arrays of the QK^T product
-  float* bias;
-  int32_t *offset, *zero;
-  int32_t* q_sum;   // [B]
-  float* scores;    // [B, T16]
-  uint8_t* planes;  // [2 B, T32]: the high bytes of all rows, then the low ones
+  int32_t* offset;         // [T16], what is added to the columns of Q K^T
+  int32_t* scores;         // [B, T16]: Q K^T, then what softmax makes of it
+  uint8_t* planes;         // [B, T32] or [2 B, T32]: the high bytes of all rows, then the low ones
   int32_t *hi_sum, *lo_sum;
   float* unit;   // of a row's probabilities
   int32_t* raw;  // [2 B, d16]
@@ -42,17 +39,13 @@ struct Engine::HeadScratch {
     take(v_panels, pack_bytes(d, tokens, 8));
     take(k_sum, t16);
     take(v_sum, d16);
-    take(scale, t16);
-    take(bias, t16);
     take(offset, t16);
-    take(zero, t16);
-    take(q_sum, b);
     take(scores, b * t16);
-    take(planes, 2 * b * t32);
+    take(planes, p.planes() * b * t32);
     take(hi_sum, b);
     take(lo_sum, b);
     take(unit, b);
-    take(raw, 2 * b * d16);
+    take(raw, p.planes() * b * d16);
     return used;
   }
 };
@@ -96,7 +89,8 @@ static void gather(const uint8_t* x, int64_t x_stride, const int32_t* index, int
   }
 }
 
-// Packs K and V and sets the per-column arrays of the QK^T product.
+// Packs K and V. Of the product of q - z_q and k - z_k only what differs from column to column is
+// kept: softmax does not see the rest.
 void Engine::pack_head(const Step& step, const Head& head, HeadScratch& s) {
   const PlannedAttention& p = at(plan().attentions, step.attention);
   const AttentionGeometry& g = plan().geometry(p);
@@ -115,12 +109,8 @@ void Engine::pack_head(const Step& step, const Head& head, HeadScratch& s) {
   kernels_.pack_rows(k, k_stride, t, d, p.k.code_bits(), s.k_panels, s.k_sum);
   const auto [v, v_stride] = operand(step.in[2], p.v_column);
   kernels_.pack_columns(v, v_stride, t, d, p.v.code_bits(), s.v_panels, s.v_sum);
-  const UniformRange of_q = p.q.of_head(head.head), of_k = p.k.of_head(head.head);
-  const int32_t k_zero = of_k.zero - (1 << (p.k.code_bits() - 1));
-  std::fill_n(s.scale, t16, of_q.scale * of_k.scale * g.scale);
-  std::fill_n(s.zero, t16, k_zero);
-  std::fill_n(s.bias, t16, 0.f);
-  for (int i = 0; i < t16; i++) s.offset[i] = of_q.zero * (d * k_zero - s.k_sum[i]);
+  const int32_t q_zero = p.q.of_head(head.head).zero;
+  for (int i = 0; i < t16; i++) s.offset[i] = -q_zero * s.k_sum[i];
 }
 
 // Queries first .. first + queries of a packed head, the result into its columns of the output.
@@ -151,42 +141,39 @@ void Engine::block(const Step& step, const Head& head, int first, int queries, H
       std::copy_n(s.rows + int64_t{i} * d32, d, y + row * out.stride);
 }
 
-// Q K^T in integers, scale, bias, mask, softmax, log codes as two planes.
+// Q K^T in integers, scale, bias, mask, softmax, codes.
 void Engine::attend(const PlannedAttention& p, const Head& head, int first, int queries,
                     const uint8_t* q, int64_t q_stride, HeadScratch& s) {
   const AttentionGeometry& g = plan().geometry(p);
   const int t = g.tokens, t16 = round_up(t, kColumns);
-  kernels_.sum_rows(q, q_stride, queries, g.head_dim, s.q_sum);
   GemmArgs a{};
   a.m = queries;
   a.n = t;
   a.k = g.head_dim;
   a.a = q;
   a.a_stride = q_stride;
-  a.row_sum = s.q_sum;
   a.panels = s.k_panels;
   a.bits = 8;
   a.range_bits = p.k.code_bits();
   a.a_bits = p.q.code_bits();
-  a.scale = s.scale;
-  a.offset = s.offset;
-  a.zero = s.zero;
-  a.bias = s.bias;
-  a.epilogue = Epilogue::kFloat;
-  a.y = s.scores;
-  a.y_stride = t16;
+  a.epilogue = Epilogue::kInt32;
+  a.raw = s.scores;
+  a.raw_stride = t16;
   kernels_.gemm(a);
 
   SoftmaxArgs m{};
   m.m = queries;
   m.n = t;
-  m.scores = s.scores;
-  m.score_stride = t16;
+  m.products = s.scores;
+  m.product_stride = t16;
+  m.offset = s.offset;
+  m.unit = p.q.of_head(head.head).scale * p.k.of_head(head.head).scale * g.scale;
   const int64_t of_head = p.bias_by_head ? int64_t{head.head} * g.queries : 0;
   m.bias = p.bias.empty() ? nullptr : p.bias.data() + (of_head + first) * t;
   m.bias_stride = t;
   m.region = g.region.empty() ? nullptr : g.region.data() + int64_t{head.window} * t;
   m.row_region = m.region ? m.region + first : nullptr;
+  m.codes = p.codes;
   m.steps = p.steps ? &*p.steps : nullptr;
   m.scale = p.probability.scale;
   m.bits = p.probability.bits;
@@ -197,7 +184,6 @@ void Engine::attend(const PlannedAttention& p, const Head& head, int first, int 
   m.lo = s.planes + queries * m.plane_stride;
   m.hi_sum = s.hi_sum;
   m.lo_sum = s.lo_sum;
-  m.by_sum = p.probability.twin == CodeParams::kSumCodes;
   kernels_.softmax_codes(m);
   set_units(p, queries, s);
 }
@@ -205,17 +191,18 @@ void Engine::attend(const PlannedAttention& p, const Head& head, int first, int 
 // Sets what one unit of each row of probabilities is worth.
 void Engine::set_units(const PlannedAttention& p, int queries, HeadScratch& s) {
   std::fill_n(s.unit, queries, fixed_point_unit(p.probability));
-  if (p.probability.twin != CodeParams::kSumCodes) return;
-  for (int i = 0; i < queries; i++)
-    if (const int64_t sum = int64_t{256} * s.hi_sum[i] + s.lo_sum[i]; sum > 0)
-      s.unit[i] = 1 / static_cast<float>(sum);
+  if (!p.probability.by_sum()) return;
+  for (int i = 0; i < queries; i++) {
+    const int64_t sum = p.planes() == 2 ? int64_t{256} * s.hi_sum[i] + s.lo_sum[i] : s.hi_sum[i];
+    if (sum > 0) s.unit[i] = 1 / static_cast<float>(sum);
+  }
 }
 
-// attn V: one product of both planes with V's panels.
+// attn V: one product of all planes with V's panels.
 void Engine::multiply_values(const PlannedAttention& p, int queries, HeadScratch& s) {
   const AttentionGeometry& g = plan().geometry(p);
   GemmArgs a{};
-  a.m = 2 * queries;
+  a.m = p.planes() * queries;
   a.n = g.head_dim;
   a.k = g.tokens;
   a.a = s.planes;
@@ -237,9 +224,10 @@ void Engine::mix(const Step& step, const Head& head, int queries, uint8_t* y, in
   const int d16 = round_up(g.head_dim, kColumns);
   const UniformRange of_v = p.v.of_head(head.head);
   for (int i = 0; i < queries; i++) s.unit[i] *= of_v.scale;
-  kernels_.combine_planes(s.raw, s.raw + int64_t{queries} * d16, d16, s.hi_sum, s.lo_sum,
-                          of_v.zero - (1 << (p.v.code_bits() - 1)), s.unit, queries, g.head_dim,
-                          step.params.quantizer(), y, y_stride);
+  const bool two = p.planes() == 2;
+  kernels_.combine_planes(s.raw, two ? s.raw + int64_t{queries} * d16 : nullptr, d16, s.hi_sum,
+                          two ? s.lo_sum : nullptr, of_v.zero - (1 << (p.v.code_bits() - 1)),
+                          s.unit, queries, g.head_dim, step.params.quantizer(), y, y_stride);
 }
 
 // The same in float.
@@ -252,11 +240,13 @@ void Engine::mix_floats(const Step& step, const Head& head, int first, int queri
   const UniformRange of_v = p.v.of_head(head.head);
   const int32_t zero = of_v.zero - (1 << (p.v.code_bits() - 1));
   for (int i = 0; i < queries; i++) s.unit[i] *= of_v.scale;
+  const bool two = p.planes() == 2;
   const auto sum = [&](int i, int rows, int64_t row) {
-    const int32_t *hi = s.raw + i * d16, *lo = hi + queries * d16;
+    const int32_t *hi = s.raw + i * d16, *lo = two ? hi + queries * d16 : nullptr;
+    const int32_t* lo_sum = two ? s.lo_sum + i : nullptr;
     float* y = floats(step.out, int64_t{head.image} * out.rows + row) + head.head * g.head_dim;
-    kernels_.sum_planes(hi, lo, d16, s.hi_sum + i, s.lo_sum + i, zero, s.unit + i, rows, g.head_dim,
-                        y, out.stride);
+    kernels_.sum_planes(hi, lo, d16, s.hi_sum + i, lo_sum, zero, s.unit + i, rows, g.head_dim, y,
+                        out.stride);
   };
   if (p.in_place) return sum(0, queries, first);
   for (int i = 0; i < queries; i++)
@@ -276,8 +266,9 @@ void Engine::trace_softmax(const Step& step, const Head& head, int first, int qu
   for (int64_t i = 0; i < queries; i++)
     for (int64_t j = 0; j < t; j++) {
       const int64_t at = i * t32 + j;
-      to[i * t + j] =
-          s.unit[i] * static_cast<float>(s.planes[at] * 256 + s.planes[at + queries * t32]);
+      const int value =
+          p.planes() == 2 ? s.planes[at] * 256 + s.planes[at + queries * t32] : s.planes[at];
+      to[i * t + j] = s.unit[i] * static_cast<float>(value);
     }
 }
 

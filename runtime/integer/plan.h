@@ -112,11 +112,14 @@ struct PlannedAttention {
   int q_column = 0, k_column = 0, v_column = 0;  // of the first head, in their values
   std::vector<float> bias;                       // [heads or 1, queries, tokens] or empty
   bool bias_by_head = false;
+  ProbabilityCodes codes = ProbabilityCodes::kLog;
   std::vector<uint16_t> table;     // log code -> 16-bit fixed point
-  std::optional<StepCodes> steps;  // instead of log codes
+  std::optional<StepCodes> steps;  // of kSteps
   bool in_place = false;  // rows of k and v are 0.. of their values in order: no gather, no scatter
   int queries = 0;        // rows of each window whose output is needed
   int block = 0;  // at most so many of them are worked on at once, so that their scores stay in L1
+
+  int planes() const { return codes == ProbabilityCodes::kCarried ? 1 : 2; }
 };
 
 struct PlannedOutput {

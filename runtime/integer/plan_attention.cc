@@ -46,10 +46,11 @@ std::vector<float> expand_bias(const QuantGraph& model, const Shapes& shapes, in
 }  // namespace
 
 void plan_softmax(const QuantGraph& model, const Shapes& shapes, int softmax, PlannedAttention& p) {
+  p.codes = probability_codes(p.probability);
   for (int c = 0; c < 1 << p.probability.bits; c++)
     p.table.push_back(static_cast<uint16_t>(log_code_value(c, p.probability.rate)));
   p.table.push_back(0);
-  if (p.probability.twin >= 0) p.steps = step_codes(p.probability);
+  if (p.codes == ProbabilityCodes::kSteps) p.steps = step_codes(p.probability);
   p.bias = expand_bias(model, shapes, softmax);
   const AttentionGeometry& g = shapes.geometry(softmax);
   p.bias_by_head = p.bias.size() > static_cast<size_t>(g.queries) * static_cast<size_t>(g.tokens);

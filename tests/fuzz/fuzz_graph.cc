@@ -256,7 +256,7 @@ class Draw {
       in.push_back(add(K::kConst, {}, {}, floats({c_.below(2) ? 1 : s.groups, s.rows, s.cols}, 1)));
     const int softmax = add(K::kSoftmax, in, a, table);
     std::map<A, double> p = {{A::kBits, c_.between(3, 8)}, {A::kScale, 0.1 * c_.between(1, 10)}};
-    if (c_.below(3) == 0) p[A::kTwin] = c_.below(5);
+    if (c_.below(3) == 0) p[A::kTwin] = c_.between(CodeParams::kCarriedCodes, 4);
     if (c_.below(3) == 0) p[A::kRate] = 0.5 * c_.between(1, 7);
     if (c_.below(4) == 0) p[A::kScale] = 0.002 * c_.between(1, 10);
     const int mixed = add(K::kMix, {add(K::kQuantize, {softmax}, p), v}, {});

@@ -218,11 +218,12 @@ void fuzz_norm(Choices& choices) {
 void fuzz_softmax(Choices& choices) {
   const int m = choices.between(1, 4), n = choices.between(1, 100);
   const int bits = choices.between(3, 8), twin = choices.between(0, 2);
-  const bool even = choices.below(2), biased = choices.below(2), masked = choices.below(2);
-  const bool by_sum = choices.below(2);
+  const bool biased = choices.below(2), masked = choices.below(2);
+  const auto kind = static_cast<ProbabilityCodes>(choices.below(4));
   const float rate = kMinLogRate + 0.1f * static_cast<float>(choices.between(0, 30));
   Values values(choices);
-  const auto scores = values.reals(m * n, 6), bias = values.reals(m * n, 2);
+  const auto scores = values.ints(m * n, -60000, 60000), offset = values.ints(n, -20000, 20000);
+  const auto bias = values.reals(m * n, 2);
   std::vector<uint8_t> region(static_cast<size_t>(n)), row_region(static_cast<size_t>(m));
   for (uint8_t& r : region) r = static_cast<uint8_t>(values.next() % 3);
   for (uint8_t& r : row_region) r = static_cast<uint8_t>(values.next() % 3);
@@ -239,15 +240,19 @@ void fuzz_softmax(Choices& choices) {
   compare([&](const Kernels& kernels, Output& out) {
     std::vector<uint8_t> hi(static_cast<size_t>(m * stride), 9), lo = hi;
     std::vector<int32_t> hi_sum(static_cast<size_t>(m)), lo_sum = hi_sum;
+    std::vector<int32_t> products = scores;
     const SoftmaxArgs args = {m,
                               n,
-                              scores.data(),
+                              products.data(),
                               n,
+                              offset.data(),
+                              1e-4f,
                               biased ? bias.data() : nullptr,
                               n,
                               masked ? region.data() : nullptr,
                               masked ? row_region.data() : nullptr,
-                              even ? &steps : nullptr,
+                              kind,
+                              &steps,
                               0.8f,
                               bits,
                               rate,
@@ -256,8 +261,7 @@ void fuzz_softmax(Choices& choices) {
                               lo.data(),
                               stride,
                               hi_sum.data(),
-                              lo_sum.data(),
-                              !even && by_sum};
+                              lo_sum.data()};
     kernels.softmax_codes(args);
     keep(out, hi), keep(out, lo), keep(out, hi_sum), keep(out, lo_sum);
   });
@@ -297,6 +301,9 @@ void fuzz_rows(Choices& choices) {
     std::vector<float> summed(static_cast<size_t>(m * k));
     kernels.sum_planes(hi.data(), lo.data(), k, hi_sum.data(), lo_sum.data(), zero, scales.data(),
                        m, k, summed.data(), k);
+    keep(out, summed);
+    kernels.sum_planes(hi.data(), nullptr, k, hi_sum.data(), nullptr, zero, scales.data(), m, k,
+                       summed.data(), k);
     keep(out, summed);
   });
 }

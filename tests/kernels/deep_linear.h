@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "kernels/pack.h"
-#include "tests/runtime/integer/guarded.h"
+#include "tests/kernels/guarded_product.h"
 
 namespace vitrun {
 
@@ -66,14 +66,15 @@ class DeepLinear {
   }
 
   std::vector<int32_t> raw(const Kernels& kernels) const {
-    Guarded<int32_t> out(kRows * kOutputs, 12345);
+    constexpr int kStride = round_up(kOutputs, kColumns);
+    Guarded<int32_t> out(kRows * kStride, 12345);
     GemmArgs args = args_;
     args.epilogue = Epilogue::kInt32;
     args.raw = out.data();
-    args.raw_stride = kOutputs;
+    args.raw_stride = kStride;
     kernels.gemm(args);
     CHECK(out.canary_intact());
-    return out.values();
+    return first_columns(out.values(), kStride, kOutputs);
   }
   std::vector<float> floats(const Kernels& kernels) const {
     Guarded<float> out(kRows * kOutputs, 0.25f);

@@ -38,6 +38,14 @@ inline size_t rows_of(int64_t rows, int64_t stride, int64_t used) {
   return area(rows - 1, stride) + static_cast<size_t>(used);
 }
 
+// The first n columns of rows `stride` elements apart.
+inline std::vector<int32_t> first_columns(const std::vector<int32_t>& rows, int stride, int n) {
+  std::vector<int32_t> out;
+  for (size_t i = 0; i < rows.size(); i++)
+    if (i % static_cast<size_t>(stride) < static_cast<size_t>(n)) out.push_back(rows[i]);
+  return out;
+}
+
 inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   if (a.size() != b.size()) return false;
   for (size_t i = 0; i < a.size(); i++) {
@@ -140,17 +148,18 @@ class GuardedProduct {
   }
 
   std::vector<int32_t> raw(const Kernels& kernels) {
-    Guarded<int32_t> out(area(m_, n_), 12345);
+    const int stride = round_up(n_, kColumns);
+    Guarded<int32_t> out(area(m_, stride), 12345);
     GemmArgs args = args_;
     args.epilogue = Epilogue::kInt32;
     // kInt32 does not read these.
     args.scale = args.bias = nullptr;
     args.offset = args.zero = args.row_sum = nullptr;
     args.raw = out.data();
-    args.raw_stride = n_;
+    args.raw_stride = stride;
     kernels.gemm(args);
     CHECK(out.canary_intact());
-    return out.values();
+    return first_columns(out.values(), stride, n_);
   }
 
   std::vector<float> floats(const Kernels& kernels, Epilogue epilogue) {

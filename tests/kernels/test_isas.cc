@@ -279,6 +279,9 @@ TEST_CASE("quantize, layernorm and layernorm_codes at every tail") {
 // The planes hi and lo, followed by their row sums.
 std::vector<int> softmax(const Kernels& k, SoftmaxArgs args) {
   const int64_t stride = round_up(args.n, kDepthAlign);
+  Guarded<int32_t> products(
+      std::vector<int32_t>(args.products, args.products + area(args.m, args.n)));
+  args.products = products.data();
   Guarded<uint8_t> hi(area(args.m, stride), 77), lo(area(args.m, stride), 77);
   Guarded<int32_t> hi_sum(static_cast<size_t>(args.m)), lo_sum(static_cast<size_t>(args.m));
   args.hi = hi.data();
@@ -287,6 +290,7 @@ std::vector<int> softmax(const Kernels& k, SoftmaxArgs args) {
   args.hi_sum = hi_sum.data();
   args.lo_sum = lo_sum.data();
   k.softmax_codes(args);
+  CHECK(products.canary_intact());
   std::vector<int> all;
   for (const Guarded<uint8_t>* plane : {&hi, &lo}) {
     CHECK(plane->canary_intact());
@@ -308,7 +312,11 @@ TEST_CASE("softmax codes at every tail and bit width, with bias, mask and wild s
           static_cast<uint16_t>(std::lround(65535 * std::exp2(-k / double{rate})));
     }
     const Guarded<uint16_t> table(entries);
-    const Guarded<float> scores(random_floats(random, area(m, n), 3));
+    std::vector<int32_t> products(area(m, n));
+    for (int32_t& p : products) p = static_cast<int32_t>(random() % 40001) - 20000;
+    std::vector<int32_t> shifts(static_cast<size_t>(n));
+    for (int32_t& p : shifts) p = static_cast<int32_t>(random() % 2001) - 1000;
+    const Guarded<int32_t> offset(shifts);
     const Guarded<float> wild(wild_floats(random, area(m, n)));
     const Guarded<float> bias(random_floats(random, area(m, n), 1));
     Guarded<uint8_t> region(static_cast<size_t>(n)), row_region(static_cast<size_t>(m));
@@ -316,8 +324,10 @@ TEST_CASE("softmax codes at every tail and bit width, with bias, mask and wild s
     SoftmaxArgs args{};
     args.m = m;
     args.n = n;
-    args.scores = scores.data();
-    args.score_stride = n;
+    args.products = products.data();
+    args.product_stride = n;
+    args.offset = offset.data();
+    args.unit = 3e-4f;
     args.scale = 0.37f;
     args.bits = bits;
     args.rate = rate;
@@ -327,18 +337,21 @@ TEST_CASE("softmax codes at every tail and bit width, with bias, mask and wild s
     masked.bias_stride = n;
     masked.region = region.data();
     masked.row_region = row_region.data();
-    odd.scores = wild.data();
+    odd.bias = wild.data();
+    odd.bias_stride = n;
     const StepCodes steps = {n % 2 ? 300.f : 0, 7.5f, n % 2 ? 8 : 0, 7, 205, 1 << 13,
                              n % 2 ? 1435 : 0};
-    SoftmaxArgs stepped = masked, odd_steps = odd;
-    stepped.steps = odd_steps.steps = &steps;
-    SoftmaxArgs summed = masked, odd_sums = odd;
-    summed.by_sum = odd_sums.by_sum = true;
     for (const Kernels* isa : isas_under_test()) {
       CAPTURE(std::string(isa->name));
       CAPTURE(n);
-      for (const SoftmaxArgs& a : {args, masked, odd, stepped, odd_steps, summed, odd_sums})
-        CHECK(softmax(*isa, a) == softmax(scalar(), a));
+      for (SoftmaxArgs a : {args, masked, odd}) {
+        a.steps = &steps;
+        for (ProbabilityCodes codes : {ProbabilityCodes::kLog, ProbabilityCodes::kLogBySum,
+                                       ProbabilityCodes::kSteps, ProbabilityCodes::kCarried}) {
+          a.codes = codes;
+          CHECK(softmax(*isa, a) == softmax(scalar(), a));
+        }
+      }
     }
   }
 }
@@ -379,11 +392,12 @@ TEST_CASE("pack_rows, pack_columns, combine_planes, sum_rows and map_rows at eve
         CHECK(y.canary_intact());
         return y.values();
       };
-      const auto summed = [&](const Kernels& k) {
+      const auto summed = [&](const Kernels& k, bool two = true) {
         Guarded<float> y(area(tokens, width), 3);
         const int32_t* sums = planes.data() + 2 * area(tokens, width);
-        k.sum_planes(planes.data(), planes.data() + area(tokens, width), width, sums, sums + tokens,
-                     -7, scales.data(), tokens, width, y.data(), width);
+        k.sum_planes(planes.data(), two ? planes.data() + area(tokens, width) : nullptr, width,
+                     sums, two ? sums + tokens : nullptr, -7, scales.data(), tokens, width,
+                     y.data(), width);
         CHECK(y.canary_intact());
         return y.values();
       };
@@ -414,6 +428,7 @@ TEST_CASE("pack_rows, pack_columns, combine_planes, sum_rows and map_rows at eve
         CHECK(pack(*isa, false) == pack(scalar(), false));
         CHECK(combine(*isa) == combine(scalar()));
         CHECK(same_bits(summed(*isa), summed(scalar())));
+        CHECK(same_bits(summed(*isa, false), summed(scalar(), false)));
         if (width % kDepthAlign == 0) CHECK(row_sums(*isa) == row_sums(scalar()));
       }
     }

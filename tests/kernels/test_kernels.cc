@@ -121,15 +121,15 @@ TEST_CASE("gemm: exact integer sums at every bit width, with tails") {
   for (int bits = kMinBits; bits <= kMaxBits; bits++) {
     for (int k : {1, 31, 32, 33, 100}) {
       Linear linear(3, 35, k, bits, static_cast<unsigned>(bits * 1000 + k));
-      std::vector<int32_t> raw(index(3, 40, 0), 77);
+      std::vector<int32_t> raw(index(3, 50, 0), 77);
       linear.args.epilogue = Epilogue::kInt32;
       linear.args.raw = raw.data();
-      linear.args.raw_stride = 40;
+      linear.args.raw_stride = 50;
       scalar().gemm(linear.args);
       int wrong = 0;
       for (int i = 0; i < 3; i++) {
-        for (int j = 0; j < 35; j++) wrong += raw[index(i, 40, j)] != linear.sum(i, j);
-        for (int j = 35; j < 40; j++) wrong += raw[index(i, 40, j)] != 77;
+        for (int j = 0; j < 35; j++) wrong += raw[index(i, 50, j)] != linear.sum(i, j);
+        for (int j = 48; j < 50; j++) wrong += raw[index(i, 50, j)] != 77;
       }
       CAPTURE(bits);
       CAPTURE(k);
@@ -515,6 +515,89 @@ std::vector<uint16_t> softmax_table(int bits, double rate = 2) {
   return table;
 }
 
+// Scores as exact products: a score is `unit` times a product and its column's offset.
+struct Products {
+  static constexpr float unit = 1 / 1024.f;
+  std::vector<int32_t> products, offset;
+
+  Products(const std::vector<float>& scores, int n) {
+    for (int j = 0; j < n; j++) offset.push_back(37 * j - 500);
+    for (size_t i = 0; i < scores.size(); i++)
+      products.push_back(static_cast<int32_t>(std::lround(scores[i] / unit)) -
+                         offset[i % offset.size()]);
+  }
+  double score(size_t i) const { return double{unit} * (products[i] + offset[i % offset.size()]); }
+  SoftmaxArgs args(int m, int n) {
+    SoftmaxArgs args{};
+    args.m = m;
+    args.n = n;
+    args.products = products.data();
+    args.product_stride = n;
+    args.offset = offset.data();
+    args.unit = unit;
+    return args;
+  }
+};
+
+// The planes that softmax_codes() writes, and what they are in args.
+struct Planes {
+  int stride;
+  std::vector<uint8_t> hi, lo;
+  std::vector<int32_t> hi_sum, lo_sum;
+
+  explicit Planes(SoftmaxArgs& args)
+      : stride(round_up(args.n, kDepthAlign)),
+        hi(index(args.m, stride, 0), 9),
+        lo(hi),
+        hi_sum(static_cast<size_t>(args.m)),
+        lo_sum(hi_sum) {
+    args.hi = hi.data();
+    args.lo = lo.data();
+    args.plane_stride = stride;
+    args.hi_sum = hi_sum.data();
+    args.lo_sum = lo_sum.data();
+    scalar().softmax_codes(args);
+  }
+};
+
+// Each code is the nearest one to its exponential and the error of the code 16 columns before.
+TEST_CASE("carried softmax codes: their sums are those of the exponentials in every lane") {
+  for (int bits : {3, 5, 8}) {
+    for (int n : {1, 15, 16, 49, 197, 1000}) {
+      std::mt19937 random(static_cast<unsigned>(n + bits));
+      const int m = 3;
+      Products p(random_floats(random, index(m, n, 0), 1.5f), n);
+      const Products before = p;
+      SoftmaxArgs args = p.args(m, n);
+      args.codes = ProbabilityCodes::kCarried;
+      args.bits = bits;
+      const Planes planes(args);
+      const double last = std::exp2(bits) - 1;
+      for (int i = 0; i < m; i++) {
+        double top = -INFINITY;
+        for (int j = 0; j < n; j++) top = std::max(top, before.score(index(i, n, j)));
+        double missing[16] = {};
+        int total = 0;
+        for (int j = 0; j < planes.stride; j++) {
+          const int code = planes.hi[index(i, planes.stride, j)];
+          total += code;
+          REQUIRE(planes.lo[index(i, planes.stride, j)] == 9);  // not written
+          if (j >= n) {
+            REQUIRE(code == 0);
+            continue;
+          }
+          REQUIRE(code <= last);
+          double& error = missing[j % 16];
+          error += std::exp(before.score(index(i, n, j)) - top) * (last - 1 / 64.0) - code;
+          // 1e-3: a carry errs by at most an ulp of 2^bits, 1.5e-5, in each of up to 63 steps.
+          REQUIRE(std::fabs(error) <= 0.5 + 1e-3);
+        }
+        REQUIRE(planes.hi_sum[static_cast<size_t>(i)] == total);
+      }
+    }
+  }
+}
+
 TEST_CASE("softmax codes against double, with bias, mask and tails") {
   for (int bits : {3, 4, 6, 8}) {
     for (const auto& [n, by_sum] :
@@ -522,25 +605,32 @@ TEST_CASE("softmax codes against double, with bias, mask and tails") {
           std::pair(16, true), std::pair(197, true)}) {
       const float rate = n == 49 ? 1 : n == 16 ? 3.5f : 2;
       std::mt19937 random(static_cast<unsigned>(bits * n));
-      const int m = 2, stride = round_up(n, kDepthAlign);
-      const std::vector<float> scores = random_floats(random, index(m, n, 0), 2);
+      const int m = 2;
+      Products p(random_floats(random, index(m, n, 0), 2), n);
+      const Products before = p;
       const std::vector<float> bias = random_floats(random, index(m, n, 0), 1);
       std::vector<uint8_t> region = random_ints<uint8_t>(random, static_cast<size_t>(n), 0, 2);
       const uint8_t row_region[] = {region[0], region[0]};
       const std::vector<uint16_t> table = softmax_table(bits, double{rate});
-      std::vector<uint8_t> hi(index(m, stride, 0), 9), lo(index(m, stride, 0), 9);
-      int32_t hi_sum[2], lo_sum[2];
       const float scale = 1 / 0.7f;
-      scalar().softmax_codes({m, n, scores.data(), n, bias.data(), n, region.data(), row_region,
-                              nullptr, 0.7f, bits, rate, table.data(), hi.data(), lo.data(), stride,
-                              hi_sum, lo_sum, by_sum});
+      SoftmaxArgs args = p.args(m, n);
+      args.bias = bias.data();
+      args.bias_stride = n;
+      args.region = region.data();
+      args.row_region = row_region;
+      args.codes = by_sum ? ProbabilityCodes::kLogBySum : ProbabilityCodes::kLog;
+      args.scale = 0.7f;
+      args.bits = bits;
+      args.rate = rate;
+      args.table = table.data();
+      const auto [stride, hi, lo, hi_sum, lo_sum] = Planes(args);
       for (int i = 0; i < m; i++) {
         std::vector<double> v(static_cast<size_t>(n));
         double sum = 0, top = -INFINITY;
         int hi_total = 0, lo_total = 0;
         for (int j = 0; j < n; j++) {
           const auto at = static_cast<size_t>(j);
-          v[at] = scores[index(i, n, j)] + bias[index(i, n, j)] -
+          v[at] = before.score(index(i, n, j)) + double{bias[index(i, n, j)]} -
                   (region[at] == row_region[i] ? 0 : 100);
           sum += std::exp(v[at]);
           top = std::max(top, v[at]);
@@ -559,8 +649,8 @@ TEST_CASE("softmax codes against double, with bias, mask and tails") {
           const double code = std::clamp(std::nearbyint(k), 0.0, std::exp2(bits));
           REQUIRE(got == table[static_cast<size_t>(code)]);
         }
-        REQUIRE(hi_sum[i] == hi_total);
-        REQUIRE(lo_sum[i] == lo_total);
+        REQUIRE(hi_sum[static_cast<size_t>(i)] == hi_total);
+        REQUIRE(lo_sum[static_cast<size_t>(i)] == lo_total);
       }
     }
   }
@@ -574,25 +664,25 @@ TEST_CASE("softmax codes in steps against double") {
     const double coarse = 1 / double{steps.coarse_inverse}, fine = 1 / 256.0;
     for (int n : {1, 3, 16, 49}) {
       std::mt19937 random(static_cast<unsigned>(n));
-      const std::vector<float> scores = random_floats(random, static_cast<size_t>(n), 3);
-      const int stride = round_up(n, kDepthAlign);
-      std::vector<uint8_t> hi(static_cast<size_t>(stride), 9), lo(hi);
-      int32_t hi_sum, lo_sum;
-      scalar().softmax_codes({1, n, scores.data(), n, nullptr, 0, nullptr, nullptr, &steps, 0, 0, 0,
-                              nullptr, hi.data(), lo.data(), stride, &hi_sum, &lo_sum});
+      Products products(random_floats(random, static_cast<size_t>(n), 3), n);
+      const Products before = products;
+      SoftmaxArgs args = products.args(1, n);
+      args.codes = ProbabilityCodes::kSteps;
+      args.steps = &steps;
+      const auto [stride, hi, lo, hi_sum, lo_sum] = Planes(args);
       double sum = 0;
-      for (float v : scores) sum += std::exp(double{v});
+      for (size_t j = 0; j < before.products.size(); j++) sum += std::exp(before.score(j));
       int hi_total = 0, lo_total = 0;
       for (size_t j = 0; j < hi.size(); j++) {
         hi_total += hi[j];
         lo_total += lo[j];
         const int value = hi[j] * 256 + lo[j];
         const double got = coarse / steps.coarse_value * value;
-        if (j >= scores.size()) {
+        if (j >= before.products.size()) {
           REQUIRE(got == 0);
           continue;
         }
-        const double p = std::exp(double{scores[j]}) / sum;
+        const double p = std::exp(before.score(j)) / sum;
         const bool small = steps.fine_codes && p < 7.5 * fine;
         // The last fine code stands for all p up to the first coarse step that is nearer.
         const double top = (steps.coarse_top + 0.5) * coarse;
@@ -602,25 +692,37 @@ TEST_CASE("softmax codes in steps against double") {
         if (small || p > 7.5 * fine + coarse / 2)
           REQUIRE(value % (small ? steps.fine_value : steps.coarse_value) == 0);
       }
-      REQUIRE(hi_sum == hi_total);
-      REQUIRE(lo_sum == lo_total);
+      REQUIRE(hi_sum[0] == hi_total);
+      REQUIRE(lo_sum[0] == lo_total);
     }
   }
 }
 
 TEST_CASE("softmax codes: infinite and NaN scores stay inside the table") {
   const float inf = std::numeric_limits<float>::infinity();
-  const std::vector<float> scores = {0, inf, -inf, std::numeric_limits<float>::quiet_NaN(), 1};
+  const float wild[] = {0, inf, -inf, std::numeric_limits<float>::quiet_NaN(), 1};
   const std::vector<uint16_t> table = softmax_table(8);
-  uint8_t hi[32], lo[32];
-  int32_t hi_sum, lo_sum;
-  scalar().softmax_codes({1, 5, scores.data(), 5, nullptr, 0, nullptr, nullptr, nullptr, 1, 8, 2,
-                          table.data(), hi, lo, 32, &hi_sum, &lo_sum});
-  for (int j = 5; j < 32; j++) CHECK((hi[j] == 0 && lo[j] == 0));
   const StepCodes steps = {256, 8, 8, 7, 1 << 8, 1 << 13, 7 << 8};
-  scalar().softmax_codes({1, 5, scores.data(), 5, nullptr, 0, nullptr, nullptr, &steps, 0, 0, 0,
-                          nullptr, hi, lo, 32, &hi_sum, &lo_sum});
-  for (int j = 0; j < 32; j++) CHECK(hi[j] * 256 + lo[j] <= (j < 5 ? 7 << 13 : 0));
+  for (ProbabilityCodes codes : {ProbabilityCodes::kLog, ProbabilityCodes::kLogBySum,
+                                 ProbabilityCodes::kSteps, ProbabilityCodes::kCarried}) {
+    Products products(std::vector<float>(5), 5);
+    SoftmaxArgs args = products.args(1, 5);
+    args.bias = wild;
+    args.bias_stride = 5;
+    args.codes = codes;
+    args.steps = &steps;
+    args.scale = 1;
+    args.bits = 8;
+    args.rate = 2;
+    args.table = table.data();
+    const Planes planes(args);
+    const int most = codes == ProbabilityCodes::kSteps ? 7 << 13 : 65535;
+    for (size_t j = 0; j < 32; j++) {
+      const int value =
+          planes.hi[j] * 256 + (codes == ProbabilityCodes::kCarried ? 0 : planes.lo[j]);
+      CHECK(value <= (j < 5 ? most : 0));
+    }
+  }
 }
 
 // Both packers must give the panels that pack_codes() gives for the same signed codes.
@@ -701,6 +803,8 @@ TEST_CASE("combine_planes") {
   for (int j = 0; j < 3; j++)  // small enough to be exact in float
     CHECK(double{y[j]} == 0.125 * (256.0 * (hi[j] + 18) + (lo[j] + 1600)));
   CHECK(y[3] == 42);
+  scalar().sum_planes(hi, nullptr, 3, hi_sum, nullptr, -2, &scale, 1, 3, y, 3);
+  for (int j = 0; j < 3; j++) CHECK(double{y[j]} == 0.125 * (hi[j] + 18));
 }
 
 TEST_CASE("gemm: codes by a quantizer for each column") {

@@ -180,6 +180,7 @@ TEST_CASE("ranges, levels and ranges by head survive as a Quantize's attributes 
       {.bits = 4, .range = {0.9f, 0}, .rate = 3.25f},
       {.bits = 5, .range = {0.01f, 0}, .twin = 0},
       {.bits = 5, .range = {0.01f, 0}, .twin = most_twin(5)},
+      {.bits = 8, .twin = CodeParams::kCarriedCodes},
       {.bits = 3, .range = {0.3f, 12}, .levels = {{0, 2}, {5, 9}, {200, 255}}},
       {.bits = 4, .range = {1, 0}, .heads = {{0.1f, 3}, {1.f / 7, 0}, {2.5f, 15}}}};
   for (const SiteRange& range : ranges) {

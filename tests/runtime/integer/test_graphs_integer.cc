@@ -260,7 +260,7 @@ TEST_CASE("codes of few levels, and evenly spaced probabilities") {
   for (const std::string name :
        {"conv", "conv_stride", "conv_image", "gelu", "norm_layer", "attention_bias",
         "attention_shifted", "attention_cross", "rope_half", "two_readers"})
-    for (int twin : {0, 3, CodeParams::kSumCodes}) {
+    for (int twin : {0, 3, CodeParams::kSumCodes, CodeParams::kCarriedCodes}) {
       CAPTURE(name);
       CAPTURE(twin);
       const QuantizedCase q(name, 8, 8, spaced(twin, true));
