@@ -57,16 +57,18 @@ struct TileBlock {
   int64_t sum_stride;  // int32 from row to row
 };
 
-// Adds the products of the next 64 depths to the tiles of sums.
+// Adds the products of 64 depths to the tiles of sums: those of the row tiles at a0 and a1 and of
+// the panels at w0 and w1.
 template <int kRowTiles, int kPanels>
-inline void multiply_step(const TileBlock& b) {
-  _tile_loadd(6, b.w[0], kTileDepth);
-  if constexpr (kPanels == 2) _tile_loadd(7, b.w[1], kTileDepth);
-  _tile_loadd(4, b.a[0], b.a_stride);
+inline void multiply_step(const uint8_t* a0, const uint8_t* a1, int64_t a_stride, const int8_t* w0,
+                          const int8_t* w1) {
+  _tile_loadd(6, w0, kTileDepth);
+  if constexpr (kPanels == 2) _tile_loadd(7, w1, kTileDepth);
+  _tile_loadd(4, a0, a_stride);
   _tile_dpbusd(0, 4, 6);
   if constexpr (kPanels == 2) _tile_dpbusd(1, 4, 7);
   if constexpr (kRowTiles == 2) {
-    _tile_loadd(5, b.a[1], b.a_stride);
+    _tile_loadd(5, a1, a_stride);
     _tile_dpbusd(2, 5, 6);
     if constexpr (kPanels == 2) _tile_dpbusd(3, 5, 7);
   }
@@ -81,30 +83,65 @@ inline void copy_half(const uint8_t* a, int64_t a_stride, int rows, uint8_t* to)
   }
 }
 
-// The sums [kRowTiles * 16, kPanels * 16] of one block; each row tile has `rows` rows.
+// The epilogues of the tiles of a block that has been multiplied. They are run between the steps of
+// the next block, because the tiles' unit multiplies while others compute.
+class Epilogues {
+ public:
+  explicit Epilogues(const GemmArgs& g) : g_(g) {}
+
+  // Adds the tile of rows row .. row + rows and the 16 columns from `column` on, whose sums begin at
+  // `sums`. A block has kBlock^2 tiles at most.
+  void add(int row, int rows, int column, const int32_t* sums) {
+    tiles_[count_++] = {row, rows, column, sums};
+  }
+  // Runs one of them, if any is left.
+  void run_one() {
+    if (next_ == count_) return;
+    const Tile& t = tiles_[next_++];
+    finish_panel(g_, t.row, t.rows, t.column, t.sums, kSumStride);
+  }
+  void finish() {
+    while (next_ < count_) run_one();
+    next_ = count_ = 0;
+  }
+
+ private:
+  struct Tile {
+    int row, rows, column;
+    const int32_t* sums;
+  };
+  const GemmArgs& g_;
+  Tile tiles_[kBlock * kBlock];
+  int count_ = 0, next_ = 0;
+};
+
+// The sums [kRowTiles * 16, kPanels * 16] of one block; each row tile has `rows` rows. `before` are
+// the epilogues of the last block.
 template <int kRowTiles, int kPanels>
-void multiply_block(TileBlock b, int depth, int rows) {
+void multiply_block(const TileBlock& b, int depth, int rows, Epilogues& before) {
+  const uint8_t *a0 = b.a[0], *a1 = b.a[kRowTiles - 1];
+  const int8_t *w0 = b.w[0], *w1 = b.w[kPanels - 1];
+  const int64_t a_stride = b.a_stride;
   settle_memory();
   _tile_zero(0);
   if constexpr (kPanels == 2) _tile_zero(1);
   if constexpr (kRowTiles == 2) _tile_zero(2);
   if constexpr (kRowTiles == 2 && kPanels == 2) _tile_zero(3);
   for (; depth >= kTileDepth; depth -= kTileDepth) {
-    multiply_step<kRowTiles, kPanels>(b);
-    for (int i = 0; i < kRowTiles; i++) b.a[i] += kTileDepth;
-    for (int i = 0; i < kPanels; i++) b.w[i] += kTileBytes;
+    multiply_step<kRowTiles, kPanels>(a0, a1, a_stride, w0, w1);
+    a0 += kTileDepth, a1 += kTileDepth;
+    w0 += kTileBytes, w1 += kTileBytes;
+    before.run_one();
   }
   if (depth > 0) {
     alignas(64) uint8_t half[kBlock][kTileBytes];
-    for (int i = 0; i < kRowTiles; i++) {
-      copy_half(b.a[i], b.a_stride, rows, half[i]);
-      b.a[i] = half[i];
-    }
-    for (int i = 0; i < kPanels; i++) b.w[i] = b.tail[i];
-    b.a_stride = kTileDepth;
+    copy_half(a0, a_stride, rows, half[0]);
+    copy_half(a1, a_stride, rows, half[kRowTiles - 1]);
     settle_memory();
-    multiply_step<kRowTiles, kPanels>(b);
+    multiply_step<kRowTiles, kPanels>(half[0], half[kRowTiles - 1], kTileDepth, b.tail[0],
+                                      b.tail[kPanels - 1]);
   }
+  before.finish();
   const int64_t stride = b.sum_stride * 4;
   _tile_stored(0, b.sums[0], stride);
   if constexpr (kPanels == 2) _tile_stored(1, b.sums[0] + kColumns, stride);
@@ -112,11 +149,17 @@ void multiply_block(TileBlock b, int depth, int rows) {
   if constexpr (kRowTiles == 2 && kPanels == 2) _tile_stored(3, b.sums[1] + kColumns, stride);
 }
 
+// The sums of two blocks, in turns.
+struct alignas(64) BlockSums {
+  int32_t sums[2][kBlock][kTileRows * kSumStride];
+  int turn = 0;
+};
+
 // Multiplies all rows by one or two unpacked panels. The last row tile is moved back so that it
 // ends with the last row; rows that it computes a second time are not written again.
-inline void gemm_block_columns(const GemmArgs& g, int column, int panels, const PanelTiles* w) {
+inline void gemm_block_columns(const GemmArgs& g, int column, int panels, const PanelTiles* w,
+                               BlockSums& sums, Epilogues& epilogues) {
   const int depth = round_up(g.k, kDepthAlign), rows = g.m < kTileRows ? g.m : kTileRows;
-  alignas(64) int32_t sums[kBlock][kTileRows * kSumStride];
   const bool raw = g.epilogue == Epilogue::kInt32;
   for (int row = 0; row < g.m; row += kBlock * kTileRows) {
     const int row_tiles = g.m - row > kTileRows ? 2 : 1;
@@ -130,21 +173,22 @@ inline void gemm_block_columns(const GemmArgs& g, int column, int panels, const 
     for (int i = 0; i < row_tiles; i++) {
       begin[i] = row + i * kTileRows < g.m - rows ? row + i * kTileRows : g.m - rows;
       b.a[i] = g.a + begin[i] * g.a_stride;
-      b.sums[i] = raw ? g.raw + begin[i] * g.raw_stride + column : sums[i];
+      b.sums[i] = raw ? g.raw + begin[i] * g.raw_stride + column : sums.sums[sums.turn][i];
     }
     if (row_tiles == 2) {
-      panels == 2 ? multiply_block<2, 2>(b, depth, rows) : multiply_block<2, 1>(b, depth, rows);
+      panels == 2 ? multiply_block<2, 2>(b, depth, rows, epilogues)
+                  : multiply_block<2, 1>(b, depth, rows, epilogues);
     } else {
-      panels == 2 ? multiply_block<1, 2>(b, depth, rows) : multiply_block<1, 1>(b, depth, rows);
+      panels == 2 ? multiply_block<1, 2>(b, depth, rows, epilogues)
+                  : multiply_block<1, 1>(b, depth, rows, epilogues);
     }
     for (int i = 0; i < row_tiles && !raw; i++) {
       const int first = row + i * kTileRows, again = first - begin[i];
-      const int32_t* tile = sums[i] + again * kSumStride;
-      for (int p = 0; p < panels; p++) {
-        finish_panel(g, first, rows - again, column + p * kColumns, tile + p * kColumns,
-                     kSumStride);
-      }
+      for (int p = 0; p < panels; p++)
+        epilogues.add(first, rows - again, column + p * kColumns,
+                      b.sums[i] + again * kSumStride + p * kColumns);
     }
+    sums.turn ^= 1;
   }
 }
 
@@ -154,6 +198,8 @@ void gemm_amx(const GemmArgs& g) {
   const int depth = round_up(g.k, kDepthAlign), whole = depth / kTileDepth * kTileDepth;
   alignas(64) int8_t scratch[kBlock][kMaxDepth * kColumns], tail[kBlock][kTileBytes];
   std::memset(tail, 0, sizeof tail);
+  BlockSums sums;
+  Epilogues epilogues(g);
   for (int column = 0; column < g.n; column += kBlock * kColumns) {
     PanelTiles w[kBlock];
     int panels = 0;
@@ -162,8 +208,9 @@ void gemm_amx(const GemmArgs& g) {
       w[panels] = {unpack_panel(panel, g.bits, depth, scratch[panels]), tail[panels]};
       if (whole < depth) std::memcpy(tail[panels], w[panels].w + whole * kColumns, kTileBytes / 2);
     }
-    gemm_block_columns(g, column, panels, w);
+    gemm_block_columns(g, column, panels, w, sums, epilogues);
   }
+  epilogues.finish();
   _tile_release();
   finish_codes(g, 0, g.m);
 }
