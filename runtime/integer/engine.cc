@@ -23,12 +23,21 @@ std::vector<std::string> first_output(const Graph& graph) {
 
 constexpr size_t kKeptPlans = 6;  // a detector runs one graph on the five maps of an image
 constexpr int64_t kGatheredBytes = 3 << 17;  // of codes that a convolution gathers at once
+constexpr int64_t kRowBytes = 1 << 19;  // of floats that wait for the range of their row at once
 
 constexpr size_t kMostInputs = 16;
 
 // Rows of codes that a convolution gathers at once.
 int gathered_rows(int k) {
   return static_cast<int>(std::clamp<int64_t>(kGatheredBytes / round_up(k, kDepthAlign), 16, 192));
+}
+
+// Rows of a Linear's result whose floats wait for the range of their row at once, a multiple of
+// kRowGrain. They are more where the weights, which each block of rows reads again, are large.
+constexpr int kRowGrain = 16;
+int64_t waiting_rows(const QuantLinear& w) {
+  const int64_t bytes = std::max(kRowBytes, 2 * pack_bytes(w.n, w.k, w.bits));
+  return std::max<int64_t>(bytes / (round_up(w.n, kColumns) * 4) / kRowGrain, 1) * kRowGrain;
 }
 
 }  // namespace
@@ -74,6 +83,10 @@ Engine::Choice Engine::make_choice(const std::vector<MapSize>& sizes,
     if (s.window >= 0)
       c.scratch_bytes =
           std::max(c.scratch_bytes, gather_scratch_bytes(at(c.plan.linears, s.linear).weight->k));
+    if (s.op == Op::kGemm && s.params.by_row())
+      c.scratch_bytes = std::max(
+          c.scratch_bytes, row_scratch_bytes(*at(c.plan.linears, s.linear).weight,
+                                             int64_t{max_batch_} * s.rows));
   }
   return c;
 }
@@ -347,11 +360,19 @@ void Engine::gemm(const Step& step, int thread) {
   g.bias = w.bias.data() + c;
   g.epilogue = step.epilogue;
   g.quantizer = step.params.quantizer();
-  g.activation = step.activation;
+  g.activation = step.activation.value_or(Activation::kGelu);
   if (step.epilogue == Epilogue::kCodes) g.quantizers = linear.from(c);
   for_rows(step, rows, [&](const Segment& s) {
     const int64_t to = s.first(out) + step.out_first;
     g.m = s.m;
+    g.a = codes(from_value, s.first(in));
+    g.a_stride = in.stride;
+    g.row_sum = sums(from_value, s.first(in));
+    if (in.by_row) {
+      g.row_scale = scales(from_value, s.first(in));
+      g.row_zero = zeros(from_value, s.first(in));
+    }
+    if (step.params.by_row()) return gemm_to_rows(step, g, to, thread);
     if (out.codes) {
       g.codes = codes(step.out, to) + c;
       g.code_stride = out.stride;
@@ -363,15 +384,32 @@ void Engine::gemm(const Step& step, int thread) {
     }
     if (step.residual >= 0) g.residual = floats(step.residual, s.first(value(step.residual))) + c;
     if (step.window >= 0) return gemm_gathered(step, g, s, thread);
-    g.a = codes(from_value, s.first(in));
-    g.a_stride = in.stride;
-    g.row_sum = sums(from_value, s.first(in));
-    if (in.by_row) {
-      g.row_scale = scales(from_value, s.first(in));
-      g.row_zero = zeros(from_value, s.first(in));
-    }
     kernels_.gemm(g);
   });
+}
+
+int64_t Engine::row_scratch_bytes(const QuantLinear& w, int64_t rows) {
+  return aligned(std::min(waiting_rows(w), rows) * round_up(w.n, kColumns) * 4);
+}
+
+// A product whose rows get ranges of their own: a block of rows stays in the cache until they have.
+void Engine::gemm_to_rows(const Step& step, GemmArgs g, int64_t to, int thread) {
+  const int64_t most = waiting_rows(*at(plan().linears, step.linear).weight), m = g.m;
+  const int blocks = static_cast<int>((m + most - 1) / most);
+  g.y = reinterpret_cast<float*>(scratch(thread));
+  g.y_stride = round_up(g.n, kColumns);
+  for (int b = 0; b < blocks; b++) {
+    const Range r = share(m, b, blocks, kRowGrain);
+    g.m = static_cast<int>(r.end - r.begin);
+    if (g.m > 0) kernels_.gemm(g);
+    kernels_.quantize_by_row(g.y, g.y_stride, g.m, g.n,
+                             step.activation ? &*step.activation : nullptr,
+                             row_codes(step, to + r.begin));
+    g.a += g.m * g.a_stride;
+    g.row_sum += g.m;
+    if (g.row_scale) g.row_scale += g.m;
+    if (g.row_zero) g.row_zero += g.m;
+  }
 }
 
 int64_t Engine::gather_scratch_bytes(int k) {
@@ -453,6 +491,7 @@ void Engine::quantize(const Step& step, int thread) {
   const int from = step.in[0];
   const Value &in = value(from), &out = value(step.out);
   const Node& n = graph_[step.node];
+  const Activation* const activation = step.activation ? &*step.activation : nullptr;
   ColumnArgs args{};
   args.c = out.cols;
   args.x_stride = in.stride;
@@ -463,8 +502,7 @@ void Engine::quantize(const Step& step, int thread) {
     const int64_t to = s.first(out);
     const float* const x = floats(from, s.first(in)) + step.column_begin;
     if (step.params.by_row())
-      return kernels_.quantize_by_row(x, in.stride, s.m, out.cols,
-                                      n.kind == NodeKind::kAct ? &step.activation : nullptr,
+      return kernels_.quantize_by_row(x, in.stride, s.m, out.cols, activation,
                                       row_codes(step, to));
     if (step.columns < 0)
       return kernels_.quantize(x, in.stride, s.m, out.cols, step.params.quantizer(),

@@ -119,6 +119,7 @@ class Engine {
   void constant_rows(const Step& step, int thread);
   void gemm(const Step& step, int thread);
   void gemm_gathered(const Step& step, GemmArgs args, const Segment& rows, int thread);
+  void gemm_to_rows(const Step& step, GemmArgs args, int64_t to, int thread);
   NormArgs norm_args(const Step& step) const;
   void norm_codes(const Step& step, int thread);
   void norm_add(const Step& step, int thread);
@@ -129,6 +130,7 @@ class Engine {
 
   static int64_t head_scratch_bytes(const Plan& plan, const PlannedAttention& p);
   static int64_t gather_scratch_bytes(int k);
+  static int64_t row_scratch_bytes(const QuantLinear& weight, int64_t rows);
   void pack_head(const Step& step, const Head& head, HeadScratch& scratch);
   void block(const Step& step, const Head& head, int first, int queries, HeadScratch& scratch);
   void attend(const PlannedAttention& p, const Head& head, int first, int queries, const uint8_t* q,

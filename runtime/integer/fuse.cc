@@ -67,6 +67,7 @@ class Fuser {
       : model_(model),
         graph_(model.graph),
         shapes_(shapes),
+        need_(need),
         readers_(graph_.nodes.size()),
         computed_(graph_.nodes.size(), false),
         fusions_(graph_.nodes.size()) {
@@ -144,16 +145,32 @@ class Fuser {
     return fuse_add(i);
   }
 
+  // Whether the kernels compute the activation on the way to codes.
+  bool goes_to_codes(int act) const {
+    return act >= 0 && activation_of(graph_[act].act()) && !graph_[act].has(Attribute::kLimit);
+  }
+
   Fusion fuse_act(int i) const {
-    if (!activation_of(graph_[i].act()) || graph_[i].has(Attribute::kLimit)) return {};
-    const int q = sole_quantize(i, true);
+    const int q = goes_to_codes(i) ? sole_quantize(i, true) : -1;
     return q >= 0 ? chain(Fusion::Kind::kActRows, q) : Fusion{};
   }
 
+  // A thread must have whole rows: of few rows it has columns, of a map with a row for padding not
+  // all.
+  Fusion fuse_row_codes(int i, int before_quantize) const {
+    const int q = sole_quantize(before_quantize, true);
+    return q >= 0 && at(need_, i) > kFewRows && !shapes_[i].pad_row &&
+                   !graph_.is(graph_[i].in[0], NodeKind::kWindow)
+               ? chain(Fusion::Kind::kRowCodes, q)
+               : Fusion{};
+  }
+
   Fusion fuse_linear(int i) const {
-    if (const int act = sole(i, NodeKind::kAct);
-        act >= 0 && activation_of(graph_[act].act()) && !graph_[act].has(Attribute::kLimit))
+    if (const int act = sole(i, NodeKind::kAct); goes_to_codes(act)) {
       if (const int q = sole_quantize(act, false); q >= 0) return chain(Fusion::Kind::kActCodes, q);
+      if (Fusion f = fuse_row_codes(i, act); f.last >= 0) return f;
+    }
+    if (Fusion f = fuse_row_codes(i, i); f.last >= 0) return f;
     if (Fusion f = fuse_embed(i); f.last >= 0) return f;
     if (Fusion f = fuse_add(i); f.last >= 0) return f;
     return becomes_operands(i) ? chain(Fusion::Kind::kCodes, i) : Fusion{};
@@ -240,6 +257,7 @@ class Fuser {
   const QuantGraph& model_;
   const Graph& graph_;
   const Shapes& shapes_;
+  const std::vector<int>& need_;
   std::vector<std::vector<int>> readers_;
   std::vector<bool> computed_;  // by the steps of the nodes so far
   std::vector<Fusion> fusions_;

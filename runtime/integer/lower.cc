@@ -156,6 +156,7 @@ class Lowering {
   void linear_floats(int i, int linear);
   void linear_operands(int i, int linear);
   void linear_act(int i, int linear);
+  void linear_row_codes(int i, int linear);
   void linear_embed(int i, int linear);
   void linear_add(int i, int linear);
   bool may_overwrite(int other, int linear, int add) const;
@@ -272,7 +273,7 @@ void Lowering::lower_norm_codes(int i) {
 void Lowering::lower_act_rows(int i) {
   const int in = floats(graph_[i].in[0]);
   Step& s = emit_codes(Op::kQuantize, i, {in}, fusion(i).last);
-  s.activation = *activation_of(graph_[i].act());
+  s.activation = activation_of(graph_[i].act());
 }
 
 void Lowering::lower_norm_add(int i) {
@@ -368,6 +369,8 @@ void Lowering::lower_linear(int i) {
       return linear_operands(i, linear);
     case Fusion::Kind::kActCodes:
       return linear_act(i, linear);
+    case Fusion::Kind::kRowCodes:
+      return linear_row_codes(i, linear);
     case Fusion::Kind::kEmbed:
       return linear_embed(i, linear);
     case Fusion::Kind::kAdd:
@@ -468,11 +471,23 @@ void Lowering::linear_act(int i, int linear) {
   at(done_, graph_[quantize].in[0]) = true;
   Step& s = gemm(i, new_codes(quantize), linear, need(i), 0, shapes_[i].cols);
   s.epilogue = Epilogue::kActCodes;
-  s.activation = *activation_of(graph_[graph_[quantize].in[0]].act());
+  s.activation = activation_of(graph_[graph_[quantize].in[0]].act());
   s.result = quantize;
   s.params = quantizer(quantize);
   // Each thread that shares columns knows the sums of its own only.
   finish_codes(quantize, !s.by_columns);
+}
+
+// The floats between are kept of a block of rows at a time.
+void Lowering::linear_row_codes(int i, int linear) {
+  const int quantize = fusion(i).last, before = graph_[quantize].in[0];
+  Step& s = gemm(i, new_codes(quantize), linear, need(i), 0, shapes_[i].cols);
+  if (before != i) {
+    at(done_, before) = true;
+    s.activation = activation_of(graph_[before].act());
+  }
+  s.result = quantize;
+  s.params = quantizer(quantize);
 }
 
 // The patch embedding: adds the position embedding and puts the patches behind the prefix rows.

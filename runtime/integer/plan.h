@@ -25,7 +25,7 @@ enum class Op {
   kLoad,          // a map given as an input -> float
   kPatches,       // neighbourhoods of an image -> codes
   kConstantRows,  // rows that are the same for every image: class tokens with their position
-  kGemm,          // codes -> float | float + residual | codes | codes through GELU
+  kGemm,          // codes -> float | float + residual | codes | codes through an activation
   kNormCodes,     // float -> codes
   kNormAdd,       // float -> float + residual
   kQuantize,      // float -> codes, of unit lengths where the node is a norm, through an activation
@@ -64,7 +64,7 @@ struct Step {
   bool across = false;      // rows of its result depend on other rows than those of the same number
   bool sync = false;        // waits for all threads before it
   Epilogue epilogue = Epilogue::kFloat;
-  Activation activation = Activation::kGelu;      // kActCodes; kQuantize of an Act
+  std::optional<Activation> activation = {};      // what becomes codes goes through it
   CodeParams params;                              // quantizer of the codes it writes
   std::vector<uint8_t> levels;                    // kFinish: level_table(), or empty
   const float *gamma = nullptr, *beta = nullptr;  // a norm's, an Unwindow's bias
@@ -170,6 +170,7 @@ struct Fusion {
     kNone,
     kCodes,      // Linear or Norm -> Quantize, several for parts of its columns: q, k and v
     kActCodes,   // Linear -> Act -> Quantize
+    kRowCodes,   // Linear -> Quantize, or Linear -> Act -> Quantize, with a range for each row
     kAdd,        // Linear or Norm -> Add of a value computed before
     kEmbed,      // Linear -> Add of constant positions, with a Concat of constants before or after
     kNormCodes,  // Norm -> Quantize
