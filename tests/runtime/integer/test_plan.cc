@@ -70,22 +70,33 @@ TEST_CASE("Linear, GELU and Quantize are one step unless somebody else reads wha
 }
 
 TEST_CASE(
-    "a norm or an activation is one step with a Quantize whose rows have ranges of their own") {
+    "rows with ranges of their own are made by the step before, where a thread has them whole") {
   const Adjust by_row = [](const std::vector<Site>&, std::vector<SiteRange>& ranges) {
     for (SiteRange& range : ranges) range = {.bits = 8, .group = 16};
   };
-  GraphBuilder b;
-  const int x = b.map("x", 8, 5, 6);
-  const int normed = b.norm(x, "norm", NormType::kLayer, 1e-6f);
-  const int act = b.act(b.linear(normed, "fc1", 12), "act", ActType::kGelu);
-  b.output("out", b.linear(act, "fc2", 4));
-  const QuantizedCase q(with_numbers(b.finish()), 8, 8, by_row);
-  const Fused f(q);
+  const auto mlp_of = [&](int side) {
+    GraphBuilder b;
+    const int x = b.map("x", 8, side, 1);
+    const int normed = b.norm(x, "norm", NormType::kLayer, 1e-6f);
+    const int act = b.act(b.linear(normed, "fc1", 12), "act", ActType::kGelu);
+    const int hidden = b.linear(act, "fc2", 4);
+    b.output("out", b.linear(hidden, "fc3", 4));
+    return QuantizedCase(with_numbers(b.finish()), 8, 8, by_row);
+  };
+  const QuantizedCase q = mlp_of(5), few = mlp_of(kFewRows);
+  const Fused f(q), of_few(few);
   CHECK(f.kind("norm") == Kind::kNormCodes);
-  CHECK(f.kind("fc1") == Kind::kNone);  // a row is whole only after all columns
-  CHECK(f.kind("act") == Kind::kActRows);
-  CHECK(f.last("act") == "fc2.codes");
-  for (const Step& s : make_plan(*q.model, {}).steps) CHECK(s.op != Op::kPlain);
+  CHECK(f.kind("fc1") == Kind::kRowCodes);
+  CHECK(f.last("fc1") == "fc2.codes");
+  CHECK(f.kind("fc2") == Kind::kRowCodes);
+  CHECK(f.last("fc2") == "fc3.codes");
+  CHECK(f.kind("fc3") == Kind::kNone);
+  // Threads share the columns of so few rows.
+  CHECK(of_few.kind("fc1") == Kind::kNone);
+  CHECK(of_few.kind("act") == Kind::kActRows);
+  CHECK(of_few.last("act") == "fc2.codes");
+  for (const QuantizedCase* both : {&q, &few})
+    for (const Step& s : make_plan(*both->model, {}).steps) CHECK(s.op != Op::kPlain);
 }
 
 TEST_CASE("a layer norm and Quantize are one step, other norms and other readers are not") {
