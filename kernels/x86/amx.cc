@@ -89,8 +89,8 @@ class Epilogues {
  public:
   explicit Epilogues(const GemmArgs& g) : g_(g) {}
 
-  // Adds the tile of rows row .. row + rows and the 16 columns from `column` on, whose sums begin at
-  // `sums`. A block has kBlock^2 tiles at most.
+  // Adds the tile of rows row .. row + rows and the 16 columns from `column` on, whose sums begin
+  // at `sums`. A block has kBlock^2 tiles at most.
   void add(int row, int rows, int column, const int32_t* sums) {
     tiles_[count_++] = {row, rows, column, sums};
   }

@@ -85,8 +85,8 @@ Engine::Choice Engine::make_choice(const std::vector<MapSize>& sizes,
           std::max(c.scratch_bytes, gather_scratch_bytes(at(c.plan.linears, s.linear).weight->k));
     if (s.op == Op::kGemm && s.params.by_row())
       c.scratch_bytes = std::max(
-          c.scratch_bytes, row_scratch_bytes(*at(c.plan.linears, s.linear).weight,
-                                             int64_t{max_batch_} * s.rows));
+          c.scratch_bytes,
+          row_scratch_bytes(*at(c.plan.linears, s.linear).weight, int64_t{max_batch_} * s.rows));
   }
   return c;
 }
@@ -502,8 +502,7 @@ void Engine::quantize(const Step& step, int thread) {
     const int64_t to = s.first(out);
     const float* const x = floats(from, s.first(in)) + step.column_begin;
     if (step.params.by_row())
-      return kernels_.quantize_by_row(x, in.stride, s.m, out.cols, activation,
-                                      row_codes(step, to));
+      return kernels_.quantize_by_row(x, in.stride, s.m, out.cols, activation, row_codes(step, to));
     if (step.columns < 0)
       return kernels_.quantize(x, in.stride, s.m, out.cols, step.params.quantizer(),
                                codes(step.out, to), out.stride, sums(step.out, to));
