@@ -14,6 +14,9 @@ namespace {
 
 constexpr int kDescents = 2;  // rounds of coordinate descent, before a last fit of the scales
 constexpr int kPasses = 2;    // passes over the codes of a row in each round
+// So many rows, and columns of them, are worked on together: what the others do to them is one
+// matrix product, which reads a large factor or moment once for all of them.
+constexpr size_t kRowsAtOnce = 16, kColumnsAtOnce = 32;
 
 size_t side_of(const Doubles& m) {
   return static_cast<size_t>(std::lround(std::sqrt(static_cast<double>(m.size()))));
@@ -51,20 +54,18 @@ std::vector<float> product(const std::vector<float>& a, const std::vector<float>
   return out;
 }
 
-// out += sum over i of parts[i] rows[i], with rows [parts.size(), out.size()].
-void add_rows(std::span<const float> parts, const float* rows, std::span<float> out) {
-  const int k = static_cast<int>(out.size());
-  if (!parts.empty())
-    cblas_sgemv(CblasRowMajor, CblasTrans, static_cast<int>(parts.size()), k, 1, rows, k,
-                parts.data(), 1, 1, out.data(), 1);
-}
+// A matrix [rows, cols] that stands in rows `stride` apart.
+struct View {
+  const float* data;
+  size_t stride;
+};
 
-// x M, with M [k, k] symmetric.
-std::vector<float> times(const std::vector<float>& x, const std::vector<float>& m) {
-  const int k = static_cast<int>(x.size());
-  std::vector<float> out(x.size());
-  cblas_ssymv(CblasRowMajor, CblasUpper, k, 1, m.data(), k, x.data(), 1, 0, out.data(), 1);
-  return out;
+// out [m, k] += a [m, n] b [n, k], with out in rows `stride` apart.
+void add_product(View a, View b, size_t m, size_t n, size_t k, float* out, size_t stride) {
+  if (n > 0 && k > 0)
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, static_cast<int>(m), static_cast<int>(k),
+                static_cast<int>(n), 1, a.data, static_cast<int>(a.stride), b.data,
+                static_cast<int>(b.stride), 1, out, static_cast<int>(stride));
 }
 
 // sum_j importance[j] (w^_j - w_j)^2. It rounds as quantize() does, but by adding and subtracting
@@ -118,94 +119,230 @@ std::vector<float> diagonal_of(const Factor& f) {
   return diagonal;
 }
 
-// Rounds one row t = `target` from the last column to the first (method.md section 16, step 2):
-// w^_j = quantize(t_j - sum over i > j of (w^_i - t_i) L_ij / L_jj).
-void round_row(std::span<const float> target, const Factor& columns, UniformRange range, int bits,
-               uint8_t* codes) {
-  const size_t k = columns.size();
-  std::vector<float> done(k);  // done[j] = sum over i > j of (t_i - w^_i) L_ij
-  for (size_t j = k; j-- > 0;) {
-    const auto column = static_cast<size_t>(columns.order[j]);
-    const float* l = columns.lower.data() + j * k;
-    const int code = quantize(target[column] + done[j] / l[j], range, bits);
-    codes[column] = static_cast<uint8_t>(code);
-    const float e = target[column] - dequantize(code, range);
-    for (size_t i = 0; i < j; i++) done[i] += e * l[i];
+// Rounds rows of a weight with feedback (method.md section 16, step 2), kRowsAtOnce of them side by
+// side: each column of a row is rounded after the same column of the rows before it.
+class Feedback {
+ public:
+  Feedback(const Tensor& weight, const Factor& columns, const Factor& rows, const WeightGrid& grid)
+      : n_(rows.size()),
+        k_(columns.size()),
+        weight_(weight.data),
+        columns_(columns),
+        rows_(rows),
+        grid_(grid),
+        importance_(diagonal_of(columns)),
+        errors_(n_ * k_) {
+    codes_ = {static_cast<int>(n_),          static_cast<int>(k_),           grid.bits,
+              std::vector<uint8_t>(n_ * k_), std::vector<UniformRange>(n_), grid.coded()};
   }
-}
+
+  WeightCodes run() {
+    for (size_t end = n_; end > 0;) {
+      const size_t begin = end > kRowsAtOnce ? end - kRowsAtOnce : 0;
+      round_rows(begin, end);
+      end = begin;
+    }
+    return std::move(codes_);
+  }
+
+ private:
+  // Of rows p and q in the order of rows_, what the error of q adds to the target of p.
+  float part(size_t p, size_t q) const {
+    return -rows_.lower[q * n_ + p] / rows_.lower[p * n_ + p];
+  }
+
+  // Rows begin .. end in the order of rows_, from the last to the first.
+  void round_rows(size_t begin, size_t end) {
+    const size_t count = end - begin, behind = n_ - end;
+    targets_.resize(count * k_);
+    std::vector<float> parts(count * behind);
+    for (size_t r = 0; r < count; r++) {
+      const float* w = row_of(begin + r);
+      std::copy(w, w + k_, &targets_[r * k_]);
+      for (size_t q = 0; q < behind; q++) parts[r * behind + q] = part(begin + r, end + q);
+    }
+    add_product({parts.data(), behind}, {errors_.data() + end * k_, k_}, count, behind, k_,
+                targets_.data(), k_);
+    set_ranges(begin, count);
+    done_.assign(count * k_, 0);
+    for (size_t last = k_; last > 0;) {
+      const size_t first = last > kColumnsAtOnce ? last - kColumnsAtOnce : 0, cols = last - first;
+      std::vector<float> e(count * cols);
+      for (size_t j = last; j-- > first;)
+        for (size_t r = count; r-- > 0;) e[r * cols + j - first] = round_one(begin, count, r, j, first);
+      add_product({e.data(), cols}, {columns_.lower.data() + first * k_, k_}, count, cols, first,
+                  done_.data(), k_);
+      last = first;
+    }
+  }
+
+  // Searches the ranges of the rows of a block, for what their targets will be if the rows before
+  // them in the block meet theirs.
+  void set_ranges(size_t begin, size_t count) {
+    std::vector<float> expected = targets_;
+    for (size_t r = count; r-- > 0;) {
+      float* target = &expected[r * k_];
+      for (size_t q = r + 1; q < count && !grid_.coded(); q++) {
+        const float p = part(begin + r, begin + q);
+        const float *other = &expected[q * k_], *w = row_of(begin + q);
+        for (size_t i = 0; i < k_; i++) target[i] += p * (other[i] - w[i]);
+      }
+      range(begin + r) = grid_.coded() ? grid_.range()
+                                       : search_weighted({target, k_}, importance_, grid_.bits);
+    }
+  }
+
+  // Rounds column j, in the order of columns_, of row begin + r, and returns t - w^. `done_` of the
+  // row, sum over i > j of (t_i - w^_i) L_ij, is kept for columns from `first` on.
+  float round_one(size_t begin, size_t count, size_t r, size_t j, size_t first) {
+    const auto column = static_cast<size_t>(columns_.order[j]);
+    const float* l = columns_.lower.data() + j * k_;
+    float target = targets_[r * k_ + column];
+    for (size_t q = r + 1; q < count; q++)
+      target += part(begin + r, begin + q) * errors_[(begin + q) * k_ + column];
+    const UniformRange& of = range(begin + r);
+    const int code = quantize(target + done_[r * k_ + j] / l[j], of, grid_.bits);
+    const float rounded = dequantize(code, of), e = target - rounded;
+    codes_.codes[static_cast<size_t>(rows_.order[begin + r]) * k_ + column] =
+        static_cast<uint8_t>(code);
+    errors_[(begin + r) * k_ + column] = rounded - row_of(begin + r)[column];
+    for (size_t i = first; i < j; i++) done_[r * k_ + i] += e * l[i];
+    return e;
+  }
+
+  const float* row_of(size_t p) const {
+    return weight_.data() + static_cast<size_t>(rows_.order[p]) * k_;
+  }
+  UniformRange& range(size_t p) { return at(codes_.ranges, rows_.order[p]); }
+
+  size_t n_, k_;
+  std::span<const float> weight_;
+  const Factor &columns_, &rows_;
+  const WeightGrid& grid_;
+  std::vector<float> importance_;
+  std::vector<float> errors_;          // [n, k], w^ - w of the rows in the order of rows_
+  std::vector<float> targets_, done_;  // [rows at once, k]
+  WeightCodes codes_;
+};
 
 // Coordinate descent over the rows (method.md section 16, step 4). With all other rows as they are,
 // the error sum_rs C_rs e_r H e_s^T is least in row r where C_rr d H d^T is, with d = w^_r - t and
-// t = w_r - sum over s != r of (C_rs / C_rr) e_s.
+// t = w_r - sum over s != r of (C_rs / C_rr) e_s. What the rows of a block take from others and
+// their products with H are computed for all of them at once; then each row of the block tells the
+// next ones what its visit changed.
 class Descent {
  public:
   Descent(const Damped& h, const Damped& c, const Tensor& weight, WeightCodes& codes)
       : n_(static_cast<size_t>(codes.n)),
         k_(static_cast<size_t>(codes.k)),
         h_(h.m.begin(), h.m.end()),
-        damped_(with_damping(h)),
+        damping_(static_cast<float>(damping_of(h.m, h.part))),
         c_(with_damping(c)),
         weight_(weight),
         codes_(codes),
         error_(rounding_error(weight, codes)) {}
 
-  void visit(size_t row, bool move_codes) {
-    const std::vector<float> target = target_of(row);
-    if (!codes_.coded) fit_scale(row, target);
-    if (move_codes) move(row, target);
-    for (size_t i = row * k_; i < (row + 1) * k_; i++) error_[i] = value(i) - weight_.data[i];
+  void visit(std::span<const size_t> rows, bool move_codes) {
+    Block b = block_of(rows, move_codes);
+    for (size_t r = 0; r < rows.size(); r++) {
+      for (size_t before = 0; before < r; before++) take_over(b, rows, r, before);
+      const std::vector<float> old(&error_[rows[r] * k_], &error_[rows[r] * k_] + k_);
+      if (!codes_.coded) fit_scale(b, rows[r], r);
+      if (move_codes) move(b, rows[r], r);
+      for (size_t i = 0; i < k_; i++) {
+        const size_t at = rows[r] * k_ + i;
+        error_[at] = value(at) - weight_.data[at];
+        b.change[r * k_ + i] = error_[at] - old[i];
+      }
+    }
   }
 
  private:
-  float value(size_t i) const { return dequantize(codes_.codes[i], codes_.ranges[i / k_]); }
+  // Of each row of a block, [rows, k]: t; the codes less the zero point, v, and v H; d (H + damping)
+  // and what it was at the start of the row's visit; and what the visit changed in e.
+  struct Block {
+    std::vector<float> target, v, vh, slope, slope_before, change;
+  };
 
-  std::vector<float> target_of(size_t row) const {
-    std::vector<float> parts(&c_[row * n_], &c_[row * n_] + n_);
-    const float own = parts[row];
-    for (float& p : parts) p /= -own;
-    parts[row] = 0;
-    const float* w = &weight_.data[row * k_];
-    std::vector<float> target(w, w + k_);
-    add_rows(parts, error_.data(), target);
-    return target;
+  float value(size_t i) const { return dequantize(codes_.codes[i], codes_.ranges[i / k_]); }
+  float part(size_t row, size_t other) const {
+    return row == other ? 0 : -c_[row * n_ + other] / c_[row * n_ + row];
   }
 
-  // Sets the scale s that minimises (s v - t) H (s v - t)^T, where v is the codes less the zero
-  // point: s = v H t^T / v H v^T.
-  void fit_scale(size_t row, const std::vector<float>& target) {
+  Block block_of(std::span<const size_t> rows, bool move_codes) const {
+    const size_t count = rows.size();
+    Block b;
+    std::vector<float> parts(count * n_), d(count * k_);
+    for (size_t r = 0; r < count; r++) {
+      const float* w = &weight_.data[rows[r] * k_];
+      b.target.insert(b.target.end(), w, w + k_);
+      for (size_t s = 0; s < n_; s++) parts[r * n_ + s] = part(rows[r], s);
+      for (size_t i = rows[r] * k_; i < (rows[r] + 1) * k_; i++)
+        b.v.push_back(static_cast<float>(codes_.codes[i] - codes_.ranges[rows[r]].zero));
+    }
+    add_product({parts.data(), n_}, {error_.data(), k_}, count, n_, k_, b.target.data(), k_);
+    b.vh = product(b.v, h_, count, k_);
+    b.change.resize(count * k_);
+    if (!move_codes) return b;
+    for (size_t i = 0; i < d.size(); i++) d[i] = value(rows[i / k_] * k_ + i % k_) - b.target[i];
+    b.slope = product(d, h_, count, k_);
+    for (size_t i = 0; i < d.size(); i++) b.slope[i] += damping_ * d[i];
+    b.slope_before = b.slope;
+    return b;
+  }
+
+  // Adds to row r of a block what the visit of an earlier one, `before`, has changed.
+  void take_over(Block& b, std::span<const size_t> rows, size_t r, size_t before) const {
+    const float p = part(rows[r], rows[before]);
+    const float* change = &b.change[before * k_];
+    for (size_t i = 0; i < k_; i++) b.target[r * k_ + i] += p * change[i];
+    if (b.slope.empty()) return;
+    const float *now = &b.slope[before * k_], *then = &b.slope_before[before * k_];
+    for (size_t i = 0; i < k_; i++) b.slope[r * k_ + i] -= p * (now[i] - then[i]);
+    if (before + 1 == r)
+      std::copy_n(&b.slope[r * k_], k_, &b.slope_before[r * k_]);
+  }
+
+  // Sets the scale s that minimises (s v - t) H (s v - t)^T: s = v H t^T / v H v^T.
+  void fit_scale(Block& b, size_t row, size_t r) {
     UniformRange& range = codes_.ranges[row];
-    std::vector<float> v(k_);
-    for (size_t i = 0; i < k_; i++)
-      v[i] = static_cast<float>(codes_.codes[row * k_ + i] - range.zero);
-    const std::vector<float> vh = times(v, h_);
+    const float *target = &b.target[r * k_], *v = &b.v[r * k_], *vh = &b.vh[r * k_];
     double wanted = 0, squares = 0;
     for (size_t i = 0; i < k_; i++) {
       wanted += double{target[i]} * double{vh[i]};
       squares += double{v[i]} * double{vh[i]};
     }
-    if (wanted > 0 && squares > 0) range.scale = static_cast<float>(wanted / squares);
+    if (!(wanted > 0 && squares > 0)) return;
+    const float scale = static_cast<float>(wanted / squares), more = scale - range.scale;
+    range.scale = scale;
+    for (size_t i = 0; i < k_ && !b.slope.empty(); i++)
+      b.slope[r * k_ + i] += more * (vh[i] + damping_ * v[i]);
   }
 
-  // Moves each code in turn to the best value with the others fixed. slope = d H.
-  void move(size_t row, const std::vector<float>& target) {
+  // Moves each code in turn to the best value with the others fixed.
+  void move(Block& b, size_t row, size_t r) {
+    const float* target = &b.target[r * k_];
+    float* slope = &b.slope[r * k_];
     std::vector<float> d(k_);
     for (size_t i = 0; i < k_; i++) d[i] = value(row * k_ + i) - target[i];
-    std::vector<float> slope = times(d, damped_);
     for (size_t step = 0; step < kPasses * k_; step++) {
       const size_t i = step % k_;
-      const float* h_row = &damped_[i * k_];
-      const float wanted = target[i] + d[i] - slope[i] / h_row[i];
+      const float* h_row = &h_[i * k_];
+      const float wanted = target[i] + d[i] - slope[i] / (h_row[i] + damping_);
       const int code = quantize(wanted, codes_.ranges[row], codes_.bits);
       if (code == codes_.codes[row * k_ + i]) continue;
       codes_.codes[row * k_ + i] = static_cast<uint8_t>(code);
       const float moved = value(row * k_ + i) - target[i] - d[i];
       d[i] += moved;
       for (size_t j = 0; j < k_; j++) slope[j] += moved * h_row[j];
+      slope[i] += moved * damping_;
     }
   }
 
   size_t n_, k_;
-  std::vector<float> h_, damped_, c_;
+  std::vector<float> h_;  // without damping
+  float damping_;
+  std::vector<float> c_;
   const Tensor& weight_;
   WeightCodes& codes_;
   std::vector<float> error_;
@@ -238,23 +375,7 @@ Factor factor(const Doubles& m, double part) {
 
 WeightCodes round_with_feedback(const Tensor& weight, const Factor& columns, const Factor& rows,
                                 const WeightGrid& grid) {
-  const size_t n = rows.size(), k = columns.size();
-  WeightCodes out{static_cast<int>(n),         static_cast<int>(k),          grid.bits,
-                  std::vector<uint8_t>(n * k), std::vector<UniformRange>(n), grid.coded()};
-  const std::vector<float> importance = diagonal_of(columns);
-  std::vector<float> errors(n * k), parts(n);  // rows in the order of `rows`
-  for (size_t p = n; p-- > 0;) {
-    const auto row = static_cast<size_t>(rows.order[p]);
-    const float* w = &weight.data[row * k];
-    std::vector<float> target(w, w + k);
-    for (size_t q = p + 1; q < n; q++) parts[q] = -rows.lower[q * n + p] / rows.lower[p * n + p];
-    add_rows(std::span(parts).subspan(p + 1), errors.data() + (p + 1) * k, target);
-    out.ranges[row] = grid.coded() ? grid.range() : search_weighted(target, importance, grid.bits);
-    round_row(target, columns, out.ranges[row], grid.bits, &out.codes[row * k]);
-    for (size_t i = 0; i < k; i++)
-      errors[p * k + i] = dequantize(out.codes[row * k + i], out.ranges[row]) - w[i];
-  }
-  return out;
+  return Feedback(weight, columns, rows, grid).run();
 }
 
 double output_error(const Doubles& h, const Doubles& c, const Tensor& weight,
@@ -271,9 +392,11 @@ double output_error(const Doubles& h, const Doubles& c, const Tensor& weight,
 void descend(const Damped& h, const Damped& c, const std::vector<int>& row_order,
              const Tensor& weight, WeightCodes& codes) {
   Descent descent(h, c, weight, codes);
+  const std::vector<size_t> rows(row_order.rbegin(), row_order.rend());
   for (int fit = 0; fit <= kDescents; fit++)
-    for (size_t p = row_order.size(); p-- > 0;)
-      descent.visit(static_cast<size_t>(row_order[p]), fit < kDescents);
+    for (size_t first = 0; first < rows.size(); first += kRowsAtOnce)
+      descent.visit(std::span(rows).subspan(first, std::min(kRowsAtOnce, rows.size() - first)),
+                    fit < kDescents);
 }
 
 }  // namespace vitrun

@@ -23,7 +23,7 @@ Factor factor(const Doubles& m, double part);
 
 // Rounds weight [n, k] row by row and within a row column by column. What is not yet rounded makes
 // up for the errors of what was (Babai's nearest plane). Where the grid has no step, the range of
-// each row is searched when its turn comes.
+// each row is searched when the turn of its block of 16 rows comes.
 WeightCodes round_with_feedback(const Tensor& weight, const Factor& columns, const Factor& rows,
                                 const WeightGrid& grid);
 

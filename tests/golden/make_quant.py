@@ -106,16 +106,22 @@ def weighted_search(row, importance, bits):
     return best[1:]
 
 
+ROWS_AT_ONCE = 16
+
+
 def obq(weight, hessian, order, bits, depth, importance):
     """Optimal brain quantization as GPTQ (2210.17323) has it, with the inverse Hessian: after each
-    weight the others are moved to where they make up best for its error. A row of `depth` weights
-    gets its range when its first is rounded."""
+    weight the others are moved to where they make up best for its error. Rows of `depth` weights get
+    their ranges when the first of the next ROWS_AT_ONCE rows is begun."""
     w, inverse = weight.astype(np.float64), np.linalg.inv(hessian)
     result, ranges = np.zeros(w.size), {}
+    turns = list(dict.fromkeys(j // depth for j in order))
     for j in order:
         row = j // depth
         if row not in ranges:
-            ranges[row] = weighted_search(w[row * depth : (row + 1) * depth], importance, bits)
+            first = turns.index(row)
+            for r in turns[first : first + ROWS_AT_ONCE]:
+                ranges[r] = weighted_search(w[r * depth : (r + 1) * depth], importance, bits)
         scale, zero = ranges[row]
         result[j] = codes(w[j : j + 1], scale, zero, bits)[0]
         error = w[j] - scale * (result[j] - zero)
@@ -144,7 +150,7 @@ def make_feedback(rng):
     save_feedback("feedback", weight, factor, columns, np.array([r[0] for r in rows]),
                   np.array([r[1][0] for r in rows]))
 
-    outputs, depth = 9, 40
+    outputs, depth = ROWS_AT_ONCE + 9, 40
     hessian, columns, factor = hessian_of(rng, depth)
     between, row_order, row_factor = hessian_of(rng, outputs)
     weight = rng.standard_normal((outputs, depth)).astype(np.float32)
