@@ -85,11 +85,14 @@ MapSize RelevanceEngine::patches() const {
 }
 
 void RelevanceEngine::gradients(const std::vector<Tensor>& values,
-                                const std::map<int, Values>& starts,
+                                std::span<const std::map<int, Values>> starts,
                                 const FlowObserver& observe) const {
-  std::vector<Flow> flows(values.size());
-  for (const auto& [node, gradient] : starts) at(flows, node).gradient = gradient;
-  walk_.gradients(shapes_, values, flows, observe);
+  std::vector<std::vector<Flow>> sets;
+  for (const std::map<int, Values>& start : starts) {
+    sets.emplace_back(values.size());
+    for (const auto& [node, gradient] : start) at(sets.back(), node).gradient = gradient;
+  }
+  walk_.gradients(shapes_, values, sets, observe);
 }
 
 std::vector<float> RelevanceEngine::heatmap_of(const Flow& flow,

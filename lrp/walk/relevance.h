@@ -49,10 +49,10 @@ class RelevanceEngine {
   ImageRelevance explain(Reference& forward, const Tensor& image, int target, bool heatmap,
                          const FlowObserver& observe = {}) const;
 
-  // Walks with gradients alone, of the sum of <starts[node], value of node>. `values` are those of
-  // one image, as Reference::run_keeping() returns them from embedding() to the last start or
-  // beyond.
-  void gradients(const std::vector<Tensor>& values, const std::map<int, Values>& starts,
+  // Walks with gradients alone, of the sum of <start[node], value of node> for each of `starts`.
+  // `values` are those of one image, as Reference::run_keeping() returns them from embedding() to
+  // the last start or beyond. `observe` is shown a node's flows in the order of `starts`.
+  void gradients(const std::vector<Tensor>& values, std::span<const std::map<int, Values>> starts,
                  const FlowObserver& observe) const;
 
  private:

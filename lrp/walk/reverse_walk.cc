@@ -42,14 +42,20 @@ std::vector<float> row_sums(const Values& x, int cols) {
 
 ReverseWalk::ReverseWalk(const Graph& graph, const Weights& weights, int end, float epsilon)
     : graph_(graph), weights_(weights), end_(end), epsilon_(epsilon) {
-  for (int i = 0; i < graph.size(); i++) {
-    const Node& n = graph[i];
-    if (is_scored(n)) unit_.emplace(i, unit_.size());
-    if (n.kind != NodeKind::kLinear) continue;
-    Tensor magnitude = weights.at(n.weight);
-    for (float& x : magnitude.data) x = std::fabs(x);
-    magnitudes_[n.weight] = std::move(magnitude);
-  }
+  for (int i = 0; i < graph.size(); i++)
+    if (is_scored(graph[i])) unit_.emplace(i, unit_.size());
+}
+
+const Weights& ReverseWalk::magnitudes() const {
+  std::call_once(magnitudes_->once, [&] {
+    for (const Node& n : graph_.nodes) {
+      if (n.kind != NodeKind::kLinear) continue;
+      Tensor magnitude = weights_.at(n.weight);
+      for (float& x : magnitude.data) x = std::fabs(x);
+      magnitudes_->weights[n.weight] = std::move(magnitude);
+    }
+  });
+  return magnitudes_->weights;
 }
 
 void ReverseWalk::score(int node, const Shapes& shapes, const Tensor& value, const Flow& flow,
@@ -70,14 +76,14 @@ void ReverseWalk::score(int node, const Shapes& shapes, const Tensor& value, con
 // Passes the flow that arrived at node `i` on to those of its inputs; returns the relevance that
 // was absorbed.
 double ReverseWalk::pass_on(int i, const Shapes& shapes, const std::vector<Tensor>& values,
-                            std::vector<Flow>& flows) const {
+                            std::vector<Flow>& flows, const Weights& magnitudes) const {
   const Node& node = graph_[i];
   Flow flow = std::move(at(flows, i));
   std::vector<const Tensor*> in;
   for (int k : node.in) in.push_back(&at(values, k));
   Flows to(node.in.size());
   const double lost =
-      backward({graph_, shapes, i, in, at(values, i), weights_, magnitudes_, flow, epsilon_}, to);
+      backward({graph_, shapes, i, in, at(values, i), weights_, magnitudes, flow, epsilon_}, to);
   at(flows, i) = {};
   for (int k = 0; k < count_of(node.in); k++)
     if (at(node.in, k) >= end_)
@@ -109,7 +115,7 @@ WalkResult ReverseWalk::run(const Shapes& shapes, std::vector<Tensor>& values,
     }
     if (i == end_) break;
     if (graph_[i].role == Role::kResidual) check_cut(i);
-    out.absorbed += pass_on(i, shapes, values, flows);
+    out.absorbed += pass_on(i, shapes, values, flows, magnitudes());
     at(values, i) = {};
   }
   check_cut(end_);
@@ -117,15 +123,17 @@ WalkResult ReverseWalk::run(const Shapes& shapes, std::vector<Tensor>& values,
 }
 
 void ReverseWalk::gradients(const Shapes& shapes, const std::vector<Tensor>& values,
-                            std::vector<Flow>& flows, const FlowObserver& observe) const {
-  for (int i = count_of(flows) - 1; i >= end_; i--) {
-    Flow& flow = at(flows, i);
-    if (flow.empty()) continue;
-    observe(i, flow);
-    if (gives_padding(graph_, shapes, i))
-      flow.gradient.resize(flow.gradient.size() - static_cast<size_t>(shapes[i].cols));
-    if (i > end_) pass_on(i, shapes, values, flows);
-  }
+                            std::span<std::vector<Flow>> sets, const FlowObserver& observe) const {
+  const Weights none;
+  for (int i = graph_.size() - 1; i >= end_; i--)
+    for (std::vector<Flow>& flows : sets) {
+      Flow& flow = at(flows, i);
+      if (flow.empty()) continue;
+      observe(i, flow);
+      if (gives_padding(graph_, shapes, i))
+        flow.gradient.resize(flow.gradient.size() - static_cast<size_t>(shapes[i].cols));
+      if (i > end_) pass_on(i, shapes, values, flows, none);
+    }
 }
 
 }  // namespace vitrun

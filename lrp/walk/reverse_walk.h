@@ -4,6 +4,8 @@
 
 #include <functional>
 #include <map>
+#include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
@@ -38,8 +40,8 @@ struct WalkResult {
 // Many threads may walk at once, each with values and flows of its own.
 class ReverseWalk {
  public:
-  // Ends with the value of node `end`. Graph and weights must outlive the walk. Its copy of |W|
-  // takes as much memory as the weights of all Linears. `epsilon` damps the relevance of sums that
+  // Ends with the value of node `end`. Graph and weights must outlive the walk. The first walk of
+  // relevance makes a copy |W| of the weights of all Linears. `epsilon` damps the relevance of sums that
   // cancel (method.md section 4); 0 is the published rule.
   ReverseWalk(const Graph& graph, const Weights& weights, int end, float epsilon = 0);
 
@@ -53,19 +55,27 @@ class ReverseWalk {
   WalkResult run(const Shapes& shapes, std::vector<Tensor>& values, std::vector<Flow>& flows,
                  const FlowObserver& observe = {}) const;
 
-  // The same for flows without relevance; keeps the values.
-  void gradients(const Shapes& shapes, const std::vector<Tensor>& values, std::vector<Flow>& flows,
-                 const FlowObserver& observe) const;
+  // The same for several sets of flows without relevance, all of which pass a node before any
+  // passes the next; keeps the values. `observe` is shown a node's flows in the order of the sets.
+  void gradients(const Shapes& shapes, const std::vector<Tensor>& values,
+                 std::span<std::vector<Flow>> sets, const FlowObserver& observe) const;
 
  private:
+  // |W| of every Linear by the name of W, made when it is first asked for.
+  struct Magnitudes {
+    std::once_flag once;
+    Weights weights;
+  };
+
+  const Weights& magnitudes() const;
   double pass_on(int node, const Shapes& shapes, const std::vector<Tensor>& values,
-                 std::vector<Flow>& flows) const;
+                 std::vector<Flow>& flows, const Weights& magnitudes) const;
   void score(int node, const Shapes& shapes, const Tensor& value, const Flow& flow,
              WalkResult& out) const;
 
   const Graph& graph_;
   const Weights& weights_;
-  Weights magnitudes_;
+  std::shared_ptr<Magnitudes> magnitudes_ = std::make_shared<Magnitudes>();
   std::map<int, size_t> unit_;  // node -> index into scored_units()
   int end_;
   float epsilon_;

@@ -129,7 +129,7 @@ class ErrorPredictor {
     const Tensor logits = forward.run(image, [&](int node, Tensor& value) {
       if (std::find(needed_.begin(), needed_.end(), node) != needed_.end()) values[node] = value;
     });
-    walk_.visit(forward, image, seed, [&](int linear, std::span<const float> gradient) {
+    walk_.visit(forward, image, {&seed, 1}, [&](int linear, std::span<const float> gradient) {
       if (unit_of_.at(linear).empty()) return;  // turns tokens back, always in 8 bits
       add_weight_errors(linear, gradient, values, squares[unit_of_.at(linear)]);
       for (const SiteCandidates& s : sites_) {

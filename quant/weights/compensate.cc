@@ -193,10 +193,10 @@ RoundingMetric metric_of(const std::string& linear, const Tensor& inputs,
   InputMoments moments(k + 1), rest(k + 1);
   moments.add(x.data(), (images - held) * rows);
   rest.add(x.data() + (images - held) * rows * (k + 1), held * rows);
-  Doubles c(gradients.fitted.begin(), gradients.fitted.end());
+  Doubles c = gradients.fitted.matrix();
   RoundingMetric out;
   if (held > 0 && trace(c) > 0) {
-    const Doubles others(gradients.unseen.begin(), gradients.unseen.end());
+    const Doubles others = gradients.unseen.matrix();
     out.damping =
         choose_damping({moments.centred(), c}, {rest.centred(), others}, weight, grid, pool);
     moments.add(rest);

@@ -19,17 +19,18 @@ namespace vitrun {
 
 class GradientWalk {
  public:
-  // Receives G [tokens, N] of each Linear, the last Linear first, without the row that the padding
-  // of a Swin map adds.
+  // Receives G [draws * tokens, N] of each Linear, the last Linear first, without the row that the
+  // padding of a Swin map adds.
   using Visitor = std::function<void(int linear, std::span<const float> gradient)>;
 
   // Walks from the outputs named; none: from the logits, or the embedding of a model without
   // classes. `model` must outlive the walk.
   explicit GradientWalk(const FloatModel& model, const std::vector<std::string>& outputs = {});
 
-  // Walks one image [1, 3, H, W] with the signs that `seed` draws. It may be called from many
-  // threads, each with its own Reference of the same model.
-  void visit(Reference& forward, const Tensor& image, int64_t seed, const Visitor& see) const;
+  // Walks one image [1, 3, H, W] with the signs that each of `seeds` draws. It may be called from
+  // many threads, each with its own Reference of the same model.
+  void visit(Reference& forward, const Tensor& image, std::span<const int64_t> seeds,
+             const Visitor& see) const;
 
  private:
   RelevanceEngine engine_;
@@ -39,17 +40,31 @@ class GradientWalk {
 // Draws of signs for each image; bench/results/accuracy.md compares other numbers.
 constexpr int64_t kGradientSigns = 8;
 
+// The sum of X^T X [n, n] over rows of X in float. It keeps the upper triangle, in panels of rows.
+class GramSum {
+ public:
+  explicit GramSum(int columns = 0);
+
+  void add(const float* rows, int64_t count);
+  // All of the matrix.
+  std::vector<double> matrix() const;
+
+ private:
+  int n_;
+  std::vector<std::vector<float>> panels_;  // rows kRows b .. of the columns from kRows b on
+};
+
 // Moments of the gradients G at one Linear's output over all draws of signs.
 struct OutputGradients {
   std::vector<float> norms;  // root mean square of |G_i| over draws, [images * tokens]
   // Sums of G^T G [N, N] over the first three quarters of the images and over the last; `unseen` is
-  // empty for fewer than four images.
-  std::vector<float> fitted, unseen;
+  // of size 0 for fewer than four images.
+  GramSum fitted, unseen;
 };
 
 // Returns the gradients by node of the Linear. They are the same for any number of threads, because
-// walk i, of image i % count with the signs of seed i, is added as the i-th. Memory: two [N, N] of
-// floats for every Linear.
+// image i, of `count`, with the signs of the seeds i, i + count, i + 2 count ..., is added as the
+// i-th. Memory: [N, N] of floats for every Linear.
 std::map<int, OutputGradients> output_gradients(const FloatModel& model, const Tensor& images,
                                                 int threads,
                                                 const std::vector<std::string>& outputs = {});

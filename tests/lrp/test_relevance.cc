@@ -159,8 +159,10 @@ TEST_CASE("gradients of a weighted sum are the sum of the classes', each times i
     std::vector<float> direction(static_cast<size_t>(l.model.info.num_classes));
     direction[0] = 2;
     direction[2] = -3;
-    engine.gradients(forward.run_keeping(image, engine.embedding(), engine.logits()),
-                     {{engine.logits(), Values(direction.begin(), direction.end())}}, into(both));
+    const std::map<int, Values> start = {
+        {engine.logits(), Values(direction.begin(), direction.end())}};
+    engine.gradients(forward.run_keeping(image, engine.embedding(), engine.logits()), {&start, 1},
+                     into(both));
     CHECK(first.size() > 20);
     for (auto& [node, expected] : first) {
       for (size_t i = 0; i < expected.size(); i++)

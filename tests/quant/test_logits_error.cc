@@ -51,7 +51,8 @@ TEST_CASE("gradients summed over tokens are the logits' derivatives by biases") 
     const Tensor image = random_images(m.info, 1);
     Reference forward(m.graph, m.weights, 1);
     std::map<int, std::vector<double>> sums;  // over tokens, of each Linear's columns
-    GradientWalk(m).visit(forward, image, 3, [&](int linear, std::span<const float> gradient) {
+    const int64_t seed = 3;
+    GradientWalk(m).visit(forward, image, {&seed, 1}, [&](int linear, std::span<const float> gradient) {
       const size_t cols = static_cast<size_t>(linear_size(m.graph, linear).n);
       sums[linear].resize(cols);
       for (size_t i = 0; i < gradient.size(); i++) sums[linear][i % cols] += gradient[i];
@@ -86,7 +87,7 @@ TEST_CASE("gradients leave out the row that pads a Swin map; their norms and mom
   const GradientWalk walk(m);
   const Shapes shapes = infer_shapes(m.graph);
   for (int64_t i = 0; i < 4 * kGradientSigns; i++)
-    walk.visit(forward, slice(images, i % 4, 1), i,
+    walk.visit(forward, slice(images, i % 4, 1), {&i, 1},
                [&](int linear, std::span<const float> gradient) {
                  const auto rows = static_cast<size_t>(shapes[m.graph[linear].in[0]].rows);
                  const auto cols = static_cast<size_t>(shapes[linear].cols);
@@ -104,11 +105,11 @@ TEST_CASE("gradients leave out the row that pads a Swin map; their norms and mom
                        if (a == b) norms[static_cast<size_t>(i % 4) * rows + row] += product;
                      }
                });
-  const auto check = [](const std::vector<float>& values, const std::vector<double>& wanted) {
+  const auto check = [](const auto& values, const std::vector<double>& wanted) {
     REQUIRE(values.size() == wanted.size());
     double error = 0, energy = 1e-30;
     for (size_t i = 0; i < values.size(); i++) {
-      error += std::pow(double{values[i]} - wanted[i], 2);
+      error += std::pow(static_cast<double>(values[i]) - wanted[i], 2);
       energy += std::pow(wanted[i], 2);
     }
     CHECK(error < 1e-8 * energy);
@@ -117,8 +118,8 @@ TEST_CASE("gradients leave out the row that pads a Swin map; their norms and mom
   for (auto& [linear, sums] : squares) {
     for (double& s : sums) s = std::sqrt(s / static_cast<double>(kGradientSigns));
     check(got.at(linear).norms, sums);
-    check(got.at(linear).fitted, fitted.at(linear));
-    check(got.at(linear).unseen, unseen.at(linear));
+    check(got.at(linear).fitted.matrix(), fitted.at(linear));
+    check(got.at(linear).unseen.matrix(), unseen.at(linear));
   }
 }
 
