@@ -129,18 +129,19 @@ class ErrorPredictor {
     const Tensor logits = forward.run(image, [&](int node, Tensor& value) {
       if (std::find(needed_.begin(), needed_.end(), node) != needed_.end()) values[node] = value;
     });
-    walk_.visit(forward, image, {&seed, 1}, [&](int linear, std::span<const float> gradient) {
-      if (unit_of_.at(linear).empty()) return;  // turns tokens back, always in 8 bits
-      add_weight_errors(linear, gradient, values, squares[unit_of_.at(linear)]);
-      for (const SiteCandidates& s : sites_) {
-        if (s.site.unit.empty()) continue;
-        if (s.site.consumer == linear)
-          add_input_errors(s, through_weight(linear, gradient),
-                           values.at(model_.graph[linear].in[0]), squares[s.site.unit]);
-        else if (s.site.node == linear)
-          add_input_errors(s, gradient, values.at(linear), squares[s.site.unit]);
-      }
-    });
+    walk_.visit(walk_.values(forward, image), {&seed, 1},
+                [&](int linear, std::span<const float> gradient) {
+                  if (unit_of_.at(linear).empty()) return;  // turns tokens back, always in 8 bits
+                  add_weight_errors(linear, gradient, values, squares[unit_of_.at(linear)]);
+                  for (const SiteCandidates& s : sites_) {
+                    if (s.site.unit.empty()) continue;
+                    if (s.site.consumer == linear)
+                      add_input_errors(s, through_weight(linear, gradient),
+                                       values.at(model_.graph[linear].in[0]), squares[s.site.unit]);
+                    else if (s.site.node == linear)
+                      add_input_errors(s, gradient, values.at(linear), squares[s.site.unit]);
+                  }
+                });
     double energy = 0;
     for (float y : logits.data) energy += double{y} * double{y};
     return energy;

@@ -3,6 +3,7 @@
 #include <cblas.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <functional>
 #include <numeric>
@@ -40,30 +41,58 @@ struct LinearMoments {
   Doubles h, c;
 };
 
-// Accumulates X^T X over rows (w x, w) of a Linear's input x, each multiplied by its weight w. The
-// last column, w alone, yields the weighted sums of x and the sum of w^2.
+// Accumulates the upper triangle of X^T X over rows (w x, w) of a Linear's input x, each multiplied
+// by its weight w. The last column, w alone, yields the weighted sums of x and the sum of w^2.
 struct InputMoments {
   int k;  // columns of the input, and one for the weight
   Doubles xx;
 
   explicit InputMoments(int columns) : k(columns), xx(array_size(k, k)) {}
 
-  void add(const float* xs, int64_t count);
+  // Adds rows first .. end of inputs [.., K], weighted by weights[row].
+  void add(const Tensor& inputs, const std::vector<float>& weights, int64_t first, int64_t end,
+           ThreadPool& pool);
   void add(const InputMoments& other);
   // Returns H of the centred input, [k - 1, k - 1]. The mean's error is left out because the bias
   // absorbs it; a constant channel has a row and column of zeros.
   Doubles centred() const;
 };
 
-void InputMoments::add(const float* xs, int64_t count) {
+// Rows (w x, w), of inputs [.., K] from row `first` on.
+std::vector<float> weighted(const Tensor& inputs, const std::vector<float>& weights, int64_t first,
+                            int64_t count) {
+  const size_t k = static_cast<size_t>(inputs.dims[2]);
+  std::vector<float> out;
+  out.reserve(static_cast<size_t>(count) * (k + 1));
+  for (size_t row = static_cast<size_t>(first); row < static_cast<size_t>(first + count); row++) {
+    for (size_t i = row * k; i < (row + 1) * k; i++) out.push_back(weights[row] * inputs.data[i]);
+    out.push_back(weights[row]);
+  }
+  return out;
+}
+
+// Threads share bands of the matrix, which are the same for any number of them.
+void InputMoments::add(const Tensor& inputs, const std::vector<float>& weights, int64_t first,
+                       int64_t end, ThreadPool& pool) {
   constexpr int64_t kRows = 1024;  // so many rows are summed in float, and these sums in double
-  std::vector<float> square(xx.size());
-  for (int64_t first = 0; first < count; first += kRows) {
-    const int m = static_cast<int>(std::min(kRows, count - first));
-    const float* x = xs + first * k;
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, k, k, m, 1, x, k, x, k, 0, square.data(),
-                k);
-    for (size_t i = 0; i < xx.size(); i++) xx[i] += double{square[i]};
+  constexpr int kBand = 256;
+  const int bands = (k + kBand - 1) / kBand;
+  for (int64_t row = first; row < end; row += kRows) {
+    const int m = static_cast<int>(std::min(kRows, end - row));
+    const std::vector<float> x = weighted(inputs, weights, row, m);
+    std::atomic<int> next{0};
+    pool.run([&](int) {
+      std::vector<float> square(array_size(kBand, k));
+      for (int b; (b = next.fetch_add(1)) < bands;) {
+        const int from = b * kBand, rows = std::min(kBand, k - from), cols = k - from;
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, rows, cols, m, 1, &x[array_size(from)],
+                    k, &x[array_size(from)], k, 0, square.data(), cols);
+        for (int i = 0; i < rows; i++)
+          for (int j = i; j < cols; j++)
+            xx[array_size(from + i, k) + array_size(from + j)] +=
+                double{square[array_size(i, cols) + array_size(j)]};
+      }
+    });
   }
 }
 
@@ -73,8 +102,8 @@ void InputMoments::add(const InputMoments& other) {
 
 Doubles InputMoments::centred() const {
   const auto all = static_cast<size_t>(k), inputs = all - 1;
-  const double* sums = xx.data() + inputs * all;
-  Doubles h(inputs * inputs);
+  Doubles h(inputs * inputs), sums(all);
+  for (size_t i = 0; i < all; i++) sums[i] = xx[i * all + inputs];
   if (!(sums[inputs] > 0)) return h;  // of no rows
   const auto element = [&](size_t i, size_t j) {
     return xx[i * all + j] - sums[i] * sums[j] / sums[inputs];
@@ -82,8 +111,8 @@ Doubles InputMoments::centred() const {
   std::vector<bool> constant(inputs);
   for (size_t i = 0; i < inputs; i++) constant[i] = element(i, i) <= kRounding * xx[i * all + i];
   for (size_t i = 0; i < inputs; i++)
-    for (size_t j = 0; j < inputs; j++)
-      if (!constant[i] && !constant[j]) h[i * inputs + j] = element(i, j);
+    for (size_t j = i; j < inputs; j++)
+      if (!constant[i] && !constant[j]) h[i * inputs + j] = h[j * inputs + i] = element(i, j);
   return h;
 }
 
@@ -106,18 +135,6 @@ std::vector<float> row_weights(const Tensor& inputs, const std::vector<float>& g
         std::sqrt((kUniformShare + (1 - kUniformShare) * g) * mean / (squares[i] + mean)));
   }
   return weights;
-}
-
-// Returns the rows (w x, w), [tokens, K + 1].
-std::vector<float> weighted(const Tensor& inputs, const std::vector<float>& weights) {
-  const size_t k = static_cast<size_t>(inputs.dims[2]);
-  std::vector<float> out;
-  out.reserve(weights.size() * (k + 1));
-  for (size_t row = 0; row < weights.size(); row++) {
-    for (size_t i = row * k; i < (row + 1) * k; i++) out.push_back(weights[row] * inputs.data[i]);
-    out.push_back(weights[row]);
-  }
-  return out;
 }
 
 // Returns the damping whose factor of M has the least error. Threads share the candidates.
@@ -189,10 +206,9 @@ RoundingMetric metric_of(const std::string& linear, const Tensor& inputs,
                          const Tensor& weight, const WeightGrid& grid, ThreadPool& pool) {
   const int64_t images = inputs.dims[0], rows = inputs.dims[1], held = images / 4;
   const int k = static_cast<int>(inputs.dims[2]);
-  const std::vector<float> x = weighted(inputs, token_weights);
   InputMoments moments(k + 1), rest(k + 1);
-  moments.add(x.data(), (images - held) * rows);
-  rest.add(x.data() + (images - held) * rows * (k + 1), held * rows);
+  moments.add(inputs, token_weights, 0, (images - held) * rows, pool);
+  rest.add(inputs, token_weights, (images - held) * rows, images * rows, pool);
   Doubles c = gradients.fitted.matrix();
   RoundingMetric out;
   if (held > 0 && trace(c) > 0) {
@@ -218,27 +234,38 @@ RoundingMetric metric_of(const std::string& linear, const Tensor& inputs,
   return out;
 }
 
-WeightCodes round_in(const RoundingMetric& m, const Tensor& weight, const WeightGrid& grid) {
+WeightCodes round_in(const RoundingMetric& m, const Tensor& weight, const WeightGrid& grid,
+                     ThreadPool& pool) {
   WeightCodes codes = round_with_feedback(weight, m.columns, m.rows, grid);
   descend({m.moments.h, m.damping.columns}, {m.moments.c, m.damping.rows}, m.rows.order, weight,
-          codes);
+          codes, pool);
   return codes;
 }
 
-// b += sum w^2 (y - y^) / sum w^2 over tokens, with y `exact` and y^ `rounded`, [.., n] without
-// bias, and b [n] (method.md section 16, step 5).
-void correct_bias(const Tensor& exact, const Tensor& rounded, const std::vector<float>& weights,
-                  Tensor& bias) {
-  const size_t n = bias.data.size();
-  Doubles sums(n);
+// The mean of the tokens of inputs [.., K], each weighing the square of its weight.
+std::vector<float> mean_of(const Tensor& inputs, const std::vector<float>& weights) {
+  const auto k = static_cast<size_t>(inputs.dims[2]);
+  Doubles sums(k);
   double total = 0;
   for (size_t row = 0; row < weights.size(); row++) {
     const double w = std::pow(double{weights[row]}, 2);
     total += w;
-    for (size_t i = 0; i < n; i++)
-      sums[i] += w * (double{exact.data[row * n + i]} - double{rounded.data[row * n + i]});
+    for (size_t i = 0; i < k; i++) sums[i] += w * double{inputs.data[row * k + i]};
   }
-  for (size_t i = 0; i < n; i++) bias.data[i] += static_cast<float>(sums[i] / total);
+  std::vector<float> mean;
+  for (double sum : sums) mean.push_back(static_cast<float>(sum / total));
+  return mean;
+}
+
+// b += (W - W^) x with the mean x of the input (method.md section 16, step 5).
+void correct_bias(const Tensor& weight, const Tensor& rounded, const std::vector<float>& mean,
+                  Tensor& bias) {
+  const size_t k = mean.size();
+  for (size_t i = 0; i < bias.data.size(); i++) {
+    const float *w = &weight.data[i * k], *w_hat = &rounded.data[i * k];
+    bias.data[i] += static_cast<float>(
+        sum_of(k, [&](size_t c) { return (double{w[c]} - double{w_hat[c]}) * double{mean[c]}; }));
+  }
 }
 
 // value = product + bias, with value [images, rows, n], product [images, tokens, n] and bias [n].
@@ -264,25 +291,15 @@ std::vector<WeightCodes> compensate_weight(const std::string& linear, const Tens
                                           gradients, weight, grids[grids.size() / 2], pool);
   std::vector<WeightCodes> codes(grids.size());
   pool.run([&](int thread) {
+    ThreadPool alone(1);
     for (int i = thread; i < count_of(grids); i += pool.size())
-      at(codes, i) = round_in(metric, weight, at(grids, i));
+      at(codes, i) = round_in(metric, weight, at(grids, i), alone);
   });
   return codes;
 }
 
 std::vector<float> compensated_mean(const Tensor& inputs, const OutputGradients& gradients) {
-  const auto k = static_cast<size_t>(inputs.dims[2]);
-  const std::vector<float> weights = row_weights(inputs, gradients.norms);
-  Doubles sums(k);
-  double total = 0;
-  for (size_t row = 0; row < weights.size(); row++) {
-    const double w = std::pow(double{weights[row]}, 2);
-    total += w;
-    for (size_t i = 0; i < k; i++) sums[i] += w * double{inputs.data[row * k + i]};
-  }
-  std::vector<float> mean;
-  for (double sum : sums) mean.push_back(static_cast<float>(sum / total));
-  return mean;
+  return mean_of(inputs, row_weights(inputs, gradients.norms));
 }
 
 std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
@@ -319,14 +336,20 @@ std::map<std::string, WeightCodes> compensate_weights(FloatModel& model,
     std::optional<RoundingMetric> metric;  // its dampings are those of the first grid
     rounded = round_planned(steps, n.name, bits.at(original).weight, [&](const WeightGrid& grid) {
       if (!metric) metric = metric_of(n.name, input, token_weights, gradient, weight, grid, pool);
-      return round_in(*metric, weight, grid);
+      return round_in(*metric, weight, grid, pool);
     });
-    const Tensor product = engine.multiply(input, dequantize_weight(rounded));
+    const Tensor codes_weight = dequantize_weight(rounded);
     // The row for padding is the bias itself, which then has to stay: cosines of a row of zeros are
     // 0, those of a small correction are not.
-    if (!engine.shapes()[node].pad_row)
-      correct_bias(engine.multiply(input, weight), product, token_weights, bias);
-    set_output(product, bias, value);
+    if (engine.shapes()[node].pad_row) {
+      set_output(engine.multiply(input, codes_weight), bias, value);
+    } else {
+      correct_bias(weight, codes_weight, mean_of(input, token_weights), bias);
+      value = {};  // its memory goes before the new value comes
+      value = engine.multiply(input, codes_weight);
+      for (size_t i = 0; i < value.data.size(); i++)
+        value.data[i] += bias.data[i % bias.data.size()];
+    }
     if (progress) progress(ratio(codes.size(), bits.size()));
   };
   // Each Linear's value is replaced as it is rounded, so that every value is the quantized model's.

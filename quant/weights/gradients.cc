@@ -36,7 +36,12 @@ GradientWalk::GradientWalk(const FloatModel& model, const std::vector<std::strin
   if (outputs.empty()) starts_.push_back(engine_.logits());
 }
 
-void GradientWalk::visit(Reference& forward, const Tensor& image, std::span<const int64_t> seeds,
+std::vector<Tensor> GradientWalk::values(Reference& forward, const Tensor& image) const {
+  return forward.run_keeping(image, engine_.embedding(),
+                             *std::max_element(starts_.begin(), starts_.end()));
+}
+
+void GradientWalk::visit(const std::vector<Tensor>& values, std::span<const int64_t> seeds,
                          const Visitor& see) const {
   const Graph& graph = engine_.graph();
   const Shapes& shapes = engine_.shapes();
@@ -58,8 +63,6 @@ void GradientWalk::visit(Reference& forward, const Tensor& image, std::span<cons
     rows.clear();
     draws = 0;
   };
-  const std::vector<Tensor> values = forward.run_keeping(
-      image, engine_.embedding(), *std::max_element(starts_.begin(), starts_.end()));
   std::vector<std::map<int, Values>> starts;
   for (int64_t seed : seeds) starts.push_back(random_starts(seed, starts_, values));
   engine_.gradients(values, starts, observe);
@@ -67,15 +70,16 @@ void GradientWalk::visit(Reference& forward, const Tensor& image, std::span<cons
 
 namespace {
 
-constexpr int kPanel = 128;  // rows of a GramSum's panel
+constexpr int kPanel = 256;                                // rows of a GramSum's panel
+constexpr int64_t kWalks = kGradientSigns / kSignsAtOnce;  // of an image
 
 // squares[i] += |row_i|^2 over all draws, with rows [draws, tokens, cols] and squares [tokens].
 void add_squares(std::span<const float> rows, int cols, std::span<float> squares) {
   const auto width = static_cast<size_t>(cols), count = rows.size() / width;
   for (size_t i = 0; i < count; i++) {
-    double sum = 0;
-    for (float v : rows.subspan(i * width, width)) sum += double{v} * double{v};
-    squares[i % squares.size()] += static_cast<float>(sum);
+    const float* row = &rows[i * width];
+    squares[i % squares.size()] += static_cast<float>(
+        sum_of(width, [&](size_t c) { return double{row[c]} * double{row[c]}; }));
   }
 }
 
@@ -112,7 +116,7 @@ std::map<int, OutputGradients> output_gradients(const FloatModel& model, const T
   const Shapes shapes = infer_shapes(model.graph);
   const int64_t count = images.dims[0], held = count / 4;
   std::map<int, OutputGradients> out;
-  std::map<int, std::atomic<int64_t>> turns;  // Linear -> the image that is added next
+  std::map<int, std::atomic<int64_t>> turns;  // Linear -> the walk that is added next
   for (int i = 0; i < model.graph.size(); i++) {
     if (!model.graph.is(i, NodeKind::kLinear)) continue;
     out[i].norms.resize(array_size(count * shapes[i].tokens()));
@@ -121,28 +125,40 @@ std::map<int, OutputGradients> output_gradients(const FloatModel& model, const T
     turns[i] = 0;
   }
   const GradientWalk walk(model, outputs);
-  std::atomic<int64_t> next{0};
-  ThreadPool(threads).run([&](int) {
-    Reference forward(model.graph, model.weights, 1);
-    for (int64_t i; (i = next.fetch_add(1)) < count;) {
-      std::vector<int64_t> seeds;
-      for (int64_t draw = 0; draw < kGradientSigns; draw++) seeds.push_back(i + draw * count);
-      walk.visit(
-          forward, slice(images, i, 1), seeds, [&](int linear, std::span<const float> gradient) {
-            OutputGradients& sums = out.at(linear);
-            const int cols = shapes[linear].cols;
-            const size_t tokens = sums.norms.size() / static_cast<size_t>(count);
-            std::atomic<int64_t>& turn = turns.at(linear);
-            for (int64_t now; (now = turn) != i;) turn.wait(now);
-            add_squares(gradient, cols,
-                        std::span(sums.norms).subspan(static_cast<size_t>(i) * tokens, tokens));
-            (i < count - held ? sums.fitted : sums.unseen)
-                .add(gradient.data(), std::ssize(gradient) / cols);
-            turn = i + 1;
-            turn.notify_all();
-          });
-    }
-  });
+  // Walk w is of image w / kWalks.
+  const auto add_walk = [&](int64_t w, const std::vector<Tensor>& values) {
+    const int64_t image = w / kWalks;
+    std::vector<int64_t> seeds;
+    for (int64_t draw = 0; draw < kSignsAtOnce; draw++)
+      seeds.push_back(image + (w % kWalks * kSignsAtOnce + draw) * count);
+    walk.visit(values, seeds, [&](int linear, std::span<const float> gradient) {
+      OutputGradients& sums = out.at(linear);
+      const int cols = shapes[linear].cols;
+      const size_t tokens = sums.norms.size() / static_cast<size_t>(count);
+      std::atomic<int64_t>& turn = turns.at(linear);
+      for (int64_t now; (now = turn) != w;) turn.wait(now);
+      add_squares(gradient, cols,
+                  std::span(sums.norms).subspan(static_cast<size_t>(image) * tokens, tokens));
+      (image < count - held ? sums.fitted : sums.unseen)
+          .add(gradient.data(), std::ssize(gradient) / cols);
+      turn = w + 1;
+      turn.notify_all();
+    });
+  };
+  Reference forward(model.graph, model.weights, threads);
+  ThreadPool pool(threads);
+  const int64_t at_once = std::max<int64_t>(threads / kWalks, 1);  // images
+  for (int64_t first = 0; first < count; first += at_once) {
+    const int64_t end = std::min(count, first + at_once);
+    std::vector<std::vector<Tensor>> values;
+    for (int64_t i = first; i < end; i++)
+      values.push_back(walk.values(forward, slice(images, i, 1)));
+    std::atomic<int64_t> next{first * kWalks};
+    pool.run([&](int) {
+      for (int64_t w; (w = next.fetch_add(1)) < end * kWalks;)
+        add_walk(w, at(values, w / kWalks - first));
+    });
+  }
   for (auto& [linear, sums] : out)
     for (float& norm : sums.norms) norm = std::sqrt(norm / static_cast<float>(kGradientSigns));
   return out;

@@ -27,9 +27,11 @@ class GradientWalk {
   // classes. `model` must outlive the walk.
   explicit GradientWalk(const FloatModel& model, const std::vector<std::string>& outputs = {});
 
-  // Walks one image [1, 3, H, W] with the signs that each of `seeds` draws. It may be called from
-  // many threads, each with its own Reference of the same model.
-  void visit(Reference& forward, const Tensor& image, std::span<const int64_t> seeds,
+  // Returns the values that visit() needs of one image [1, 3, H, W]. `forward` runs the same model.
+  std::vector<Tensor> values(Reference& forward, const Tensor& image) const;
+
+  // Walks with the signs that each of `seeds` draws. Many threads may walk the same values at once.
+  void visit(const std::vector<Tensor>& values, std::span<const int64_t> seeds,
              const Visitor& see) const;
 
  private:
@@ -37,8 +39,9 @@ class GradientWalk {
   std::vector<int> starts_;  // the outputs' nodes
 };
 
-// Draws of signs for each image; bench/results/accuracy.md compares other numbers.
-constexpr int64_t kGradientSigns = 8;
+// Draws of signs for each image; bench/results/accuracy.md compares other numbers. So many of them
+// at a time walk side by side.
+constexpr int64_t kGradientSigns = 8, kSignsAtOnce = 2;
 
 // The sum of X^T X [n, n] over rows of X in float. It keeps the upper triangle, in panels of rows.
 class GramSum {
@@ -51,7 +54,7 @@ class GramSum {
 
  private:
   int n_;
-  std::vector<std::vector<float>> panels_;  // rows kRows b .. of the columns from kRows b on
+  std::vector<std::vector<float>> panels_;  // some rows each, from the diagonal on
 };
 
 // Moments of the gradients G at one Linear's output over all draws of signs.
@@ -64,7 +67,8 @@ struct OutputGradients {
 
 // Returns the gradients by node of the Linear. They are the same for any number of threads, because
 // image i, of `count`, with the signs of the seeds i, i + count, i + 2 count ..., is added as the
-// i-th. Memory: [N, N] of floats for every Linear.
+// i-th, kSignsAtOnce seeds after others. Memory: [N, N] of floats for every Linear, and the values
+// of one image; of more with more than kGradientSigns / kSignsAtOnce threads.
 std::map<int, OutputGradients> output_gradients(const FloatModel& model, const Tensor& images,
                                                 int threads,
                                                 const std::vector<std::string>& outputs = {});

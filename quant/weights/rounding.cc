@@ -3,6 +3,7 @@
 #include <cblas.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <numeric>
 
@@ -132,7 +133,7 @@ class Feedback {
         grid_(grid),
         importance_(diagonal_of(columns)),
         errors_(n_ * k_) {
-    codes_ = {static_cast<int>(n_),          static_cast<int>(k_),           grid.bits,
+    codes_ = {static_cast<int>(n_),          static_cast<int>(k_),          grid.bits,
               std::vector<uint8_t>(n_ * k_), std::vector<UniformRange>(n_), grid.coded()};
   }
 
@@ -163,13 +164,17 @@ class Feedback {
     }
     add_product({parts.data(), behind}, {errors_.data() + end * k_, k_}, count, behind, k_,
                 targets_.data(), k_);
+    between_.assign(count * count, 0);
+    for (size_t r = 0; r < count; r++)
+      for (size_t q = r + 1; q < count; q++) between_[r * count + q] = part(begin + r, begin + q);
     set_ranges(begin, count);
     done_.assign(count * k_, 0);
     for (size_t last = k_; last > 0;) {
       const size_t first = last > kColumnsAtOnce ? last - kColumnsAtOnce : 0, cols = last - first;
       std::vector<float> e(count * cols);
       for (size_t j = last; j-- > first;)
-        for (size_t r = count; r-- > 0;) e[r * cols + j - first] = round_one(begin, count, r, j, first);
+        for (size_t r = count; r-- > 0;)
+          e[r * cols + j - first] = round_one(begin, count, r, j, first);
       add_product({e.data(), cols}, {columns_.lower.data() + first * k_, k_}, count, cols, first,
                   done_.data(), k_);
       last = first;
@@ -183,12 +188,12 @@ class Feedback {
     for (size_t r = count; r-- > 0;) {
       float* target = &expected[r * k_];
       for (size_t q = r + 1; q < count && !grid_.coded(); q++) {
-        const float p = part(begin + r, begin + q);
+        const float p = between_[r * count + q];
         const float *other = &expected[q * k_], *w = row_of(begin + q);
         for (size_t i = 0; i < k_; i++) target[i] += p * (other[i] - w[i]);
       }
-      range(begin + r) = grid_.coded() ? grid_.range()
-                                       : search_weighted({target, k_}, importance_, grid_.bits);
+      range(begin + r) =
+          grid_.coded() ? grid_.range() : search_weighted({target, k_}, importance_, grid_.bits);
     }
   }
 
@@ -199,7 +204,7 @@ class Feedback {
     const float* l = columns_.lower.data() + j * k_;
     float target = targets_[r * k_ + column];
     for (size_t q = r + 1; q < count; q++)
-      target += part(begin + r, begin + q) * errors_[(begin + q) * k_ + column];
+      target += between_[r * count + q] * errors_[(begin + q) * k_ + column];
     const UniformRange& of = range(begin + r);
     const int code = quantize(target + done_[r * k_ + j] / l[j], of, grid_.bits);
     const float rounded = dequantize(code, of), e = target - rounded;
@@ -222,6 +227,7 @@ class Feedback {
   std::vector<float> importance_;
   std::vector<float> errors_;          // [n, k], w^ - w of the rows in the order of rows_
   std::vector<float> targets_, done_;  // [rows at once, k]
+  std::vector<float> between_;         // [rows at once, rows at once], part() of a block's rows
   WeightCodes codes_;
 };
 
@@ -232,7 +238,8 @@ class Feedback {
 // next ones what its visit changed.
 class Descent {
  public:
-  Descent(const Damped& h, const Damped& c, const Tensor& weight, WeightCodes& codes)
+  Descent(const Damped& h, const Damped& c, const Tensor& weight, WeightCodes& codes,
+          ThreadPool& pool)
       : n_(static_cast<size_t>(codes.n)),
         k_(static_cast<size_t>(codes.k)),
         h_(h.m.begin(), h.m.end()),
@@ -240,7 +247,8 @@ class Descent {
         c_(with_damping(c)),
         weight_(weight),
         codes_(codes),
-        error_(rounding_error(weight, codes)) {}
+        error_(rounding_error(weight, codes)),
+        pool_(pool) {}
 
   void visit(std::span<const size_t> rows, bool move_codes) {
     Block b = block_of(rows, move_codes);
@@ -258,8 +266,8 @@ class Descent {
   }
 
  private:
-  // Of each row of a block, [rows, k]: t; the codes less the zero point, v, and v H; d (H + damping)
-  // and what it was at the start of the row's visit; and what the visit changed in e.
+  // Of each row of a block, [rows, k]: t; the codes less the zero point, v, and v H; d (H +
+  // damping) and what it was at the start of the row's visit; and what the visit changed in e.
   struct Block {
     std::vector<float> target, v, vh, slope, slope_before, change;
   };
@@ -267,6 +275,17 @@ class Descent {
   float value(size_t i) const { return dequantize(codes_.codes[i], codes_.ranges[i / k_]); }
   float part(size_t row, size_t other) const {
     return row == other ? 0 : -c_[row * n_ + other] / c_[row * n_ + row];
+  }
+
+  // Calls body(first, count) for bands of columns, which threads share.
+  template <class Body>
+  void for_bands(const Body& body) const {
+    constexpr size_t kBand = 192;
+    std::atomic<size_t> next{0};
+    pool_.run([&](int) {
+      for (size_t first; (first = kBand * next.fetch_add(1)) < k_;)
+        body(first, std::min(kBand, k_ - first));
+    });
   }
 
   Block block_of(std::span<const size_t> rows, bool move_codes) const {
@@ -280,13 +299,18 @@ class Descent {
       for (size_t i = rows[r] * k_; i < (rows[r] + 1) * k_; i++)
         b.v.push_back(static_cast<float>(codes_.codes[i] - codes_.ranges[rows[r]].zero));
     }
-    add_product({parts.data(), n_}, {error_.data(), k_}, count, n_, k_, b.target.data(), k_);
-    b.vh = product(b.v, h_, count, k_);
+    b.vh.resize(count * k_);
+    for_bands([&](size_t first, size_t cols) {
+      add_product({parts.data(), n_}, {&error_[first], k_}, count, n_, cols, &b.target[first], k_);
+      add_product({b.v.data(), k_}, {&h_[first], k_}, count, k_, cols, &b.vh[first], k_);
+    });
     b.change.resize(count * k_);
     if (!move_codes) return b;
     for (size_t i = 0; i < d.size(); i++) d[i] = value(rows[i / k_] * k_ + i % k_) - b.target[i];
-    b.slope = product(d, h_, count, k_);
-    for (size_t i = 0; i < d.size(); i++) b.slope[i] += damping_ * d[i];
+    for (float x : d) b.slope.push_back(damping_ * x);
+    for_bands([&](size_t first, size_t cols) {
+      add_product({d.data(), k_}, {&h_[first], k_}, count, k_, cols, &b.slope[first], k_);
+    });
     b.slope_before = b.slope;
     return b;
   }
@@ -299,8 +323,7 @@ class Descent {
     if (b.slope.empty()) return;
     const float *now = &b.slope[before * k_], *then = &b.slope_before[before * k_];
     for (size_t i = 0; i < k_; i++) b.slope[r * k_ + i] -= p * (now[i] - then[i]);
-    if (before + 1 == r)
-      std::copy_n(&b.slope[r * k_], k_, &b.slope_before[r * k_]);
+    if (before + 1 == r) std::copy_n(&b.slope[r * k_], k_, &b.slope_before[r * k_]);
   }
 
   // Sets the scale s that minimises (s v - t) H (s v - t)^T: s = v H t^T / v H v^T.
@@ -346,6 +369,7 @@ class Descent {
   const Tensor& weight_;
   WeightCodes& codes_;
   std::vector<float> error_;
+  ThreadPool& pool_;
 };
 
 }  // namespace
@@ -390,8 +414,8 @@ double output_error(const Doubles& h, const Doubles& c, const Tensor& weight,
 }
 
 void descend(const Damped& h, const Damped& c, const std::vector<int>& row_order,
-             const Tensor& weight, WeightCodes& codes) {
-  Descent descent(h, c, weight, codes);
+             const Tensor& weight, WeightCodes& codes, ThreadPool& pool) {
+  Descent descent(h, c, weight, codes, pool);
   const std::vector<size_t> rows(row_order.rbegin(), row_order.rend());
   for (int fit = 0; fit <= kDescents; fit++)
     for (size_t first = 0; first < rows.size(); first += kRowsAtOnce)

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "quant/weights/weight_codes.h"
+#include "runtime/threads.h"
 
 namespace vitrun {
 
@@ -39,8 +40,8 @@ struct Damped {
 
 // Improves `codes` by coordinate descent: codes move one by one to where tr(C E H E^T) is least,
 // and scales become the least squares' in between, but for those of a grid with a step. Rows go
-// from the last of `row_order` to the first.
+// from the last of `row_order` to the first. The codes are the same for any number of threads.
 void descend(const Damped& h, const Damped& c, const std::vector<int>& row_order,
-             const Tensor& weight, WeightCodes& codes);
+             const Tensor& weight, WeightCodes& codes, ThreadPool& pool);
 
 }  // namespace vitrun

@@ -52,11 +52,13 @@ TEST_CASE("gradients summed over tokens are the logits' derivatives by biases") 
     Reference forward(m.graph, m.weights, 1);
     std::map<int, std::vector<double>> sums;  // over tokens, of each Linear's columns
     const int64_t seed = 3;
-    GradientWalk(m).visit(forward, image, {&seed, 1}, [&](int linear, std::span<const float> gradient) {
-      const size_t cols = static_cast<size_t>(linear_size(m.graph, linear).n);
-      sums[linear].resize(cols);
-      for (size_t i = 0; i < gradient.size(); i++) sums[linear][i % cols] += gradient[i];
-    });
+    const GradientWalk walk(m);
+    walk.visit(walk.values(forward, image), {&seed, 1},
+               [&](int linear, std::span<const float> gradient) {
+                 const size_t cols = static_cast<size_t>(linear_size(m.graph, linear).n);
+                 sums[linear].resize(cols);
+                 for (size_t i = 0; i < gradient.size(); i++) sums[linear][i % cols] += gradient[i];
+               });
     CHECK(sums.size() == linears_of(m.graph).size());
     const std::vector<double> signs = sums.rbegin()->second;  // the head's gradient is the signs
     const auto along = [&](const std::string& bias, size_t column, float step) {
@@ -87,7 +89,7 @@ TEST_CASE("gradients leave out the row that pads a Swin map; their norms and mom
   const GradientWalk walk(m);
   const Shapes shapes = infer_shapes(m.graph);
   for (int64_t i = 0; i < 4 * kGradientSigns; i++)
-    walk.visit(forward, slice(images, i % 4, 1), {&i, 1},
+    walk.visit(walk.values(forward, slice(images, i % 4, 1)), {&i, 1},
                [&](int linear, std::span<const float> gradient) {
                  const auto rows = static_cast<size_t>(shapes[m.graph[linear].in[0]].rows);
                  const auto cols = static_cast<size_t>(shapes[linear].cols);

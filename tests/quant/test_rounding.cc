@@ -78,12 +78,13 @@ TEST_CASE("the error of a rounding is tr(C E H E^T), and descent lowers it") {
                    double{w.data[b * k + j] - golden.weight.data[b * k + j]};
     return sum;
   };
+  ThreadPool pool(2);
   const double nearest = error();
   CHECK(output_error(h, c, golden.weight, codes) == doctest::Approx(nearest).epsilon(1e-3));
-  descend({h, 0}, {c, 0}, rows.order, golden.weight, codes);
+  descend({h, 0}, {c, 0}, rows.order, golden.weight, codes, pool);
   CHECK(error() < 0.7 * nearest);
   const double descended = error();
-  descend({h, 0}, {c, 0}, rows.order, golden.weight, codes);
+  descend({h, 0}, {c, 0}, rows.order, golden.weight, codes, pool);
   CHECK(error() <= descended * (1 + 1e-6));
 }
 
