@@ -41,8 +41,8 @@ struct WalkResult {
 class ReverseWalk {
  public:
   // Ends with the value of node `end`. Graph and weights must outlive the walk. The first walk of
-  // relevance makes a copy |W| of the weights of all Linears. `epsilon` damps the relevance of sums that
-  // cancel (method.md section 4); 0 is the published rule.
+  // relevance makes a copy |W| of the weights of all Linears. `epsilon` damps the relevance of sums
+  // that cancel (method.md section 4); 0 is the published rule.
   ReverseWalk(const Graph& graph, const Weights& weights, int end, float epsilon = 0);
 
   int end() const { return end_; }

@@ -266,8 +266,9 @@ class Descent {
   }
 
  private:
-  // Of each row of a block, [rows, k]: t; the codes less the zero point, v, and v H; d (H +
-  // damping) and what it was at the start of the row's visit; and what the visit changed in e.
+  // What is known of each row of a block, [rows, k]: t; the codes less the zero point, v, and v H;
+  // d (H + damping) and what it was at the start of the row's visit; and what the visit changed in
+  // e.
   struct Block {
     std::vector<float> target, v, vh, slope, slope_before, change;
   };
