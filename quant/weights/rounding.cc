@@ -147,7 +147,7 @@ class Feedback {
   }
 
  private:
-  // Of rows p and q in the order of rows_, what the error of q adds to the target of p.
+  // Returns what the error of row q adds to the target of row p, both in the order of rows_.
   float part(size_t p, size_t q) const {
     return -rows_.lower[q * n_ + p] / rows_.lower[p * n_ + p];
   }
@@ -266,9 +266,8 @@ class Descent {
   }
 
  private:
-  // What is known of each row of a block, [rows, k]: t; the codes less the zero point, v, and v H;
-  // d (H + damping) and what it was at the start of the row's visit; and what the visit changed in
-  // e.
+  // A block holds for each row, [rows, k]: t; the codes less the zero point, v, and v H; d (H +
+  // damping) and what it was at the start of the row's visit; and what the visit changed in e.
   struct Block {
     std::vector<float> target, v, vh, slope, slope_before, change;
   };
