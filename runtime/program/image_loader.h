@@ -2,7 +2,10 @@
 // named and left out, and the program decides whether enough remain.
 #pragma once
 
+#include <algorithm>
 #include <functional>
+#include <future>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -47,6 +50,29 @@ class ImageLoader {
   ModelInfo config_;
   Exif exif_;
   PreprocessScratch scratch_;
+};
+
+// Batches of `total` images in their order, of which the next is loaded on a thread of its own
+// while the caller works on the last one.
+class BatchesAhead {
+ public:
+  // Loads images first .. first + n. It is called once at a time, and never after the destructor.
+  using Load = std::function<LoadedImages(int64_t first, int64_t n)>;
+
+  BatchesAhead(Load load, int64_t total, int64_t batch)
+      : load_(std::move(load)), total_(total), batch_(batch) {}
+
+  // The next batch; none after the last. Throws what Load throws.
+  std::optional<LoadedImages> next();
+
+ private:
+  LoadedImages load_at(int64_t first) const {
+    return load_(first, std::min(batch_, total_ - first));
+  }
+
+  Load load_;
+  int64_t total_, batch_, first_ = 0;
+  std::future<LoadedImages> coming_;
 };
 
 // Loads the samples in batches and calls body() with each that holds images; `progress` gets the

@@ -100,7 +100,7 @@ class Output {
 
 struct Input {
   std::vector<std::string> names;
-  std::function<LoadedImages(int64_t first, int64_t n)> load;
+  BatchesAhead::Load load;
 };
 
 Input raw_input(const std::string& path, const ModelInfo& config) {
@@ -222,19 +222,19 @@ size_t classify(const Input& input, Predictor& predictor, const std::vector<std:
                 int64_t batch, OutputFiles& files, Output& output) {
   const auto logits = std::ranges::find(wanted, "logits") - wanted.begin();
   size_t unread = 0;
-  const int64_t total = count_of(input.names);
-  for (int64_t first = 0; first < total; first += batch) {
-    const LoadedImages loaded = input.load(first, std::min(batch, total - first));
-    unread += loaded.unread.size();
+  BatchesAhead batches(input.load, count_of(input.names), batch);
+  while (const auto loaded = batches.next()) {
+    const size_t read = loaded->read.size();
+    unread += loaded->unread.size();
     std::vector<Tensor> values;
     const auto start = std::chrono::steady_clock::now();
-    if (!loaded.read.empty()) values = predictor.run(loaded.images, wanted);
+    if (read > 0) values = predictor.run(loaded->images, wanted);
     const std::chrono::duration<double, std::milli> spent =
         std::chrono::steady_clock::now() - start;
-    if (!loaded.read.empty()) files.keep(values, loaded.read);
+    if (read > 0) files.keep(values, loaded->read);
     const bool scored = logits < static_cast<ptrdiff_t>(values.size());
-    answer(loaded, input, scored ? &at(values, logits) : nullptr,
-           spent.count() / static_cast<double>(std::max<size_t>(loaded.read.size(), 1)), output);
+    answer(*loaded, input, scored ? &at(values, logits) : nullptr,
+           spent.count() / static_cast<double>(std::max<size_t>(read, 1)), output);
   }
   return unread;
 }
