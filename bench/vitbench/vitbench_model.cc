@@ -81,7 +81,8 @@ struct Candidate {
   }
 };
 
-// Writes the model at a width as a .qbin, with ranges that were not calibrated.
+// Writes the model at a width as a .qbin with the default's kinds of codes, whose ranges were not
+// calibrated.
 void quantize_to(const FloatModel& model, const Width& width, const std::string& path) {
   BitPlan plan;
   Importance equal;
@@ -99,9 +100,18 @@ void quantize_to(const FloatModel& model, const Width& width, const std::string&
   const Shapes shapes = infer_shapes(model.graph);
   for (const Site& s : activation_sites(model.graph)) {
     const int bits = plan.at(s.unit).activation;
-    ranges.push_back({bits, uniform_range(-4, 4, bits)});
-    if (may_go_by_row(model.graph, shapes, s)) ranges.back() = {.bits = bits, .group = kRowGroup};
     const Node& n = model.graph[s.consumer];
+    ranges.push_back({bits, uniform_range(-4, 4, bits)});
+    if (may_go_by_row(model.graph, shapes, s))
+      ranges.back() = {.bits = bits, .group = kRowGroup};
+    else if (s.softmax)
+      ranges.back().twin = bits == kMaxBits ? CodeParams::kCarriedCodes : CodeParams::kSumCodes;
+    else if (n.kind != NodeKind::kLinear && bits < kMaxBits) {
+      const AttentionGeometry& g = shapes.geometry(s.consumer);
+      ranges.back() = {.bits = bits,
+                       .heads = std::vector(array_size(g.heads), uniform_range(-4, 4, kMaxBits)),
+                       .group = g.head_dim};
+    }
     if (n.kind == NodeKind::kLinear)
       weights[n.name] = quantize_weight(model.weights.at(n.weight), plan.at(s.unit).weight);
   }
