@@ -21,7 +21,7 @@ help:
 	@echo "make check-NAME   one of: $(CHECKS)"
 	@echo "make install      into PREFIX ($(PREFIX))"
 	@echo "make deb          Debian packages, in build-deb"
-	@echo "make aarch64      static programs for 64-bit ARM, in build-aarch64"
+	@echo "make aarch64      static programs for 64-bit ARM without the demo's model, in build-aarch64"
 	@echo "make clean        remove every build folder"
 	@echo "Variables: JOBS, BUILD, PRESET (CMakePresets.json), CMAKE_FLAGS; SECONDS a fuzz target and load test; FUZZ, its corpus"
 

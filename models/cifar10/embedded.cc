@@ -1,5 +1,7 @@
 #include "models/cifar10/embedded.h"
 
+#ifdef VITRUN_DEMO
+
 // The assembler places the files; VITRUN_MODEL_DIR is models/cifar10.
 #define VITRUN_EMBED(symbol, file)                                        \
   asm(".section .rodata\n.balign 64\n.hidden " symbol "\n.hidden " symbol \
@@ -24,3 +26,20 @@ std::span<const uint8_t> embedded_image() {
 }
 
 }  // namespace vitrun
+
+#else
+
+#include "models/base/error.h"
+
+namespace vitrun {
+
+std::span<const uint8_t> embedded_model() {
+  fail("this program was built without the embedded model and picture: name your own");
+}
+std::span<const uint8_t> embedded_image() {
+  return embedded_model();
+}
+
+}  // namespace vitrun
+
+#endif

@@ -1,4 +1,5 @@
-// The default model and picture that every program carries (models/cifar10/README.md).
+// The default model and picture that programs carry unless VITRUN_DEMO is off, as it is for boards;
+// asking for them then fails (models/cifar10/README.md).
 #pragma once
 
 #include <cstdint>

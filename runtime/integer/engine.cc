@@ -365,9 +365,11 @@ void Engine::gemm(const Step& step, int thread) {
   for_rows(step, rows, [&](const Segment& s) {
     const int64_t to = s.first(out) + step.out_first;
     g.m = s.m;
-    g.a = codes(from_value, s.first(in));
-    g.a_stride = in.stride;
-    g.row_sum = sums(from_value, s.first(in));
+    if (step.window < 0) {
+      g.a = codes(from_value, s.first(in));
+      g.a_stride = in.stride;
+      g.row_sum = sums(from_value, s.first(in));
+    }
     if (in.by_row) {
       g.row_scale = scales(from_value, s.first(in));
       g.row_zero = zeros(from_value, s.first(in));
