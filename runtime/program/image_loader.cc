@@ -50,11 +50,11 @@ Tensor ImageLoader::load_all(const std::vector<Sample>& samples, size_t first, s
   return std::move(loaded.images);
 }
 
-std::optional<LoadedImages> BatchesAhead::next() {
+std::optional<LoadedImages> Batches::next() {
   if (first_ >= total_) return {};
   LoadedImages loaded = coming_.valid() ? coming_.get() : load_at(first_);
   first_ += batch_;
-  if (first_ >= total_) return loaded;
+  if (first_ >= total_ || !ahead_) return loaded;
   try {
     coming_ = std::async(std::launch::async, [this, at = first_] { return load_at(at); });
   } catch (const std::system_error&) {  // no thread is to be had: loaded when asked for
@@ -67,17 +67,12 @@ std::vector<UnreadImage> for_each_batch(ImageLoader& loader, const std::vector<S
                                         size_t batch, const std::function<void(double)>& progress,
                                         const std::function<void(const LoadedImages&)>& body) {
   std::vector<UnreadImage> unread;
-  BatchesAhead batches(
-      [&](int64_t first, int64_t n) {
-        return loader.load(samples, static_cast<size_t>(first), static_cast<size_t>(n));
-      },
-      std::ssize(samples), static_cast<int64_t>(batch));
-  size_t done = 0;
-  while (const auto loaded = batches.next()) {
-    unread.insert(unread.end(), loaded->unread.begin(), loaded->unread.end());
-    done += loaded->read.size() + loaded->unread.size();
-    if (progress) progress(ratio(done, samples.size()));
-    if (!loaded->read.empty()) body(*loaded);
+  for (size_t first = 0; first < samples.size(); first += batch) {
+    const size_t n = std::min(batch, samples.size() - first);
+    const LoadedImages loaded = loader.load(samples, first, n);
+    unread.insert(unread.end(), loaded.unread.begin(), loaded.unread.end());
+    if (progress) progress(ratio(first + n, samples.size()));
+    if (!loaded.read.empty()) body(loaded);
   }
   if (unread.size() == samples.size())
     fail(unread_note(unread), "none of ", samples.size(), " images could be read");

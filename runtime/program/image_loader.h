@@ -52,15 +52,15 @@ class ImageLoader {
   PreprocessScratch scratch_;
 };
 
-// Batches of `total` images in their order, of which the next is loaded on a thread of its own
-// while the caller works on the last one.
-class BatchesAhead {
+// Batches of `total` images in their order. With `ahead` the next one is loaded on a thread of its
+// own while the caller works on the last one, which pays where a CPU is free for it.
+class Batches {
  public:
   // Loads images first .. first + n. It is called once at a time, and never after the destructor.
   using Load = std::function<LoadedImages(int64_t first, int64_t n)>;
 
-  BatchesAhead(Load load, int64_t total, int64_t batch)
-      : load_(std::move(load)), total_(total), batch_(batch) {}
+  Batches(Load load, int64_t total, int64_t batch, bool ahead)
+      : load_(std::move(load)), total_(total), batch_(batch), ahead_(ahead) {}
 
   // The next batch; none after the last. Throws what Load throws.
   std::optional<LoadedImages> next();
@@ -72,6 +72,7 @@ class BatchesAhead {
 
   Load load_;
   int64_t total_, batch_, first_ = 0;
+  bool ahead_;
   std::future<LoadedImages> coming_;
 };
 

@@ -10,6 +10,7 @@
 #include "models/base/listed.h"
 #include "models/cifar10/embedded.h"
 #include "runtime/api/vitrun.h"
+#include "runtime/cpus.h"
 #include "runtime/files/npy.h"
 #include "runtime/program/cli.h"
 #include "runtime/program/detect/detect_images.h"
@@ -100,7 +101,7 @@ class Output {
 
 struct Input {
   std::vector<std::string> names;
-  BatchesAhead::Load load;
+  Batches::Load load;
 };
 
 Input raw_input(const std::string& path, const ModelInfo& config) {
@@ -219,10 +220,10 @@ void answer(const LoadedImages& batch, const Input& input, const Tensor* logits,
 
 // Runs the model over all images; returns how many could not be read.
 size_t classify(const Input& input, Predictor& predictor, const std::vector<std::string>& wanted,
-                int64_t batch, OutputFiles& files, Output& output) {
+                int64_t batch, bool ahead, OutputFiles& files, Output& output) {
   const auto logits = std::ranges::find(wanted, "logits") - wanted.begin();
   size_t unread = 0;
-  BatchesAhead batches(input.load, count_of(input.names), batch);
+  Batches batches(input.load, count_of(input.names), batch, ahead);
   while (const auto loaded = batches.next()) {
     const size_t read = loaded->read.size();
     unread += loaded->unread.size();
@@ -271,7 +272,9 @@ int run(const cxxopts::ParseResult& args) {
     std::fputs("vitrun: this model has no classes; --embedding FILE.npy writes its vectors\n",
                stderr);
   OutputFiles files(args, wanted, input.names.size());
-  const size_t unread = classify(input, *predictor, wanted, options.max_batch, files, output);
+  const bool ahead = options.threads < available_cpus();
+  const size_t unread =
+      classify(input, *predictor, wanted, options.max_batch, ahead, files, output);
   output.finish();
   if (unread == input.names.size() && !files.empty())  // what the rows look like, nobody has said
     files.keep(predictor->run(Tensor({1, 3, config.image_height, config.image_width}), wanted), {});
