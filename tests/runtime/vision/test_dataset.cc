@@ -57,6 +57,29 @@ std::string refusal(const TempFolder& folder, const ModelInfo& model) {
   return error_of([&] { labelled(folder, "", model); });
 }
 
+TEST_CASE("batches come in their order, loaded ahead or not, and what loading throws comes out") {
+  for (bool ahead : {false, true}) {
+    std::vector<int64_t> loaded;
+    Batches batches(
+        [&](int64_t first, int64_t n) {
+          if (first == 6) fail("no image ", first);
+          loaded.push_back(first);
+          return LoadedImages{Tensor({n, 1}), {static_cast<size_t>(first)}, {}};
+        },
+        7, 3, ahead);
+    for (size_t first : {size_t{0}, size_t{3}}) {
+      const auto batch = batches.next();
+      REQUIRE(batch);
+      CHECK(batch->read[0] == first);
+      CHECK(batch->images.dims[0] == 3);
+    }
+    CHECK_THROWS_WITH_AS(batches.next(), "no image 6", Error);
+    CHECK(loaded == std::vector<int64_t>{0, 3});
+  }
+  Batches none([](int64_t, int64_t) { return LoadedImages(); }, 0, 1, true);
+  CHECK(!none.next());
+}
+
 }  // namespace
 
 TEST_CASE("lists: paths are relative to the list, may hold spaces, labels are optional") {
