@@ -121,7 +121,9 @@ void fuzz_gemm(Choices& choices) {
     const int code_stride = epilogue == Epilogue::kCodes ? n : round_up(n, kDepthAlign);
     std::vector<float> y(static_cast<size_t>(m * n), 0.25f);
     std::vector<uint8_t> codes(static_cast<size_t>(m * code_stride), 77);
-    std::vector<int32_t> raw(static_cast<size_t>(m * n), 7), code_sum(static_cast<size_t>(m), 7);
+    const int raw_stride = round_up(n, kColumns);
+    std::vector<int32_t> raw(static_cast<size_t>(m * raw_stride), 7);
+    std::vector<int32_t> code_sum(static_cast<size_t>(m), 7);
     const GemmArgs args = {m,
                            n,
                            k,
@@ -147,7 +149,7 @@ void fuzz_gemm(Choices& choices) {
                            Activation::kGelu,
                            {inverse.data(), low.data(), high.data(), q_zero.data()},
                            raw.data(),
-                           n,
+                           raw_stride,
                            by_row ? row_scale.data() : nullptr,
                            by_row ? row_zero.data() : nullptr};
     kernels.gemm(args);
