@@ -140,7 +140,9 @@ class Feedback {
   WeightCodes run() {
     for (size_t end = n_; end > 0;) {
       const size_t begin = end > kRowsAtOnce ? end - kRowsAtOnce : 0;
-      round_rows(begin, end);
+      set_targets(begin, end - begin);
+      set_ranges(begin, end - begin);
+      round_columns(begin, end - begin);
       end = begin;
     }
     return std::move(codes_);
@@ -152,22 +154,27 @@ class Feedback {
     return -rows_.lower[q * n_ + p] / rows_.lower[p * n_ + p];
   }
 
-  // Rows begin .. end in the order of rows_, from the last to the first.
-  void round_rows(size_t begin, size_t end) {
-    const size_t count = end - begin, behind = n_ - end;
+  // A block is rows begin .. begin + count in the order of rows_, rounded from the last to the
+  // first. Sets their targets without what they do to each other, and between_, which says what
+  // that is.
+  void set_targets(size_t begin, size_t count) {
+    const size_t end = begin + count, behind = n_ - end;
     targets_.resize(count * k_);
     std::vector<float> parts(count * behind);
+    between_.assign(count * count, 0);
     for (size_t r = 0; r < count; r++) {
       const float* w = row_of(begin + r);
       std::copy(w, w + k_, &targets_[r * k_]);
       for (size_t q = 0; q < behind; q++) parts[r * behind + q] = part(begin + r, end + q);
+      for (size_t q = r + 1; q < count; q++) between_[r * count + q] = part(begin + r, begin + q);
     }
     add_product({parts.data(), behind}, {errors_.data() + end * k_, k_}, count, behind, k_,
                 targets_.data(), k_);
-    between_.assign(count * count, 0);
-    for (size_t r = 0; r < count; r++)
-      for (size_t q = r + 1; q < count; q++) between_[r * count + q] = part(begin + r, begin + q);
-    set_ranges(begin, count);
+  }
+
+  // Rounds the columns of a block from the last to the first, kColumnsAtOnce of them before what
+  // they do to the others is added.
+  void round_columns(size_t begin, size_t count) {
     done_.assign(count * k_, 0);
     for (size_t last = k_; last > 0;) {
       const size_t first = last > kColumnsAtOnce ? last - kColumnsAtOnce : 0, cols = last - first;
