@@ -53,22 +53,23 @@ class Output(ctypes.Structure):
 
 
 def vitrun_runner(library, path, threads, isa, x):
-    """The model's first output through the C ABI, as an application would: logits, or an embedding."""
+    """The model's first output for images x through the C ABI, as an application would: logits, or an embedding."""
     lib = ctypes.CDLL(library)
     lib.vit_last_error.restype = ctypes.c_char_p
     model, session = ctypes.c_void_p(), ctypes.c_void_p()
-    options = Options(ctypes.sizeof(Options), threads, 1, isa)
+    options = Options(ctypes.sizeof(Options), threads, len(x), isa)
     if lib.vit_model_open(str(path).encode(), None, ctypes.byref(model)) or \
             lib.vit_session_create(model, ctypes.byref(options), ctypes.byref(session)):
         raise RuntimeError(lib.vit_last_error().decode())
     lib.vit_model_output_name.restype = ctypes.c_char_p
     name = lib.vit_model_output_name(model, 0)
-    answer = np.empty(lib.vit_model_output_rows(model, 0) * lib.vit_model_output_cols(model, 0), np.float32)
+    size = lib.vit_model_output_rows(model, 0) * lib.vit_model_output_cols(model, 0)
+    answer = np.empty(len(x) * size, np.float32)
     images = ctypes.c_void_p(x.ctypes.data)
     output = Output(name, answer.ctypes.data, answer.size)
 
     def run(_=(x, answer)):  # the default argument keeps the arrays alive
-        if lib.vit_session_run_float(session, images, 1, ctypes.byref(output), 1):
+        if lib.vit_session_run_float(session, images, len(x), ctypes.byref(output), 1):
             raise RuntimeError(lib.vit_last_error().decode())
 
     return run

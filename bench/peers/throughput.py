@@ -7,7 +7,6 @@ The files are those of compare.py. Contenders take turns; each runs for a second
 median is printed.
 """
 import argparse
-import ctypes
 import os
 import pathlib
 import statistics
@@ -23,24 +22,13 @@ import compare
 
 def vitrun_batches(library, path, threads, batch, x):
     """A function that runs one batch and returns its images."""
-    lib = ctypes.CDLL(library)
-    model, session = ctypes.c_void_p(), ctypes.c_void_p()
-    options = compare.Options(ctypes.sizeof(compare.Options), threads, batch, b"")
-    if lib.vit_model_open(str(path).encode(), None, ctypes.byref(model)) or \
-            lib.vit_session_create(model, ctypes.byref(options), ctypes.byref(session)):
-        raise RuntimeError("vitrun does not open the model")
-    lib.vit_model_output_name.restype = ctypes.c_char_p
-    name = lib.vit_model_output_name(model, 0)
-    size = lib.vit_model_output_rows(model, 0) * lib.vit_model_output_cols(model, 0)
-    answer, images = np.empty(batch * size, np.float32), np.repeat(x, batch, axis=0)
-    output = compare.Output(name, answer.ctypes.data, answer.size)
+    run = compare.vitrun_runner(library, path, threads, b"", np.repeat(x, batch, axis=0))
 
-    def run(_=(images, answer)):  # the default argument keeps the arrays alive
-        if lib.vit_session_run_float(session, ctypes.c_void_p(images.ctypes.data), batch, ctypes.byref(output), 1):
-            raise RuntimeError("vitrun does not run")
+    def count():
+        run()
         return batch
 
-    return run
+    return count
 
 
 def together(runners):

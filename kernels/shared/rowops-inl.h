@@ -362,25 +362,16 @@ static inline Floats placed(const SoftmaxArgs& args, int64_t i, int j, int count
   return bits_to_float(load(args.products + i * args.product_stride + j, count));
 }
 
-// Puts exp(v_j - highest) in the place of the scores of row i and returns the sum.
-static inline float place_exponentials(const SoftmaxArgs& args, int64_t i, float highest) {
+// Returns the sum of exp(v_j - highest) over row i and, with kPlace, puts them in the place of the
+// scores.
+template <bool kPlace>
+static inline float sum_of_exponentials(const SoftmaxArgs& args, int64_t i, float highest) {
   int32_t* const row = args.products + i * args.product_stride;
   Floats sum = splat(0.0f);
   for_lanes(
       args.n, VITRUN_LANES(j, count) {
         const Floats e = exp_nonpositive(placed(args, i, j, count) - splat(highest));
-        store(row + j, float_to_bits(e), count);
-        sum = sum + first_lanes(e, count, splat(0.0f));
-      });
-  return sum_lanes(sum);
-}
-
-// The same sum of scores that stay.
-static inline float sum_of_exponentials(const SoftmaxArgs& args, int64_t i, float highest) {
-  Floats sum = splat(0.0f);
-  for_lanes(
-      args.n, VITRUN_LANES(j, count) {
-        const Floats e = exp_nonpositive(placed(args, i, j, count) - splat(highest));
+        if constexpr (kPlace) store(row + j, float_to_bits(e), count);
         sum = sum + first_lanes(e, count, splat(0.0f));
       });
   return sum_lanes(sum);
@@ -479,7 +470,7 @@ static inline void softmax_log_codes(const SoftmaxArgs& args) {
     float sum[kRowBlock] = {};
     const bool by_sum = args.codes == ProbabilityCodes::kLogBySum;
     for (int r = 0; r < rows && !by_sum; r++)
-      sum[r] = sum_of_exponentials(args, first + r, highest[r]);
+      sum[r] = sum_of_exponentials<false>(args, first + r, highest[r]);
     for (int r = 0; r < rows; r++) {
       const float offset = by_sum ? 0 : args.rate * log2_one(sum[r] * args.scale);
       store_log_planes(args, table, first + r, highest[r], offset);
@@ -500,7 +491,7 @@ void softmax_codes_rows(const SoftmaxArgs& caller) {
   const StepCodes steps = *args.steps;
   softmax_planes(args, 2, [&](int32_t first, int rows, const float* highest) {
     float sum[kRowBlock];
-    for (int r = 0; r < rows; r++) sum[r] = place_exponentials(args, first + r, highest[r]);
+    for (int r = 0; r < rows; r++) sum[r] = sum_of_exponentials<true>(args, first + r, highest[r]);
     for (int r = 0; r < rows; r++) store_step_planes(args, steps, first + r, sum[r]);
   });
 }

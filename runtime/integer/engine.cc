@@ -404,8 +404,7 @@ void Engine::gemm_to_rows(const Step& step, GemmArgs g, int64_t to, int thread) 
     const Range r = share(m, b, blocks, kRowGrain);
     g.m = static_cast<int>(r.end - r.begin);
     if (g.m > 0) kernels_.gemm(g);
-    kernels_.quantize_by_row(g.y, g.y_stride, g.m, g.n,
-                             step.activation ? &*step.activation : nullptr,
+    kernels_.quantize_by_row(g.y, g.y_stride, g.m, g.n, step.through(),
                              row_codes(step, to + r.begin));
     g.a += g.m * g.a_stride;
     g.row_sum += g.m;
@@ -493,7 +492,6 @@ void Engine::quantize(const Step& step, int thread) {
   const int from = step.in[0];
   const Value &in = value(from), &out = value(step.out);
   const Node& n = graph_[step.node];
-  const Activation* const activation = step.activation ? &*step.activation : nullptr;
   ColumnArgs args{};
   args.c = out.cols;
   args.x_stride = in.stride;
@@ -504,7 +502,8 @@ void Engine::quantize(const Step& step, int thread) {
     const int64_t to = s.first(out);
     const float* const x = floats(from, s.first(in)) + step.column_begin;
     if (step.params.by_row())
-      return kernels_.quantize_by_row(x, in.stride, s.m, out.cols, activation, row_codes(step, to));
+      return kernels_.quantize_by_row(x, in.stride, s.m, out.cols, step.through(),
+                                      row_codes(step, to));
     if (step.columns < 0)
       return kernels_.quantize(x, in.stride, s.m, out.cols, step.params.quantizer(),
                                codes(step.out, to), out.stride, sums(step.out, to));

@@ -155,8 +155,7 @@ class Lowering {
   Step& gemm(int i, int out, int linear, int rows, int column_begin, int column_end);
   void linear_floats(int i, int linear);
   void linear_operands(int i, int linear);
-  void linear_act(int i, int linear);
-  void linear_row_codes(int i, int linear);
+  void linear_codes(int i, int linear);
   void linear_embed(int i, int linear);
   void linear_add(int i, int linear);
   bool may_overwrite(int other, int linear, int add) const;
@@ -368,9 +367,8 @@ void Lowering::lower_linear(int i) {
     case Fusion::Kind::kCodes:
       return linear_operands(i, linear);
     case Fusion::Kind::kActCodes:
-      return linear_act(i, linear);
     case Fusion::Kind::kRowCodes:
-      return linear_row_codes(i, linear);
+      return linear_codes(i, linear);
     case Fusion::Kind::kEmbed:
       return linear_embed(i, linear);
     case Fusion::Kind::kAdd:
@@ -466,20 +464,9 @@ void Lowering::pad_row(int i, int value, int linear) {
                 linear);
 }
 
-void Lowering::linear_act(int i, int linear) {
-  const int quantize = fusion(i).last;
-  at(done_, graph_[quantize].in[0]) = true;
-  Step& s = gemm(i, new_codes(quantize), linear, need(i), 0, shapes_[i].cols);
-  s.epilogue = Epilogue::kActCodes;
-  s.activation = activation_of(graph_[graph_[quantize].in[0]].act());
-  s.result = quantize;
-  s.params = quantizer(quantize);
-  // Each thread that shares columns knows the sums of its own only.
-  finish_codes(quantize, !s.by_columns);
-}
-
-// The floats between are kept of a block of rows at a time.
-void Lowering::linear_row_codes(int i, int linear) {
+// Codes by one range, or by a range for each row: the floats of those are kept of a block of rows
+// at a time.
+void Lowering::linear_codes(int i, int linear) {
   const int quantize = fusion(i).last, before = graph_[quantize].in[0];
   Step& s = gemm(i, new_codes(quantize), linear, need(i), 0, shapes_[i].cols);
   if (before != i) {
@@ -488,6 +475,9 @@ void Lowering::linear_row_codes(int i, int linear) {
   }
   s.result = quantize;
   s.params = quantizer(quantize);
+  if (!s.params.by_row()) s.epilogue = Epilogue::kActCodes;
+  // Each thread that shares columns knows the sums of its own only.
+  finish_codes(quantize, !s.by_columns);
 }
 
 // The patch embedding: adds the position embedding and puts the patches behind the prefix rows.

@@ -64,7 +64,8 @@ struct Step {
   bool across = false;      // rows of its result depend on other rows than those of the same number
   bool sync = false;        // waits for all threads before it
   Epilogue epilogue = Epilogue::kFloat;
-  std::optional<Activation> activation = {};      // what becomes codes goes through it
+  std::optional<Activation> activation = {};  // what becomes codes goes through it
+  const Activation* through() const { return activation ? &*activation : nullptr; }
   CodeParams params;                              // quantizer of the codes it writes
   std::vector<uint8_t> levels;                    // kFinish: level_table(), or empty
   const float *gamma = nullptr, *beta = nullptr;  // a norm's, an Unwindow's bias
