@@ -7,7 +7,7 @@ set_target_properties(vitrun_shared PROPERTIES OUTPUT_NAME vitrun EXPORT_NAME vi
   VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}
   LINK_DEPENDS ${CMAKE_SOURCE_DIR}/runtime/api/vitrun.map)
 target_sources(vitrun_shared PRIVATE $<TARGET_OBJECTS:vitrun_core>)
-target_link_libraries(vitrun_shared PRIVATE Threads::Threads)
+target_link_libraries(vitrun_shared PRIVATE Threads::Threads ${UTF8PROC_LIBRARY})
 target_link_options(vitrun_shared PRIVATE -Wl,--version-script=${CMAKE_SOURCE_DIR}/runtime/api/vitrun.map
   -Wl,--gc-sections -Wl,--no-undefined)
 target_include_directories(vitrun_shared INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
@@ -16,7 +16,7 @@ target_include_directories(vitrun_shared INTERFACE $<INSTALL_INTERFACE:${CMAKE_I
 set(archive ${CMAKE_BINARY_DIR}/libvitrun.a)
 add_custom_command(OUTPUT ${archive}
   COMMAND ${CMAKE_LINKER} -r --force-group-allocation --gc-sections -u vit_model_open --gc-keep-exported
-    --whole-archive $<TARGET_FILE:vitrun_core> -o vitrun_all.o
+    --whole-archive $<TARGET_FILE:vitrun_core> --no-whole-archive ${UTF8PROC_LIBRARY} -o vitrun_all.o
   COMMAND ${CMAKE_OBJCOPY} --wildcard --keep-global-symbol=vit_* vitrun_all.o
   COMMAND ${CMAKE_COMMAND} -E rm -f ${archive}
   COMMAND ${CMAKE_AR} rcs ${archive} vitrun_all.o

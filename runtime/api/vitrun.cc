@@ -1,31 +1,14 @@
 // The C ABI: arguments checked, exceptions turned into status codes, nothing else.
 #include "runtime/api/vitrun.h"
 
-#include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <memory>
-#include <new>
-#include <system_error>
 
-#include "kernels/registry.h"
-#include "models/base/error.h"
-#include "runtime/cpus.h"
+#include "runtime/api/handles.h"
 #include "runtime/integer/engine.h"
-#include "runtime/integer/integer_detector.h"
 #include "runtime/vision/preprocess.h"
 
+using namespace vitrun::api;
 using vitrun::cat;
-
-// The handles share this, so that a model may be closed before its sessions.
-struct Opened {
-  vitrun::QuantModel model;
-  std::map<std::string, std::string> metadata;  // as text
-};
-
-struct vit_model {
-  std::shared_ptr<const Opened> opened;
-};
 
 struct vit_session {
   std::shared_ptr<const Opened> opened;
@@ -35,55 +18,7 @@ struct vit_session {
   std::vector<float> image;  // preprocessed
 };
 
-struct vit_detector {
-  std::shared_ptr<const Opened> opened;
-  vitrun::IntegerDetector detector;
-  vitrun::Detections last;
-  std::vector<std::string> counts;  // of the last run's masks, those that were asked for
-};
-
 namespace {
-
-class ArgumentError : public vitrun::Error {
- public:
-  using Error::Error;
-};
-
-// Kept in an array: remembering a failure must not fail itself.
-thread_local char last_error[512];
-
-vit_status remember(vit_status status, const char* text) {
-  const size_t length = std::min(std::char_traits<char>::length(text), sizeof last_error - 1);
-  std::copy_n(text, length, last_error);
-  last_error[length] = 0;
-  return status;
-}
-
-// Runs body() and turns what it throws into a status.
-template <class Body>
-vit_status guard(const Body& body) {
-  try {
-    body();
-    return VIT_OK;
-  } catch (const ArgumentError& e) {
-    return remember(VIT_ERROR_ARGUMENT, e.what());
-  } catch (const vitrun::FileError& e) {
-    return remember(VIT_ERROR_FILE, e.what());
-  } catch (const vitrun::SystemError& e) {
-    return remember(VIT_ERROR_SYSTEM, e.what());
-  } catch (const vitrun::Error& e) {
-    return remember(VIT_ERROR_MODEL, e.what());
-  } catch (const std::bad_alloc&) {
-    return remember(VIT_ERROR_MEMORY, "out of memory");
-  } catch (const std::exception& e) {
-    return remember(VIT_ERROR_SYSTEM, e.what());
-  }
-}
-
-template <class... Parts>
-void require(bool holds, const Parts&... parts) {
-  if (!holds) throw ArgumentError(cat(parts...));
-}
 
 struct Text {
   std::string operator()(int64_t x) const { return cat(x); }
@@ -97,17 +32,6 @@ struct Text {
   }
 };
 
-// A caller's options, or the defaults; fields that an older caller did not know stay at theirs.
-template <class Options>
-Options read_options(const Options* given) {
-  Options options{};
-  if (!given) return options;
-  require(given->struct_size >= sizeof(size_t) && given->struct_size <= 4096,
-          "struct_size must be the size of the options, got ", given->struct_size);
-  std::memcpy(&options, given, std::min(given->struct_size, sizeof options));
-  return options;
-}
-
 vit_status open_model(const vit_model_options* given, vit_model** out, auto open_file) {
   if (!out) return remember(VIT_ERROR_ARGUMENT, "out is NULL");
   *out = nullptr;
@@ -120,35 +44,6 @@ vit_status open_model(const vit_model_options* given, vit_model** out, auto open
       opened->metadata[key] = std::visit(Text(), value);
     *out = new vit_model{std::move(opened)};
   });
-}
-
-bool is_detector(const vit_model* model) {
-  return model->opened->model.detector().has_value();
-}
-
-const vitrun::Kernels& kernels_called(const char* isa) {
-  const vitrun::Kernels* kernels = vitrun::find_kernels(isa);
-  require(kernels != nullptr, "no instruction set ", isa ? isa : "as VITRUN_ISA says",
-          " here, only ", vitrun::isa_names());
-  return *kernels;
-}
-
-int thread_count(int asked) {
-  if (asked == 0) return std::min(vitrun::available_cpus(), 256);
-  require(asked >= 1 && asked <= 256, "threads must be 1 to 256, or 0, got ", asked);
-  return asked;
-}
-
-bool is_image_size(int width, int height) {
-  return width >= 1 && height >= 1 && width <= vitrun::kMaxImageSide &&
-         height <= vitrun::kMaxImageSide;
-}
-
-void check_image(int width, int height, ptrdiff_t row_bytes) {
-  require(is_image_size(width, height), "an image is 1 to ", vitrun::kMaxImageSide,
-          " pixels wide and high, got ", width, " x ", height);
-  require(row_bytes >= ptrdiff_t{3} * width, "row_bytes must be at least 3 * width, got ",
-          row_bytes);
 }
 
 size_t pixels_of(const vitrun::ModelInfo& info) {
@@ -179,10 +74,6 @@ const char* vit_status_name(vit_status status) {
                                            "VIT_ERROR_MEMORY", "VIT_ERROR_SYSTEM"};
   const auto i = static_cast<size_t>(status);
   return i < std::size(kNames) ? kNames[i] : "VIT_UNKNOWN";
-}
-
-const char* vit_last_error(void) {
-  return last_error;
 }
 
 int vit_version(void) {
@@ -434,103 +325,6 @@ const char* vit_session_isa(const vit_session* session) {
 
 int vit_model_is_detector(const vit_model* model) {
   return model && is_detector(model);
-}
-
-vit_status vit_detector_create(const vit_model* model, const vit_session_options* given,
-                               vit_detector** out) {
-  if (!out) return remember(VIT_ERROR_ARGUMENT, "out is NULL");
-  *out = nullptr;
-  return guard([&] {
-    require(model != nullptr, "model is NULL");
-    require(is_detector(model), "the model is no detector: vit_session_create() is for it");
-    const vit_session_options options = read_options(given);
-    require(options.max_batch == 0 || options.max_batch == 1,
-            "a detector takes one image a run: max_batch must be 0 or 1, got ", options.max_batch);
-    const vitrun::Kernels& kernels = kernels_called(options.isa);
-    *out = new vit_detector{.opened = model->opened,
-                            .detector = vitrun::IntegerDetector(model->opened->model, kernels,
-                                                                thread_count(options.threads)),
-                            .last = {},
-                            .counts = {}};
-  });
-}
-
-void vit_detector_free(vit_detector* detector) {
-  delete detector;
-}
-
-vit_status vit_detector_run_rgb(vit_detector* detector, const uint8_t* rgb, int width, int height,
-                                ptrdiff_t row_bytes, int* found) {
-  if (found) *found = 0;
-  return guard([&] {
-    require(detector && rgb && found, "detector, rgb or found is NULL");
-    check_image(width, height, row_bytes);
-    detector->last = {};
-    detector->counts.clear();
-    detector->detector.revive();
-    detector->last = detector->detector.run({rgb, width, height, row_bytes});
-    *found = vitrun::count_of(detector->last.found);
-  });
-}
-
-namespace {
-
-void check_detection(const vit_detector* detector, int i) {
-  require(detector != nullptr, "detector is NULL");
-  const int found = vitrun::count_of(detector->last.found);
-  require(i >= 0 && i < found, "there is no detection ", i, ": the last run found ", found);
-}
-
-}  // namespace
-
-vit_status vit_detector_get(const vit_detector* detector, int i, vit_detection* out) {
-  return guard([&] {
-    check_detection(detector, i);
-    require(out != nullptr, "out is NULL");
-    const vitrun::Detection& d = vitrun::at(detector->last.found, i);
-    *out = {d.box.x1, d.box.y1, d.box.x2, d.box.y2, d.score, d.label};
-  });
-}
-
-vit_status vit_detector_mask(const vit_detector* detector, int i, uint8_t* mask, size_t size) {
-  return guard([&] {
-    check_detection(detector, i);
-    const vitrun::Rle& rle = vitrun::at(detector->last.masks, i);
-    const size_t pixels = vitrun::array_size(rle.height, rle.width);
-    require(mask != nullptr && size >= pixels, "a mask takes ", pixels, " bytes, mask has ",
-            mask ? size : 0);
-    vitrun::decode_rle(rle, {mask, pixels});
-  });
-}
-
-const char* vit_detector_mask_counts(vit_detector* detector, int i) {
-  const char* text = nullptr;
-  guard([&] {
-    check_detection(detector, i);
-    detector->counts.resize(detector->last.masks.size());
-    std::string& counts = vitrun::at(detector->counts, i);
-    if (counts.empty()) counts = vitrun::rle_text(vitrun::at(detector->last.masks, i));
-    text = counts.c_str();
-  });
-  return text;
-}
-
-size_t vit_detector_memory(const vit_detector* detector) {
-  return detector ? static_cast<size_t>(detector->detector.buffer_bytes()) : 0;
-}
-
-size_t vit_detector_memory_for(const vit_detector* detector, int width, int height) {
-  size_t bytes = 0;
-  guard([&] {
-    require(detector != nullptr, "detector is NULL");
-    require(is_image_size(width, height), "no image has the size ", width, " x ", height);
-    bytes = static_cast<size_t>(detector->detector.bytes_for(width, height));
-  });
-  return bytes;
-}
-
-const char* vit_detector_isa(const vit_detector* detector) {
-  return detector ? detector->detector.kernels().name : nullptr;
 }
 
 vit_status vit_top_k(const float* logits, int classes, int k, vit_prediction* out) {

@@ -221,7 +221,51 @@ VIT_API size_t vit_detector_memory_for(const vit_detector* detector, int width, 
 /* The instruction set it runs on. */
 VIT_API const char* vit_detector_isa(const vit_detector* detector);
 
+/* ---- texts ---- */
+
+/* Whether a model embeds texts as well as images (CLIP with both towers): an image's "embedding"
+ * and a text's can be compared. A model whose classes were stored with it (vitquant --classes)
+ * has "logits" instead. */
+VIT_API int vit_model_takes_texts(const vit_model* model);
+
+/* Buffers and threads, as a session has them: one thread at a time may use it, it keeps its model
+ * alive, and works on in a child of fork(). */
+typedef struct vit_text_encoder vit_text_encoder;
+
+/* max_batch of the options must be 0 or 1. Fails with VIT_ERROR_MODEL on a model that takes no
+ * texts. Free with vit_text_encoder_free. */
+VIT_API vit_status vit_text_encoder_create(const vit_model* model,
+                                           const vit_session_options* options,
+                                           vit_text_encoder** out);
+VIT_API void vit_text_encoder_free(vit_text_encoder* encoder);
+/* D, the length of an embedding, which is that of the model's images. */
+VIT_API int vit_text_encoder_cols(const vit_text_encoder* encoder);
+/* A logit is this times the cosine of an image's and a text's embedding. */
+VIT_API float vit_text_encoder_logit_scale(const vit_text_encoder* encoder);
+
+/* The embedding [D] of a text in UTF-8; what is beyond the model's longest text is cut off. Fails
+ * with VIT_ERROR_MODEL on what is no UTF-8, and in a library built without VITRUN_TEXT. Allocates.
+ */
+VIT_API vit_status vit_text_encoder_run(vit_text_encoder* encoder, const char* text,
+                                        float* embedding, size_t size);
+/* A vector [D] of length 1 for a class: the mean over the templates of the texts' embeddings, each
+ * of length 1. A template has {} in the place of the name, "a photo of a {}."; for `count` 0 it is
+ * seven of CLIP's, which `vitrun --classes` takes too. */
+VIT_API vit_status vit_text_encoder_run_class(vit_text_encoder* encoder, const char* name,
+                                              const char* const* templates, int count,
+                                              float* vector, size_t size);
+/* Bytes of its buffers. */
+VIT_API size_t vit_text_encoder_memory(const vit_text_encoder* encoder);
+/* The instruction set it runs on. */
+VIT_API const char* vit_text_encoder_isa(const vit_text_encoder* encoder);
+
 /* ---- answers ---- */
+
+/* out[i] = scale * cosine(embedding, vectors[i]) of an embedding [cols] and vectors [count, cols]
+ * of any length but zero, which is an error. With the model's logit_scale it gives an image's
+ * logits for classes; with 1, how alike images or texts are. Allocates nothing. */
+VIT_API vit_status vit_cosines(const float* embedding, const float* vectors, int count, int cols,
+                               float scale, float* out);
 
 typedef struct vit_prediction {
   int class_index;

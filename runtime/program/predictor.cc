@@ -8,7 +8,7 @@
 #include "runtime/choose_kernels.h"
 #include "runtime/files/model_file.h"
 #include "runtime/integer/engine.h"
-#include "runtime/text/text_section.h"
+#include "runtime/text/integer_text_encoder.h"
 
 namespace vitrun {
 namespace {
@@ -47,38 +47,15 @@ class IntegerPredictor : public Predictor {
   std::string engine() const override { return cat("integers, ", engine_.kernels().name); }
 
   TextSide text() override {
-    if (!text_) text_ = read_text(model_);
-    if (!text_)
-      fail(model_.file().where(),
-           ": the file holds no text tower; vitquant puts one in of a CLIP "
-           "model that has its tokenizer beside it, but for one with classes of its own");
-    if (!text_engine_)
-      text_engine_.emplace(model_.graph(kTextGraph), EngineOptions{.threads = engine_.threads(),
-                                                                   .kernels = &engine_.kernels()});
-    return {[this](const std::vector<std::string>& texts) { return embed(texts); },
-            text_->logit_scale};
+    if (!text_) text_.emplace(model_, engine_.kernels(), engine_.threads());
+    return {[this](const std::vector<std::string>& texts) { return text_->embed(texts); },
+            text_->logit_scale()};
   }
 
  private:
-  Tensor embed(const std::vector<std::string>& texts) {
-    Tensor out;
-    for (const std::string& text : texts) {
-      const Tensor rows = text_->input.embed(text);
-      text_engine_->select({{static_cast<int>(rows.dims[1]), 1}}, {"embedding"});
-      const size_t width = static_cast<size_t>(text_engine_->outputs()[0].cols);
-      out.data.resize(out.data.size() + width);
-      float* row = out.data.data() + out.data.size() - width;
-      text_engine_->run(rows.data.data(), 1, row);
-      text_engine_->check_finite(1, &row);
-      out.dims = {static_cast<int64_t>(out.data.size() / width), static_cast<int64_t>(width)};
-    }
-    return out;
-  }
-
   QuantModel model_;
   Engine engine_;
-  std::optional<StoredText> text_;
-  std::optional<Engine> text_engine_;
+  std::optional<IntegerTextEncoder> text_;
 };
 
 }  // namespace

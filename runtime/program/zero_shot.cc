@@ -1,24 +1,18 @@
 #include "runtime/program/zero_shot.h"
 
 #include <algorithm>
-#include <cmath>
 #include <fstream>
 #include <set>
 
 #include "models/base/error.h"
 #include "models/base/index.h"
 #include "runtime/program/cli.h"
+#include "runtime/text/class_vectors.h"
 
 namespace vitrun {
 namespace {
 
 constexpr size_t kMaxClasses = 100000;
-constexpr const char* kPlace = "{}";
-// The seven of OpenAI's eighty templates for ImageNet that are as good as all together.
-constexpr const char* kTemplates[] = {"itap of a {}.",           "a bad photo of the {}.",
-                                      "a origami {}.",           "a photo of the large {}.",
-                                      "a {} in a video game.",   "art of the {}.",
-                                      "a photo of the small {}."};
 
 std::string trimmed(const std::string& text) {
   const size_t begin = text.find_first_not_of(" \t\r"), end = text.find_last_not_of(" \t\r");
@@ -58,21 +52,6 @@ void check_names(const std::vector<std::string>& names) {
     if (name.empty()) throw UsageError("--classes: a name is empty");
     if (!seen.insert(name).second) throw UsageError(cat("--classes: '", name, "' appears twice"));
   }
-}
-
-std::string filled(std::string text, const std::string& name) {
-  const std::string_view place = kPlace;
-  for (size_t at = 0; (at = text.find(place, at)) != text.npos; at += name.size())
-    text.replace(at, place.size(), name);
-  return text;
-}
-
-// v / |v|, in place.
-void normalize(std::span<float> v, const std::string& what) {
-  double squares = 0;
-  for (float x : v) squares += double{x} * double{x};
-  if (!(squares > 0)) fail("the embedding of ", what, " is zero");
-  for (float& x : v) x = static_cast<float>(double{x} / std::sqrt(squares));
 }
 
 class ClassPredictor : public Predictor {
@@ -115,22 +94,16 @@ class ClassPredictor : public Predictor {
   TextSide text() override { return model_->text(); }
 
  private:
-  Tensor logits(Tensor images) const {
-    const size_t width = static_cast<size_t>(images.dims[1]);
+  Tensor logits(const Tensor& images) const {
+    const size_t width = static_cast<size_t>(images.dims[1]),
+                 classes = static_cast<size_t>(classes_.dims[0]);
     if (classes_.dims[1] != images.dims[1])
       fail("embeddings of images have ", images.dims[1], " columns, those of texts ",
            classes_.dims[1]);
     Tensor out({images.dims[0], classes_.dims[0]});
-    float* y = out.data.data();
-    for (size_t i = 0; i < images.data.size(); i += width) {
-      const std::span<float> image(images.data.data() + i, width);
-      normalize(image, "an image");
-      for (size_t c = 0; c < classes_.data.size(); c += width) {
-        double sum = 0;
-        for (size_t k = 0; k < width; k++) sum += double{image[k]} * double{classes_.data[c + k]};
-        *y++ = static_cast<float>(scale_ * sum);
-      }
-    }
+    for (size_t i = 0; i < static_cast<size_t>(images.dims[0]); i++)
+      compare_with_classes({images.data.data() + i * width, width}, classes_.data, scale_,
+                           {out.data.data() + i * classes, classes});
     return out;
   }
 
@@ -157,13 +130,13 @@ NamedClasses class_options(const cxxopts::ParseResult& args) {
   for (const auto& argument : args.arguments())
     if (argument.key() == "template") out.templates.push_back(argument.value());
   for (const std::string& t : out.templates)
-    if (t.find(kPlace) == t.npos)
+    if (t.find(kNamePlace) == t.npos)
       throw UsageError(cat("--template '", t, "' has no {} for the name"));
   if (!args.count("classes")) {
     if (!out.templates.empty()) throw UsageError("--template needs --classes");
     return out;
   }
-  if (out.templates.empty()) out.templates.assign(std::begin(kTemplates), std::end(kTemplates));
+  if (out.templates.empty()) out.templates = default_templates();
   out.names = names_in(args["classes"].as<std::string>());
   check_names(out.names);
   return out;
@@ -172,18 +145,9 @@ NamedClasses class_options(const cxxopts::ParseResult& args) {
 Tensor class_embeddings(const NamedClasses& classes, const TextEmbedder& embed) {
   Tensor out;
   for (const std::string& name : classes.names) {
-    std::vector<std::string> texts;
-    for (const std::string& t : classes.templates) texts.push_back(filled(t, name));
-    Tensor vectors = embed(texts);
-    const size_t width = static_cast<size_t>(vectors.dims[1]);
-    std::vector<float> mean(width);
-    for (size_t i = 0; i < vectors.data.size(); i += width) {
-      normalize({vectors.data.data() + i, width}, "'" + name + "'");
-      for (size_t k = 0; k < width; k++) mean[k] += vectors.data[i + k];
-    }
-    normalize(mean, "'" + name + "'");
-    out.data.insert(out.data.end(), mean.begin(), mean.end());
-    out.dims = {static_cast<int64_t>(out.data.size() / width), static_cast<int64_t>(width)};
+    const Tensor vector = class_vector(name, classes.templates, embed);
+    out.data.insert(out.data.end(), vector.data.begin(), vector.data.end());
+    out.dims = {count_of(classes.names), vector.dims[1]};
   }
   return out;
 }

@@ -21,8 +21,7 @@ struct NamedClasses {
 // Reads them; throws UsageError where they make no sense, and fails on a file that is no list.
 NamedClasses class_options(const cxxopts::ParseResult& args);
 
-// The vectors of the classes, [classes, D] of length 1: the mean over the templates of the texts'
-// vectors of length 1.
+// The vectors of the classes, [classes, D], as class_vector() gives them.
 Tensor class_embeddings(const NamedClasses& classes, const TextEmbedder& embed);
 
 // The model with the output "logits": for each class, the scale times the cosine of its vector and

@@ -48,7 +48,7 @@ class Detector(Opened):
         file_bytes: size of the file.
     """
 
-    _create, _free = "vit_detector_create", "vit_detector_free"
+    _session = "vit_detector"
 
     # The overload for one image comes first: a str is a sequence of str too, but is taken as a path.
     @overload

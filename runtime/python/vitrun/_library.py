@@ -76,6 +76,14 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "vit_detector_mask": (c_int, [c_void_p, c_int, c_void_p, c_size_t]),
     "vit_detector_mask_counts": (c_char_p, [c_void_p, c_int]),
     "vit_detector_memory_for": (c_size_t, [c_void_p, c_int, c_int]),
+    "vit_model_takes_texts": (c_int, [c_void_p]),
+    "vit_text_encoder_create": (c_int, [c_void_p, POINTER(SessionOptions), POINTER(c_void_p)]),
+    "vit_text_encoder_free": (None, [c_void_p]),
+    "vit_text_encoder_cols": (c_int, [c_void_p]),
+    "vit_text_encoder_logit_scale": (c_float, [c_void_p]),
+    "vit_text_encoder_run": (c_int, [c_void_p, c_char_p, c_void_p, c_size_t]),
+    "vit_text_encoder_run_class": (c_int, [c_void_p, c_char_p, POINTER(c_char_p), c_int, c_void_p, c_size_t]),
+    "vit_cosines": (c_int, [c_void_p, c_void_p, c_int, c_int, c_float, c_void_p]),
     "vit_top_k": (c_int, [c_void_p, c_int, c_int, POINTER(TopPrediction)]),
 }
 
@@ -96,9 +104,9 @@ def text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("utf-8", errors="replace")
 
 
-def c_string(value: str | bytes, what: str) -> bytes:
+def c_string(value: str | bytes, what: str, encode: Any = os.fsencode) -> bytes:
     """Bytes for the library, which would not see what follows a NUL."""
-    encoded = os.fsencode(value)
+    encoded: bytes = encode(value)
     if b"\0" in encoded:
         raise Error(f"{what} has a NUL character in it: {value!r}")
     return encoded

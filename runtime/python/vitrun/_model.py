@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from ctypes import c_void_p
+from ctypes import c_char_p, c_void_p
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrun._library import Error, Handle, Output, TopPrediction, check, integer, lib, text
+from vitrun._library import Error, Handle, Output, TopPrediction, c_string, check, integer, lib, text
 from vitrun._opened import Opened
 from vitrun._pixels import Image, Images, as_array, is_batch
 
@@ -64,10 +64,11 @@ class Model(Opened):
         classes: how many; 0 if it has no logits.
         outputs: name and shape for one image of what it can give: "logits" (classes,), "embedding" (D,) and
             "features" (tokens, D), the tokens after the last norm, prefix tokens first.
+        takes_texts: whether it embeds texts as well (CLIP with both towers).
         file_bytes: size of the file.
     """
 
-    _create, _free = "vit_session_create", "vit_session_free"
+    _session = "vit_session"
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int = 0, isa: str | None = None,
                  verify: bool = False) -> None:
@@ -76,6 +77,7 @@ class Model(Opened):
         self.width: int = lib.vit_model_width(pointer)
         self.height: int = lib.vit_model_height(pointer)
         self.outputs: Mapping[str, tuple[int, ...]] = MappingProxyType(_outputs_of(pointer))
+        self.takes_texts = bool(lib.vit_model_takes_texts(pointer))
 
     # ---- answers ----
 
@@ -106,8 +108,8 @@ class Model(Opened):
         k = min(integer(topk, "topk", 1, 2**31 - 1), max(self.classes, 1))
         logits = self.logits(images)
         if logits.ndim == 1:
-            return self._best(logits, k)
-        return [self._best(row, k) for row in logits]
+            return _best(logits, k, self.labels)
+        return [_best(row, k, self.labels) for row in logits]
 
     def logits(self, images: Image | Images) -> NDArray[np.float32]:
         """Scores before softmax: [classes] of one image, [N, classes] of several. Images and errors as run()."""
@@ -146,20 +148,92 @@ class Model(Opened):
                 _run(session, array, {name: result[i] for name, result in results.items()})
         return results if several else {name: result[0] for name, result in results.items()}
 
+    # ---- texts ----
+
+    def text_embedding(self, texts: str | Sequence[str]) -> NDArray[np.float32]:
+        """The vectors of texts, which those of images are compared with: [D] of one text, [N, D] of several.
+
+        Raises:
+            Error: the model takes no texts.
+        """
+        several = [texts] if isinstance(texts, str) else list(texts)
+        rows = self._embed_texts(several, lambda encoder, text, row: lib.vit_text_encoder_run(
+            encoder.pointer, _utf8(text, "a text"), row.ctypes.data, row.size))
+        return rows[0] if isinstance(texts, str) else rows
+
+    def class_vectors(self, names: Sequence[str], templates: Sequence[str] = ()) -> NDArray[np.float32]:
+        """A vector of length 1 for each class, [classes, D]: the mean of texts about it.
+
+        Args:
+            names: of the classes: ["cat", "a red car"].
+            templates: texts with {} in the place of the name; none: seven of CLIP's, as `vitrun --classes` takes.
+
+        Raises:
+            Error: the model takes no texts, a template has no {}, or a name is empty.
+        """
+        if isinstance(names, str) or isinstance(templates, str):
+            raise Error("names and templates are several: a list of str")
+        array = (c_char_p * max(len(templates), 1))(*[_utf8(t, "a template") for t in templates])
+        return self._embed_texts(list(names), lambda encoder, name, row: lib.vit_text_encoder_run_class(
+            encoder.pointer, _utf8(name, "a name"), array, len(templates), row.ctypes.data, row.size))
+
+    def zero_shot(self, images: Image | Images, classes: Sequence[str], vectors: NDArray[np.float32] | None = None,
+                  topk: int = 5) -> list[Any]:
+        """The classes that images are of, by their names alone: `vitrun --classes`.
+
+        Args:
+            images: one or several, as for predict().
+            classes: their names.
+            vectors: of class_vectors(classes), which this makes otherwise: keep it where you call more than once.
+            topk: how many classes.
+
+        Returns:
+            As predict().
+        """
+        known = self.class_vectors(classes) if vectors is None else np.ascontiguousarray(vectors, np.float32)
+        embeddings = self.embedding(images)
+        if known.shape != (len(classes), embeddings.shape[-1]):
+            raise Error(f"vectors of these classes are [{len(classes)}, {embeddings.shape[-1]}], got {list(known.shape)}")
+        with self._borrowed("vit_text_encoder") as encoder:
+            scale = lib.vit_text_encoder_logit_scale(encoder.pointer)
+        k = min(integer(topk, "topk", 1, 2**31 - 1), len(classes))
+        answers = [_best(_logits_of(row, known, scale), k, classes) for row in np.atleast_2d(embeddings)]
+        return answers if embeddings.ndim == 2 else answers[0]
+
+    def _embed_texts(self, texts: list[str], embed: Any) -> NDArray[np.float32]:
+        """[texts, D]; embed(encoder, text, row) is the C call that fills a row."""
+        if not texts:
+            raise Error("there is no text")
+        with self._borrowed("vit_text_encoder") as encoder:
+            rows = np.empty((len(texts), lib.vit_text_encoder_cols(encoder.pointer)), np.float32)
+            for text_, row in zip(texts, rows):
+                check(embed(encoder, text_, row))
+        return rows
+
     def _shape(self, output: str) -> tuple[int, ...]:
         if output not in self.outputs:
             raise Error(f"the model has no output {output!r}, only {', '.join(self.outputs)}")
         return self.outputs[output]
 
-    def _best(self, logits: NDArray[np.float32], k: int) -> list[Prediction]:
-        found = (TopPrediction * k)()
-        check(lib.vit_top_k(logits.ctypes.data, self.classes, k, found))
-        names = self.labels
-        return [Prediction(p.class_index, names[p.class_index] if names else None, p.probability, p.logit) for p in found]
-
     def __repr__(self) -> str:
         state = f"{self.name}, {self.width} x {self.height}, {self.classes} classes"
         return f"vitrun.Model({self.path!r}: {state}{'' if self._handle else ', closed'})"
+
+
+def _utf8(value: str, what: str) -> bytes:
+    return c_string(value, what, str.encode)
+
+
+def _logits_of(embedding: NDArray[np.float32], vectors: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+    logits = np.empty(len(vectors), np.float32)
+    check(lib.vit_cosines(embedding.ctypes.data, vectors.ctypes.data, *vectors.shape, scale, logits.ctypes.data))
+    return logits
+
+
+def _best(logits: NDArray[np.float32], k: int, names: Sequence[str] | None) -> list[Prediction]:
+    found = (TopPrediction * k)()
+    check(lib.vit_top_k(logits.ctypes.data, len(logits), k, found))
+    return [Prediction(p.class_index, names[p.class_index] if names else None, p.probability, p.logit) for p in found]
 
 
 def _run(session: Handle, image: NDArray[Any], results: Mapping[str, NDArray[np.float32]]) -> None:

@@ -19,8 +19,7 @@ _Self = TypeVar("_Self", bound="Opened")
 class Opened:
     """Owns the C library's model and a pool of sessions, one for each call that runs at once."""
 
-    _create: str  #: the C functions that make and free a session
-    _free: str
+    _session: str  #: what the C functions KIND_create and KIND_free make and free
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int = 0, isa: str | None = None,
                  verify: bool = False) -> None:
@@ -30,12 +29,13 @@ class Opened:
         options = ModelOptions(sizeof(ModelOptions), self._verify)
         check(lib.vit_model_open(c_string(self.path, "the path"), byref(options), byref(pointer)))
         self._handle: Handle | None = Handle(pointer, lib.vit_model_close)
-        # A deque needs no lock, which fork() could leave locked; in a child of fork() idle sessions work on.
-        self._idle: deque[Handle] = deque()
+        # Sessions by the C functions that make and free them. A deque needs no lock, which fork() could leave locked; in a
+        # child of fork() idle sessions work on.
+        self._idle: dict[str, deque[Handle]] = {self._session: deque()}
         self.name = text(lib.vit_model_name(pointer)) or ""
         self.classes: int = lib.vit_model_classes(pointer)
         self.file_bytes: int = lib.vit_model_file_bytes(pointer)
-        self._idle.append(self._new_session(self._handle))  # so that an error of the options shows here
+        self._idle[self._session].append(self._new_session(self._handle, self._session))  # an error of the options shows here
 
     @functools.cached_property
     def labels(self) -> list[str] | None:
@@ -55,21 +55,22 @@ class Opened:
             raise Error(f"{self.path}: the model is closed")
         return handle
 
-    def _new_session(self, model: Handle) -> Handle:
+    def _new_session(self, model: Handle, kind: str) -> Handle:
         pointer = c_void_p()
         isa = None if self._isa is None else c_string(self._isa, "isa")
         options = SessionOptions(sizeof(SessionOptions), self._threads, 1, isa)
-        check(getattr(lib, self._create)(model.pointer, byref(options), byref(pointer)))
-        return Handle(pointer, getattr(lib, self._free))
+        check(getattr(lib, f"{kind}_create")(model.pointer, byref(options), byref(pointer)))
+        return Handle(pointer, getattr(lib, f"{kind}_free"))
 
     @contextmanager
-    def _borrowed(self) -> Iterator[Handle]:
-        """A session that only this call uses. Where close() comes meanwhile, it ends with the call."""
-        idle, model = self._idle, self._open_handle()
+    def _borrowed(self, kind: str | None = None) -> Iterator[Handle]:
+        """A session of this kind that only this call uses. Where close() comes meanwhile, it ends with the call."""
+        kind = kind or self._session
+        idle, model = self._idle.setdefault(kind, deque()), self._open_handle()
         try:
             session = idle.pop()
         except IndexError:
-            session = self._new_session(model)
+            session = self._new_session(model, kind)
         try:
             yield session
         finally:
@@ -81,7 +82,7 @@ class Opened:
         A model that nothing refers to is closed by itself.
         """
         self._handle = None
-        self._idle = deque()
+        self._idle = {}
 
     def __enter__(self: _Self) -> _Self:
         return self

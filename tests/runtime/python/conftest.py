@@ -64,3 +64,13 @@ def street(tmp_path_factory):
     subprocess.run([BUILD / "vitquant", "--weights", golden, "--calib", golden, "-o", folder / "street.qbin"], check=True,
                    capture_output=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_clip(tmp_path_factory):
+    """A folder with clip.qbin, a small random CLIP with both towers."""
+    folder = tmp_path_factory.mktemp("clip")
+    golden = ROOT / "tests/golden/clip/hf"
+    subprocess.run([BUILD / "vitquant", "--weights", golden, "--calib-raw", golden / "input.npy", "-o", folder / "clip.qbin"],
+                   check=True, capture_output=True)
+    return folder

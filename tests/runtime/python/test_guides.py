@@ -17,7 +17,7 @@ def blocks(page, language):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch, street):
+def folder(tmp_path, monkeypatch, street, small_clip):
     """A working folder with the files that the pages name."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(QBIN, "vit.qbin")
@@ -25,6 +25,7 @@ def folder(tmp_path, monkeypatch, street):
     shutil.copy(DEMO, "dog.jpg")
     shutil.copy(street / "street.qbin", "street.qbin")
     Image.open(street / "street.png").save("street.jpg")
+    shutil.copy(small_clip / "clip.qbin", "clip.qbin")
     return tmp_path
 
 
