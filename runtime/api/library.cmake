@@ -15,7 +15,7 @@ target_include_directories(vitrun_shared INTERFACE $<INSTALL_INTERFACE:${CMAKE_I
 # The archive is one object whose other symbols are local: it cannot clash with the program's.
 set(archive ${CMAKE_BINARY_DIR}/libvitrun.a)
 add_custom_command(OUTPUT ${archive}
-  COMMAND ${CMAKE_LINKER} -r --force-group-allocation --gc-sections -u vit_model_open --gc-keep-exported
+  COMMAND ${CMAKE_LINKER} -r --force-group-allocation --unique=.rodata --unique=.text --gc-sections -u vit_model_open --gc-keep-exported
     --whole-archive $<TARGET_FILE:vitrun_core> --no-whole-archive ${UTF8PROC_LIBRARY} -o vitrun_all.o
   COMMAND ${CMAKE_OBJCOPY} --wildcard --keep-global-symbol=vit_* vitrun_all.o
   COMMAND ${CMAKE_COMMAND} -E rm -f ${archive}
