@@ -77,7 +77,9 @@ struct ModelConfig : ModelInfo {
   bool mlp_norm = false;  // a norm before fc2
   bool gated = false;     // SwiGLU: fc1 has the gate's rows, then the values'
   bool mlp_bias = true;
-  bool relative_bias = false, shared_bias = false;  // BEiT's tables, one for all blocks
+  bool relative_bias = false, shared_bias = false;  // tables of relative positions, one for all
+  bool relative_mlp = false;  // an MLP makes them, of (log(1 + |dy|), log(1 + |dx|)) with signs
+  bool post_norm = false;     // norms end the branches of a block instead of beginning them
   ActType act = ActType::kGelu;
   Pool pool = Pool::kOpen;
   int pool_heads = 0;        // of kMap

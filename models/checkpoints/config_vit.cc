@@ -8,6 +8,7 @@ namespace vitrun {
 namespace {
 
 constexpr int kMaxRegisters = 64;
+constexpr const char* kLastOfMlp = ".mlp.fc2.weight";
 
 // The number of a tensor's rows, behind dimensions of 1.
 int rows_of(const ShapeReader& in, const std::string& name) {
@@ -74,8 +75,11 @@ void read_parts(ModelConfig& c, const ShapeReader& in) {
   c.qk_norm = in.has(attn + "q_norm.weight");
   c.attn_norm = in.has(attn + "norm.weight");
   c.proj_bias = in.has(attn + "proj.bias");
-  c.shared_bias = in.has("rel_pos_bias.relative_position_bias_table");
-  c.relative_bias = c.shared_bias || in.has(attn + "relative_position_bias_table");
+  const bool shared_mlp = in.has("shared_rel_pos.mlp.fc1.weight");
+  c.relative_mlp = shared_mlp || in.has(attn + "rel_pos.mlp.fc1.weight");
+  c.shared_bias = shared_mlp || in.has("rel_pos_bias.relative_position_bias_table");
+  c.relative_bias =
+      c.relative_mlp || c.shared_bias || in.has(attn + "relative_position_bias_table");
   c.mlp_norm = in.has(mlp + "norm.weight");
   c.mlp_bias = in.has(mlp + "fc2.bias");
   c.pooler = in.has("pooler.dense.weight");
@@ -200,7 +204,10 @@ void settle_heads(ModelConfig& c, const ShapeReader& in, const Given& given) {
   if (!c.heads.empty()) return;
   if (c.relative_bias) {
     const std::string table = c.shared_bias ? "rel_pos_bias" : "blocks.0.attn";
-    c.heads = {in.side(table + ".relative_position_bias_table", 2, 1)};
+    c.heads = {
+        c.relative_mlp
+            ? in.side((c.shared_bias ? "shared_rel_pos" : table + ".rel_pos") + kLastOfMlp, 2, 0)
+            : in.side(table + ".relative_position_bias_table", 2, 1)};
     return;
   }
   if (c.embed_dim % 64)
@@ -238,6 +245,22 @@ void settle_attention_pool(ModelConfig& c, const ShapeReader& in) {
          " heads of attention pooling");
 }
 
+// The tables are computed of these before check_weights() sees them. timm's blocks with relative
+// positions have LayerScale where norms begin the branches, and none where norms end them.
+void check_position_mlps(const ModelConfig& c, const ShapeReader& in) {
+  if (!c.relative_mlp) return;
+  if (!c.layer_scale && !c.post_norm)
+    fail(in.where, ": the weights do not tell whether norms begin or end the branches of a block ",
+         "with relative positions: config.json or --arch must name the architecture");
+  for (int i = 0; i < (c.shared_bias ? 1 : c.depths[0]); i++) {
+    const std::string mlp =
+        c.shared_bias ? "shared_rel_pos.mlp" : cat("blocks.", i, ".attn.rel_pos.mlp");
+    const int hidden = in.side(mlp + ".fc1.weight", 2, 0);
+    check_linear(in, mlp + ".fc1", hidden, 2);
+    check_linear(in, mlp + ".fc2", c.heads[0], hidden);
+  }
+}
+
 // The angles of RoPE are computed before check_weights() sees the frequencies.
 void check_rope(const ModelConfig& c, const ShapeReader& in) {
   using Grid = RopeConfig::Grid;
@@ -269,6 +292,7 @@ void complete_vit(ModelConfig& c, const ShapeReader& in, const Given& given) {
   settle_attention_pool(c, in);
   validate(c);  // bounds the depth, over which the next loops
   check_unpruned(c, in);
+  check_position_mlps(c, in);
   check_rope(c, in);
 }
 

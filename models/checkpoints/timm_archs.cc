@@ -9,9 +9,10 @@ using Grid = RopeConfig::Grid;
 
 constexpr TimmArch kArchs[] = {
 #define VITRUN_REFUSED(name, reason)
-#define VITRUN_ARCH(name, width, heads, eps, act, pool, pool_heads, prefix, registers, norm, ...) \
-  {name,       width,  heads,     eps,  ActType::act,          Pool::pool,                        \
-   pool_heads, prefix, registers, norm, RopeConfig __VA_ARGS__},
+#define VITRUN_ARCH(name, width, heads, eps, act, pool, pool_heads, prefix, registers, norm, post, \
+                    ...)                                                                           \
+  {name,       width,  heads,     eps,  ActType::act, Pool::pool,                                  \
+   pool_heads, prefix, registers, norm, post,         RopeConfig __VA_ARGS__},
 #include "models/checkpoints/timm_archs.inc"
 #undef VITRUN_ARCH
 #undef VITRUN_REFUSED
@@ -47,6 +48,7 @@ void apply_arch(const TimmArch& arch, ModelConfig& c) {
   c.pool_heads = arch.pool_heads;
   c.pool_prefix = arch.pool_prefix;
   c.last_norm = arch.last_norm;
+  c.post_norm = arch.post_norm;
   if (std::string(arch.name).starts_with("flexivit")) c.position_filter = PositionFilter::kBilinear;
 }
 

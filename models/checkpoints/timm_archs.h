@@ -17,6 +17,7 @@ struct TimmArch {
   bool pool_prefix;
   int registers;
   bool last_norm;
+  bool post_norm;
   RopeConfig rope;
 };
 

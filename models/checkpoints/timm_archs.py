@@ -5,7 +5,7 @@
 
 Made with timm 1.0.31. A line for each architecture with ViT's blocks: width, heads, LayerNorm's epsilon,
 activation, pooling, heads of attention pooling, whether that includes prefix tokens, register
-tokens, whether there is a norm after the blocks, RoPE; or why it is refused.
+tokens, whether there is a norm after the blocks, whether norms end the branches of a block, RoPE; or why it is refused.
 """
 import os
 import warnings
@@ -15,8 +15,9 @@ import torch
 
 warnings.filterwarnings("ignore")
 PATTERNS = ("vit_*", "deit*", "beit*", "eva*", "flexivit*", "test_vit*")
-BLOCKS = ("Block", "EvaBlock", "BeitBlock")
-ATTENTIONS = ("Attention", "EvaAttention", "AttentionRope")
+POST_NORM = ("EvaBlockPostNorm", "ResPostBlock", "ResPostRelPosBlock")  # blocks whose norms end the branches
+BLOCKS = ("Block", "EvaBlock", "BeitBlock", "RelPosBlock", *POST_NORM)
+ATTENTIONS = ("Attention", "EvaAttention", "AttentionRope", "RelPosAttention")
 ACTIVATIONS = {"GELU": "kGelu", "GELUTanh": "kGeluTanh", "QuickGELU": "kQuickGelu", "SiLU": "kSilu"}
 POOLS = {"token": "kToken", "avg": "kAverage", "map": "kMap"}
 
@@ -27,7 +28,7 @@ def name_of(module):
 
 def refusal(model):
     """Returns why the architecture is not run; "" if it is."""
-    if name_of(model) not in ("VisionTransformer", "VisionTransformerDistilled", "Eva", "Beit"):
+    if name_of(model) not in ("VisionTransformer", "VisionTransformerDistilled", "VisionTransformerRelPos", "Eva", "Beit"):
         return "is a model of timm's class " + name_of(model)
     block = model.blocks[0]
     if name_of(model.patch_embed) != "PatchEmbed":
@@ -109,7 +110,7 @@ def line(name):
     return (f'VITRUN_ARCH("{name}", {model.embed_dim}, {block.attn.num_heads}, {eps:g}f, '
             f'{ACTIVATIONS[name_of(block.mlp.act)]}, {POOLS[model.global_pool]}, '
             f'{attention_pool_heads(model)}, {str(pools_prefix(model)).lower()}, {registers(model)}, '
-            f'{str(has_norm(model)).lower()}, '
+            f'{str(has_norm(model)).lower()}, {str(name_of(block) in POST_NORM).lower()}, '
             f'{rope(model)})\n')
 
 

@@ -282,8 +282,8 @@ ModelConfig built_in(const std::string& name, Family family) {
 // Whether a name that timm 1.0.31 does not have is most likely a ViT's whose only secret is the
 // number of heads: in these words' models no tensor tells the activation, the epsilon or RoPE.
 bool is_plain(const std::string& name) {
-  constexpr const char* kOther[] = {"rope", "dino",   "clip",     "siglip", "eva",    "beit",
-                                    "pe_",  "so400m", "giantopt", "flexi",  "naflex", "sam"};
+  constexpr const char* kOther[] = {"rope",   "dino",     "clip",  "siglip", "eva", "beit", "pe_",
+                                    "so400m", "giantopt", "flexi", "naflex", "sam", "rpn"};
   if (!name.starts_with("vit_") && !name.starts_with("deit_")) return false;
   return std::ranges::none_of(kOther,
                               [&](const char* word) { return name.find(word) != name.npos; });

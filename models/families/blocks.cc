@@ -9,14 +9,10 @@ int with_role(GraphBuilder& b, int node, Role role) {
   return node;
 }
 
-// The end of a branch: LayerScale where the model has it, and the residual.
-int close_branch(GraphBuilder& b, int x, int y, const std::string& scale, const std::string& add,
-                 const BlockStyle& style) {
-  if (style.layer_scale) {
-    const int gamma = b.constant(scale + ".gamma", {b.cols(x)});
-    y = with_role(b, b.mul(y, gamma, scale), Role::kLayerScale);
-  }
-  return with_role(b, b.add(x, y, add), Role::kResidual);
+// A branch begins with its norm, but where the norm ends it.
+int open_branch(GraphBuilder& b, int x, const std::string& norm, const BlockStyle& style) {
+  if (style.post_norm) return x;
+  return with_role(b, b.layernorm(x, norm, style.epsilon), Role::kPreNorm);
 }
 
 // The values whose columns are q, k and v, which may be one.
@@ -63,12 +59,23 @@ int gate(GraphBuilder& b, int x, const std::string& name, int hidden, ActType ac
 
 }  // namespace
 
+int close_branch(GraphBuilder& b, int x, int y, const std::string& block, const std::string& which,
+                 const BlockStyle& style) {
+  const std::string scale = block + ".ls" + which;
+  if (style.post_norm) y = b.layernorm(y, block + ".norm" + which, style.epsilon);
+  if (style.layer_scale) {
+    const int gamma = b.constant(scale + ".gamma", {b.cols(x)});
+    y = with_role(b, b.mul(y, gamma, scale), Role::kLayerScale);
+  }
+  return with_role(b, b.add(x, y, block + ".add" + which), Role::kResidual);
+}
+
 int attention_branch(GraphBuilder& b, int x, const std::string& block, const BlockStyle& style,
                      GraphBuilder::Attention attention) {
   const int dim = b.cols(x);
   const std::string name = block + ".attn";
-  const int norm = with_role(b, b.layernorm(x, block + ".norm1", style.epsilon), Role::kPreNorm);
-  const int qkv = linear(b, norm, name + ".qkv", 3 * dim, style.qkv_bias, Role::kQkv);
+  const int in = open_branch(b, x, block + ".norm1", style);
+  const int qkv = linear(b, in, name + ".qkv", 3 * dim, style.qkv_bias, Role::kQkv);
   if (attention.window) b.set(qkv, Attribute::kPadToWindow, attention.window);
   if (attention.fixed_window) b.set(qkv, Attribute::kFixedWindow, 1);
   attention.head_dim = dim / attention.heads;
@@ -80,18 +87,18 @@ int attention_branch(GraphBuilder& b, int x, const std::string& block, const Blo
   int mixed = b.attention(operands.q, operands.k, operands.v, name, attention);
   if (style.attn_norm) mixed = b.layernorm(mixed, name + ".norm", style.epsilon);
   const int proj = linear(b, mixed, name + ".proj", dim, style.proj_bias, Role::kProj);
-  return close_branch(b, x, proj, block + ".ls1", block + ".add1", style);
+  return close_branch(b, x, proj, block, "1", style);
 }
 
 int mlp_branch(GraphBuilder& b, int x, const std::string& block, const BlockStyle& style,
                int hidden) {
   const std::string name = block + ".mlp";
-  int y = with_role(b, b.layernorm(x, block + ".norm2", style.epsilon), Role::kPreNorm);
+  int y = open_branch(b, x, block + ".norm2", style);
   y = linear(b, y, name + ".fc1", style.gated ? 2 * hidden : hidden, style.mlp_bias, Role::kFc1);
   y = style.gated ? gate(b, y, name, hidden, style.act) : b.act(y, name + ".act", style.act);
   if (style.mlp_norm) y = b.layernorm(y, name + ".norm", style.epsilon);
   y = linear(b, y, name + ".fc2", b.cols(x), style.mlp_bias, Role::kFc2);
-  return close_branch(b, x, y, block + ".ls2", block + ".add2", style);
+  return close_branch(b, x, y, block, "2", style);
 }
 
 Graph build_graph(const ModelConfig& config) {

@@ -6,6 +6,7 @@
 #include "models/base/error.h"
 #include "models/base/index.h"
 #include "models/families/families.h"
+#include "models/families/position_mlp.h"
 #include "models/families/resize_positions.h"
 
 namespace vitrun {
@@ -43,6 +44,36 @@ void settle_relative_positions(const ModelConfig& c, Weights& weights) {
   for (auto& [name, tensor] : weights)
     if (name.ends_with("relative_position_bias_table"))
       tensor = resize_relative_positions(tensor, name, grid, c.relative_filter);
+}
+
+// timm's tables by an MLP of logarithmic offsets, with its biases. Prefix tokens have none.
+Tensor logarithmic_table(const ModelConfig& c, const std::string& name, Weights& weights) {
+  const std::string mlp = name + ".mlp.";
+  const Tensor last = take(weights, mlp + "fc2.bias");
+  const auto log_spaced = [](int offset) {
+    return std::copysign(std::log1p(std::abs(offset)), offset);
+  };
+  Tensor table = position_table(c.image_height / c.patch, c.image_width / c.patch,
+                                {take(weights, mlp + "fc1.weight"), take(weights, mlp + "fc1.bias"),
+                                 take(weights, mlp + "fc2.weight")},
+                                log_spaced, log_spaced, [&](double sum, size_t head) {
+                                  return sum + double{last.data[head]};
+                                });
+  table.dims[0] += kTokenOffsets;
+  table.data.resize(static_cast<size_t>(element_count(table.dims)));
+  return table;
+}
+
+void make_relative_positions(const ModelConfig& c, Weights& weights) {
+  const std::string table = ".relative_position_bias_table";
+  if (c.shared_bias) {
+    weights["rel_pos_bias" + table] = logarithmic_table(c, "shared_rel_pos", weights);
+    return;
+  }
+  for (int i = 0; i < c.depths[0]; i++) {
+    const std::string attn = cat("blocks.", i, ".attn");
+    weights[attn + table] = logarithmic_table(c, attn + ".rel_pos", weights);
+  }
 }
 
 // The query of attention pooling, W latent + b, is the same for all images.
@@ -150,7 +181,10 @@ void derive_vit(const ModelConfig& c, Weights& weights) {
   if (c.registers == 0) weights.erase("reg_token");  // may be there without rows
   shape_tokens(c.embed_dim, weights);
   settle_positions(c, weights);
-  if (c.relative_bias) settle_relative_positions(c, weights);
+  if (c.relative_mlp)
+    make_relative_positions(c, weights);
+  else if (c.relative_bias)
+    settle_relative_positions(c, weights);
   if (c.pool == Pool::kMap) fix_query(c, weights);
   if (c.qk_norm) repeat_norms(c, weights);
   if (!c.last_norm) move_last_norm(c, weights);

@@ -35,12 +35,17 @@ struct BlockStyle {
   bool layer_scale, qkv_bias;
   bool qk_norm = false, attn_norm = false, proj_bias = true;
   bool mlp_norm = false, gated = false, mlp_bias = true;
+  bool post_norm = false;  // norm1 and norm2 end the branches instead of beginning them
   ActType act = ActType::kGelu;
   // RoPE of q and k: the Const of a block's angles, of one head or of all; -1: none.
   int rope = -1;
   bool rope_neighbours = false;
 };
 
+// x + gamma norm(y), without the scale or the norm where the style has none: the end of the branch
+// that ls1, norm1 and add1, or ls2, norm2 and add2, belong to.
+int close_branch(GraphBuilder& b, int x, int y, const std::string& block, const std::string& which,
+                 const BlockStyle& style);
 // x + proj(attention(qkv(norm1(x)))); `attention` but for heads' columns.
 int attention_branch(GraphBuilder& b, int x, const std::string& block, const BlockStyle& style,
                      GraphBuilder::Attention attention);

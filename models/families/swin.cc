@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "models/families/families.h"
+#include "models/families/position_mlp.h"
 #include "models/families/resize_positions.h"
 
 namespace vitrun {
@@ -48,14 +49,6 @@ std::vector<Stage> stages_of(const ModelConfig& c) {
   return stages_for(c, c.image_height / c.patch, c.image_width / c.patch);
 }
 
-// x + norm(y), SwinV2's end of a branch.
-int close_normalised(GraphBuilder& b, int x, int y, const std::string& norm, const std::string& add,
-                     float epsilon) {
-  const int sum = b.add(x, b.layernorm(y, norm, epsilon), add);
-  b.set_role(sum, Role::kResidual);
-  return sum;
-}
-
 // SwinV2's attention compares q and k by their cosine, times a factor for each head, which is in
 // the norm's weight.
 int cosine_attention_branch(GraphBuilder& b, int x, const std::string& block,
@@ -71,15 +64,7 @@ int cosine_attention_branch(GraphBuilder& b, int x, const std::string& block,
                                      attention.head_dim, 0, 2 * dim);
   const int mixed = b.attention(cosines, cosines, qkv, block + ".attn", attention);
   const int proj = linear(b, mixed, block + ".attn.proj", dim, true, Role::kProj);
-  return close_normalised(b, x, proj, block + ".norm1", block + ".add1", style.epsilon);
-}
-
-int normalised_mlp_branch(GraphBuilder& b, int x, const std::string& block, const BlockStyle& style,
-                          int hidden) {
-  int y = linear(b, x, block + ".mlp.fc1", hidden, true, Role::kFc1);
-  y = b.act(y, block + ".mlp.act", style.act);
-  y = linear(b, y, block + ".mlp.fc2", b.cols(x), true, Role::kFc2);
-  return close_normalised(b, x, y, block + ".norm2", block + ".add2", style.epsilon);
+  return close_branch(b, x, proj, block, "1", style);
 }
 
 int build_stage(GraphBuilder& b, int x, const Stage& s, const BlockStyle& style,
@@ -95,8 +80,7 @@ int build_stage(GraphBuilder& b, int x, const Stage& s, const BlockStyle& style,
                                             .bias_entries = s.bias_entries()};
     x = c.swin_v2 ? cosine_attention_branch(b, x, block, style, attention)
                   : attention_branch(b, x, block, style, attention);
-    x = c.swin_v2 ? normalised_mlp_branch(b, x, block, style, s.hidden)
-                  : mlp_branch(b, x, block, style, s.hidden);
+    x = mlp_branch(b, x, block, style, s.hidden);
   }
   b.set_block(-1);
   return x;
@@ -135,29 +119,13 @@ double log_spaced(int offset, int side) {
   return std::copysign(std::log2(std::abs(x) + 1) / 3, x);
 }
 
-// 16 sigmoid(W2 relu(W1 (dy, dx) + b1)) for every relative position within a window: the table
-// [(2h - 1)(2w - 1), heads].
-Tensor position_bias(const Stage& s, const Tensor& w1, const Tensor& b1, const Tensor& w2) {
+// 16 sigmoid of what the MLP makes of a relative position.
+Tensor position_bias(const Stage& s, const PositionMlp& mlp) {
   const int h = s.window_height(), w = s.window_width();
-  const size_t hidden = b1.data.size(), heads = static_cast<size_t>(s.heads);
-  Tensor table({s.bias_entries(), s.heads});
-  std::vector<double> y(hidden);
-  float* to = table.data.data();
-  for (int i = 1 - h; i < h; i++)
-    for (int j = 1 - w; j < w; j++, to += heads) {
-      const double dy = log_spaced(i, s.pretrained ? s.pretrained : h),
-                   dx = log_spaced(j, s.pretrained ? s.pretrained : w);
-      for (size_t k = 0; k < hidden; k++)
-        at(y, k) = std::max(
-            double{w1.data[2 * k]} * dy + double{w1.data[2 * k + 1]} * dx + double{b1.data[k]},
-            0.0);
-      for (size_t head = 0; head < heads; head++) {
-        double sum = 0;
-        for (size_t k = 0; k < hidden; k++) sum += double{w2.data[head * hidden + k]} * y[k];
-        to[head] = static_cast<float>(16 / (1 + std::exp(-sum)));
-      }
-    }
-  return table;
+  return position_table(
+      h, w, mlp, [&](int i) { return log_spaced(i, s.pretrained ? s.pretrained : h); },
+      [&](int j) { return log_spaced(j, s.pretrained ? s.pretrained : w); },
+      [](double sum, size_t) { return 16 / (1 + std::exp(-sum)); });
 }
 
 // The factors of the cosines, exp(min(logit_scale, log 100)) for each head's columns of q, and 1
@@ -175,8 +143,8 @@ Tensor cosine_weight(const Stage& s, const Tensor& logit_scale) {
 void derive_block(const Stage& s, int block, Weights& weights) {
   const std::string attn = s.block(block) + ".attn.", mlp = attn + "cpb_mlp.";
   weights[attn + "relative_position_bias_table"] =
-      position_bias(s, take(weights, mlp + "0.weight"), take(weights, mlp + "0.bias"),
-                    take(weights, mlp + "2.weight"));
+      position_bias(s, {take(weights, mlp + "0.weight"), take(weights, mlp + "0.bias"),
+                        take(weights, mlp + "2.weight")});
   weights[attn + "qk_norm.weight"] = cosine_weight(s, take(weights, attn + "logit_scale"));
 }
 
@@ -209,6 +177,7 @@ std::vector<int> build_swin_stages(GraphBuilder& b, const ModelConfig& c) {
   int x = embed_patches(b, c);
   BlockStyle style{c.norm_eps, false, c.qkv_bias};
   style.act = c.act;
+  style.post_norm = c.swin_v2;
   std::vector<int> maps;
   for (const Stage& s : stages_of(c)) {
     if (s.first_block > 0) x = merge_patches(b, x, s.name + ".downsample", s.dim, c.swin_v2);

@@ -46,6 +46,7 @@ BlockStyle style_of(const ModelConfig& c) {
   style.mlp_norm = c.mlp_norm;
   style.gated = c.gated;
   style.mlp_bias = c.mlp_bias;
+  style.post_norm = c.post_norm;
   style.act = c.act;
   style.rope_neighbours = c.rope.neighbours;
   return style;

@@ -382,11 +382,12 @@ int Inference::attention_geometry() {
     require(!q.pad_row && !k.pad_row, "q or k has a row for padding and there are no windows");
   }
   if (grid_height > 0 || grid_width > 0) {
-    const int64_t tokens = grid_height * grid_width + 1;
-    require(grid_height > 0 && grid_width > 0 && window == 0 && q.rows == tokens &&
-                k.rows == tokens && tokens <= kMaxWindowTokens,
-            "relative positions of a token and ", grid_height, " x ", grid_width, " others among ",
-            q.rows, " rows of q and ", k.rows, " of k");
+    const int64_t map = grid_height * grid_width, tokens = q.rows;
+    require(grid_height > 0 && grid_width > 0 && window == 0 &&
+                (tokens == map || tokens == map + 1) && k.rows == tokens &&
+                tokens <= kMaxWindowTokens,
+            "relative positions of a token or none and ", grid_height, " x ", grid_width,
+            " others among ", q.rows, " rows of q and ", k.rows, " of k");
     elements += tokens * tokens;
   }
   std::vector<double> same;
@@ -413,7 +414,8 @@ int Inference::attention_geometry() {
     std::iota(g.index.begin(), g.index.end(), 0);
     if (grid_height > 0)
       g.bias_index =
-          token_and_map_offsets(static_cast<int>(grid_height), static_cast<int>(grid_width));
+          token_and_map_offsets(static_cast<int>(grid_height), static_cast<int>(grid_width),
+                                q.rows > grid_height * grid_width);
   }
   g.bias_rows = window > 0        ? (2 * g.height - 1) * (2 * g.width - 1)
                 : grid_height > 0 ? (2 * static_cast<int>(grid_height) - 1) *

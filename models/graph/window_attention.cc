@@ -72,10 +72,11 @@ AttentionGeometry window_attention(int height, int width, const WindowAttention&
   return g;
 }
 
-std::vector<int32_t> token_and_map_offsets(int height, int width) {
+std::vector<int32_t> token_and_map_offsets(int height, int width, bool token) {
+  std::vector<int32_t> within = bias_rows(height, width);
+  if (!token) return within;
   const int map = height * width, tokens = map + 1;
   const int32_t first = (2 * height - 1) * (2 * width - 1);
-  const std::vector<int32_t> within = bias_rows(height, width);
   std::vector<int32_t> rows(array_size(tokens, tokens), first);
   for (int a = 0; a < map; a++) {
     at(rows, int64_t{a + 1} * tokens) = first + 1;

@@ -334,7 +334,7 @@ TEST_CASE("config: bad timm config.json") {
       {timm_vit(R"("global_pool":"max")"), R"(is "max", expected "token", "avg" or "map")"},
       {R"({"architecture":"vit_small_patch16_rope_ape_224"})",
        "says embed_dim 384, the weights 192"},
-      {R"({"architecture":"vit_base_patch16_rpn_224"})", "normalises after each branch"},
+      {R"({"architecture":"vit_base_patch16_rpn_999"})", "architecture 'vit_base_patch16_rpn_999'"},
       {R"({"architecture":"vit_base_patch16_xp_224"})", "whose attention and MLP run in parallel"},
       {R"({"architecture":"vit_small_patch16_18x2_224"})", "of timm's class ParallelThingsBlock"},
       {R"({"architecture":"test_vit4"})",
@@ -559,8 +559,9 @@ TEST_CASE("names: SwinV2's, where k has no bias") {
 
 TEST_CASE("names: what is not supported says why") {
   const std::pair<std::vector<std::string>, const char*> bad[] = {
-      {{"head.weight", "blocks.0.attn.rel_pos.mlp.fc1.weight"},
-       "f: this is a ViT with relative positions, which vitrun does not run (tensors 'blocks.0."},
+      {{"head.weight", "blocks.0.attn.rel_pos.relative_position_bias_table"},
+       "f: this is a ViT with relative positions in timm's RelPosBias, which vitrun does not run "
+       "(tensors 'blocks.0."},
       {{"head.weight", "attn_pool.pos_embed"}, "this has attention pooling, which"},
       {{"conv1.weight", "layer1.0.bn1.weight"},
        "this is a ResNet, which vitrun does not run (tensors 'conv1.weight', 'layer1"},

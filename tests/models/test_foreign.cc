@@ -80,7 +80,8 @@ TEST_CASE("models that vitrun does not run are known by their tensors") {
   const std::pair<const char*, const char*> known[] = {
       {"stages.0.blocks.0.attn.meta_mlp.fc1.weight", "is SwinV2-CR"},
       {"blocks.0.attn.inner_attn_ln.weight", "is EVA-02 of its own repository"},
-      {"blocks.0.attn.rel_pos.relative_position_bias_table", "is a ViT with relative positions"},
+      {"blocks.0.attn.rel_pos.relative_position_bias_table",
+       "is a ViT with relative positions in timm's RelPosBias"},
       {"blocks.0.attn_out_proj.weight", "is a ViT whose attention and MLP run in parallel"},
       {"blocks.0.attn.lambda_q1", "is a ViT with differential attention"},
       {"embeds.proj.weight", "is a ViT for images of any shape (NaFlexViT)"},
@@ -135,10 +136,11 @@ TEST_CASE("no type of a model that vitrun runs is called foreign") {
                            "vit_small_patch16_rope_mixed_224",
                            "eva02_tiny_patch14_224",
                            "beitv2_base_patch16_224",
-                           "flexivit_small"})
+                           "flexivit_small",
+                           "vit_relpos_small_patch16_224",
+                           "vit_base_patch16_rpn_224"})
     CHECK_MESSAGE(foreign_type(type) == "", type);
   CHECK(foreign_type("siglip2") == "is SigLIP 2 for images of any shape (NaFlex)");
-  CHECK(foreign_type("vit_relpos_small_patch16_224") == "is a ViT with relative positions");
   CHECK(foreign_type("resnet50") == "is a ResNet");
   CHECK(foreign_type("swinv2_cr_tiny_ns_224") == "is SwinV2-CR");
 }

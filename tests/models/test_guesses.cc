@@ -368,3 +368,34 @@ TEST_CASE("pruned heads are named") {
   CHECK(error_of([&] { return config_from_shapes(shapes, "f"); }) ==
         "f: 'blocks.3.attn.qkv.weight' has 320 rows, expected 384; pruned heads are not supported");
 }
+
+TEST_CASE("relative positions by an MLP that the weights do not have whole, or do not tell apart") {
+  ModelConfig c = small_vit();
+  c.positions = Positions::kNone;
+  ShapeMap shapes = shapes_of(c);
+  const auto why = [&](const std::string& text) {
+    return error_of([&] { return config_from_json(text, shapes, "f", {.weights = "w"}); });
+  };
+  const std::string mlp = "shared_rel_pos.mlp.",
+                    args = R"(","model_args":{"embed_dim":128,"num_heads":2,"img_size":224}})",
+                    begins = R"({"architecture":"vit_srelpos_small_patch16_224)" + args,
+                    ends = R"({"architecture":"vit_relpos_small_patch16_rpn_224)" + args;
+  shapes[mlp + "fc1.weight"] = {32, 2};
+  CHECK(why(ends) == "w: tensor 'shared_rel_pos.mlp.fc1.bias' is missing");
+  shapes[mlp + "fc1.bias"] = {32};
+  shapes[mlp + "fc2.weight"] = {3, 32};
+  shapes[mlp + "fc2.bias"] = {2};
+  CHECK(why(ends) ==
+        "w: tensor 'shared_rel_pos.mlp.fc2.weight' is [3, 32], the model needs [2, 32]");
+  shapes[mlp + "fc2.weight"] = {2, 32};
+  CHECK(why(ends) == "");
+  CHECK(config_from_json(ends, shapes, "f").post_norm);
+  // There is no LayerScale, which blocks that begin with norms have.
+  CHECK_MESSAGE(why(begins).find("whether norms begin or end the branches") != std::string::npos,
+                why(begins));
+  for (int i = 0; i < 12; i++)
+    for (const char* scale : {".ls1.gamma", ".ls2.gamma"})
+      shapes["blocks." + std::to_string(i) + scale] = {128};
+  CHECK(why(begins) == "");
+  CHECK(!config_from_json(begins, shapes, "f").post_norm);
+}

@@ -1,6 +1,7 @@
-// Prints a hash of the logits of each model, the same for every ISA of this machine, 1 to 3 threads
-// and batches of 1 and 2; fails where two differ. Needs the inference library only, so that it runs
-// wherever that is built for; tests/checks/check_determinism compares machines.
+// Prints a hash of the answers of each model, the same for every ISA of this machine, 1 to 3
+// threads and batches of 1 and 2; fails where two differ. The answers are logits, or what a
+// detector finds. Needs the inference library only, so that it runs wherever that is built for;
+// tests/checks/check_determinism compares machines.
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -9,6 +10,7 @@
 #include "kernels/registry.h"
 #include "models/base/error.h"
 #include "runtime/integer/engine.h"
+#include "runtime/integer/integer_detector.h"
 
 namespace vitrun {
 namespace {
@@ -32,6 +34,28 @@ std::vector<float> logits_of(const QuantModel& model, const EngineOptions& optio
   return logits;
 }
 
+// The boxes, scores, classes and masks' runs that a detector finds in two pictures of other sides.
+std::vector<float> objects_of(const QuantModel& model, const EngineOptions& options) {
+  IntegerDetector detector(model, *options.kernels, options.threads);
+  std::vector<float> values;
+  for (const auto& [width, height] : {std::pair{96, 64}, std::pair{61, 83}}) {
+    std::vector<uint8_t> rgb(size_t{3} * static_cast<size_t>(width * height));
+    for (size_t i = 0; i < rgb.size(); i++) rgb[i] = static_cast<uint8_t>(i * i / 61 % 251);
+    const Detections all = detector.run({rgb.data(), width, height, ptrdiff_t{3} * width});
+    if (all.found.empty()) fail("nothing is found in the picture of ", width, " x ", height);
+    for (const Detection& d : all.found)
+      values.insert(values.end(),
+                    {d.box.x1, d.box.y1, d.box.x2, d.box.y2, d.score, static_cast<float>(d.label)});
+    for (const Rle& mask : all.masks)
+      values.insert(values.end(), mask.counts.begin(), mask.counts.end());
+  }
+  return values;
+}
+
+std::vector<float> answers_of(const QuantModel& model, const EngineOptions& options) {
+  return model.detector() ? objects_of(model, options) : logits_of(model, options);
+}
+
 // FNV-1a over the bytes.
 uint64_t hash_of(const std::vector<float>& values) {
   uint64_t hash = 0xcbf29ce484222325;
@@ -46,16 +70,16 @@ uint64_t hash_of(const std::vector<float>& values) {
 
 void check_model(const char* path) {
   const QuantModel model(QbinFile::open(path));
-  const uint64_t hash = hash_of(logits_of(model, {.kernels = find_kernels("scalar")}));
+  const uint64_t hash = hash_of(answers_of(model, {.kernels = find_kernels("scalar")}));
   std::string isas;
   for (const Kernels* k : compiled_kernels()) {
     if (!is_supported(*k)) continue;
     isas += cat(" ", k->name);
     for (int threads : {1, 2, 3})
       for (int batch : {1, 2})
-        if (hash_of(logits_of(model, {.threads = threads, .max_batch = batch, .kernels = k})) !=
+        if (hash_of(answers_of(model, {.threads = threads, .max_batch = batch, .kernels = k})) !=
             hash)
-          fail(path, ": other logits with ", k->name, ", ", threads, " threads, batch ", batch);
+          fail(path, ": other answers with ", k->name, ", ", threads, " threads, batch ", batch);
   }
   const char* name = std::strrchr(path, '/');
   std::printf("%s %016llx%s\n", name ? name + 1 : path, static_cast<unsigned long long>(hash),
