@@ -80,8 +80,8 @@ struct WindowAttention {
 // The windows of a map [height, width]; the index of padding is height * width.
 AttentionGeometry window_attention(int height, int width, const WindowAttention& windows);
 
-// Rows of a table of relative positions for a map, behind a token or not, [tokens * tokens]: as in a
-// window of the map, then kTokenOffsets rows: token to map, map to token, token to itself (BEiT).
+// Rows of a table of relative positions for a map, behind a token or not, [tokens * tokens]: as in
+// a window of the map, then kTokenOffsets rows: token to map, map to token, token to itself (BEiT).
 constexpr int kTokenOffsets = 3;
 std::vector<int32_t> token_and_map_offsets(int height, int width, bool token);
 
