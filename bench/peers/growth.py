@@ -22,7 +22,7 @@ import time
 
 MODELS = ["deit_tiny_patch16_224", "deit_small_patch16_224", "deit_base_patch16_224", "vit_large_patch16_224",
           "vit_huge_patch14_224"]
-SIZES, BATCHES = [112, 224, 448, 672, 1024], [1, 2, 4, 8, 16, 32]
+SIZES, BATCHES = [112, 224, 448, 672, 1024], [1, 4, 8, 32]
 BITS = ["3/8", "4/4", "4/8", "5/8", "6/8", "8/8"]
 ONNX_LIMIT = 2**31  # bytes of a protobuf file
 

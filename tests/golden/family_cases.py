@@ -287,6 +287,8 @@ RESIZED = [
     timm_resized("flexivit_large", 16, "flexivit_small", **LARGE, **BARE),
     timm_resized("beit", 24, "beit_base_patch16_224"),
     timm_resized("eva02", 24, "eva02_tiny_patch14_224"),
+    timm_resized("vit_relpos", 24, "vit_relpos_small_patch16_224"),
+    timm_resized("vit_relpos_cls", (16, 28), "vit_relpos_medium_patch16_cls_224"),
     timm_resized("swin", 32, "swin_tiny_patch4_window7_224"),
     timm_resized("swinv2", 32, "swinv2_tiny_window8_256"),
     hf_resized("vit", 24),
