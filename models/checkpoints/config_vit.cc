@@ -8,6 +8,7 @@ namespace vitrun {
 namespace {
 
 constexpr int kMaxRegisters = 64;
+constexpr int kMaxPositionHidden = 4096;
 constexpr const char* kLastOfMlp = ".mlp.fc2.weight";
 
 // The number of a tensor's rows, behind dimensions of 1.
@@ -256,6 +257,7 @@ void check_position_mlps(const ModelConfig& c, const ShapeReader& in) {
     const std::string mlp =
         c.shared_bias ? "shared_rel_pos.mlp" : cat("blocks.", i, ".attn.rel_pos.mlp");
     const int hidden = in.side(mlp + ".fc1.weight", 2, 0);
+    check_range("hidden width of the MLP of relative positions", hidden, 1, kMaxPositionHidden);
     check_linear(in, mlp + ".fc1", hidden, 2);
     check_linear(in, mlp + ".fc2", c.heads[0], hidden);
   }

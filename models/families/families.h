@@ -42,8 +42,8 @@ struct BlockStyle {
   bool rope_neighbours = false;
 };
 
-// x + gamma norm(y), without the scale or the norm where the style has none: the end of the branch
-// that ls1, norm1 and add1, or ls2, norm2 and add2, belong to.
+// x + gamma norm(y), without the scale or the norm where the style has none: the end of a block's
+// branch `which`, "1" with ls1, norm1 and add1, or "2" likewise.
 int close_branch(GraphBuilder& b, int x, int y, const std::string& block, const std::string& which,
                  const BlockStyle& style);
 // x + proj(attention(qkv(norm1(x)))); `attention` but for heads' columns.
