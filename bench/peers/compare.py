@@ -98,36 +98,48 @@ def random_model(arch, size):
     return model, np.random.default_rng(0).standard_normal((1, 3, side, side)).astype(np.float32)
 
 
+def vitquant_files(model, arch, programs, folder, image, widths):
+    """Our files, by their bits: {"4/8": path}, calibrated on the image."""
+    weights, calibration, files = folder / "model.safetensors", folder / "image.npy", {}
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, weights)
+    np.save(calibration, image)
+    for bits in widths:
+        files[bits] = folder / f"w{bits.replace('/', 'a')}.qbin"
+        subprocess.run([f"{programs}/vitquant", "--weights", weights, "--arch", arch, "--calib-raw", calibration, "--bits", bits,
+                        "--image-size", str(image.shape[2]),
+                        "--without", "rounding",  # it takes minutes and no run is slower or faster for it
+                        "-o", files[bits]], check=True, stdout=subprocess.DEVNULL)
+    return files
+
+
+def onnx_files(model, x, folder):
+    """The model in float, as ONNX Runtime's quantizers want it, and with its dynamic int8."""
+    f32, prepared, dynamic = (folder / f"{name}.onnx" for name in ("f32", "prepared", "dynamic"))
+    torch.onnx.export(model, torch.from_numpy(x), str(f32), input_names=["x"], dynamo=False, opset_version=17)
+    quant_pre_process(str(f32), str(prepared), skip_symbolic_shape=True)
+    quantize_dynamic(str(prepared), str(dynamic), per_channel=True, weight_type=QuantType.QInt8)
+    return f32, prepared, dynamic
+
+
 def prepare(model, arch, programs, folder, x):
     """All the files the contenders run."""
-    files = {"weights": folder / "model.safetensors", "f32": folder / "f32.onnx"}
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, files["weights"])
-    torch.onnx.export(model, torch.from_numpy(x), str(files["f32"]), input_names=["x"], dynamo=False,
-                      opset_version=17)
-    np.save(folder / "x.npy", x)
-    for bits in (8, 6, 4):
-        files[f"W{bits}"] = folder / f"w{bits}.qbin"
-        subprocess.run([f"{programs}/vitquant", "--weights", files["weights"], "--arch", arch, "--calib-raw",
-                        folder / "x.npy", "--wbits", str(bits), "--abits", "8", "--image-size", str(x.shape[2]),
-                        "--without", "rounding",  # it takes minutes and no run is slower or faster for it
-                        "-o", files[f"W{bits}"]], check=True, stdout=subprocess.DEVNULL)
-    prepared = folder / "prepared.onnx"
-    quant_pre_process(str(files["f32"]), str(prepared), skip_symbolic_shape=True)
-    files["dynamic"], files["static"] = folder / "dynamic.onnx", folder / "static.onnx"
-    quantize_dynamic(str(prepared), str(files["dynamic"]), per_channel=True, weight_type=QuantType.QInt8)
+    ours = vitquant_files(model, arch, programs, folder, x, ("8/8", "6/8", "4/8"))
+    files = {f"W{bits[0]}": path for bits, path in ours.items()}
+    files["f32"], prepared, files["dynamic"] = onnx_files(model, x, folder)
+    files["static"] = folder / "static.onnx"
     quantize_static(str(prepared), str(files["static"]), Data(x), quant_format=QuantFormat.QDQ,
                     per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
     return files
 
 
-def openvino_int8(files, x):
+def openvino_int8(model, x, count=4):
+    """An OpenVINO model quantized by NNCF on `count` images; None where that is not installed."""
     try:
         import nncf
     except ImportError:
         return None
-    dataset = nncf.Dataset([x * (0.8 + 0.1 * i) for i in range(4)])
-    return nncf.quantize(ov.Core().read_model(str(files["f32"])), dataset,
-                         model_type=nncf.ModelType.TRANSFORMER, subset_size=4)
+    dataset = nncf.Dataset([x * (0.8 + 0.1 * i) for i in range(count)])
+    return nncf.quantize(model, dataset, model_type=nncf.ModelType.TRANSFORMER, subset_size=count)
 
 
 def contenders(files, library, threads, x, isas):
@@ -135,7 +147,7 @@ def contenders(files, library, threads, x, isas):
                "ONNX Runtime int8 dynamic": ort_runner(files["dynamic"], threads, x),
                "ONNX Runtime int8 static": ort_runner(files["static"], threads, x),
                "OpenVINO f32": openvino_runner(str(files["f32"]), threads, x)}
-    if (int8 := openvino_int8(files, x)) is not None:
+    if (int8 := openvino_int8(ov.Core().read_model(str(files["f32"])), x)) is not None:
         runners["OpenVINO int8"] = openvino_runner(int8, threads, x)
     for isa in isas:
         for bits in (8, 6, 4):

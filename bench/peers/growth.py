@@ -74,50 +74,32 @@ def points_of(axis, arch):
     return [("bits", arch, 224, 1)]
 
 
-def quantize(args, arch, folder, size, bits):
-    path = folder / f"{bits.replace('/', '_')}.qbin"
-    subprocess.run([f"{args.programs}/vitquant", "--weights", folder / "model.safetensors", "--arch", arch, "--calib-raw",
-                    folder / "one.npy", "--bits", bits, "--image-size", str(size), "--without", "rounding", "-o", path], check=True,
-                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return path
-
-
-def peers_files(model, one, x, folder):
-    """OpenVINO's int8 by NNCF, ONNX Runtime's dynamic int8 where a file can hold the model, and both in float."""
-    import nncf
+def peers_files(model, x, folder):
+    """OpenVINO's int8 by NNCF and its float, and ONNX Runtime's dynamic int8 where a file can hold the model."""
     import openvino as ov
     import torch
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-    example = torch.from_numpy(x)
-    converted = ov.convert_model(model, example_input=example, input=[list(x.shape)])
-    ov.save_model(converted, folder / "f32.xml", compress_to_fp16=False)
-    int8 = nncf.quantize(converted, nncf.Dataset([x * (0.8 + 0.1 * i) for i in range(2)]),
-                         model_type=nncf.ModelType.TRANSFORMER, subset_size=2)
-    ov.save_model(int8, folder / "int8.xml", compress_to_fp16=False)
+
+    import compare
+    converted = ov.convert_model(model, example_input=torch.from_numpy(x), input=[list(x.shape)])
     files = {"OpenVINO f32": folder / "f32.xml", "OpenVINO int8": folder / "int8.xml"}
+    ov.save_model(converted, files["OpenVINO f32"], compress_to_fp16=False)
+    ov.save_model(compare.openvino_int8(converted, x, 2), files["OpenVINO int8"], compress_to_fp16=False)
     if sum(p.numel() * p.element_size() for p in model.parameters()) < ONNX_LIMIT:
-        torch.onnx.export(model, example, str(folder / "f32.onnx"), input_names=["x"], dynamo=False, opset_version=17)
-        quant_pre_process(str(folder / "f32.onnx"), str(folder / "prepared.onnx"), skip_symbolic_shape=True)
-        quantize_dynamic(str(folder / "prepared.onnx"), str(folder / "int8.onnx"), per_channel=True, weight_type=QuantType.QInt8)
-        files |= {"ONNX Runtime int8": folder / "int8.onnx"}
+        files["ONNX Runtime int8"] = compare.onnx_files(model, x, folder)[-1]
     return files
 
 
 def contenders(args, axis, arch, size, batch, folder):
-    """Name -> file."""
-    import compare
+    """How many parameters the model has, and each contender's file."""
     import numpy as np
-    from safetensors.torch import save_file
+
+    import compare
     model, one = compare.random_model(arch, size)
     x = np.repeat(one, batch, axis=0)
-    np.save(folder / "one.npy", one)
     np.save(folder / "x.npy", x)
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors")
-    bits = BITS if axis == "bits" else ["4/8", "8/8"]
-    files = {f"vitrun W{b.replace('/', '/A')}": quantize(args, arch, folder, size, b) for b in bits}
-    parameters = sum(p.numel() for p in model.parameters())
-    return parameters, files | ({} if axis == "bits" else peers_files(model, one, x, folder))
+    ours = compare.vitquant_files(model, arch, args.programs, folder, one, BITS if axis == "bits" else ["4/8", "8/8"])
+    files = {f"vitrun W{bits.replace('/', '/A')}": path for bits, path in ours.items()}
+    return sum(p.numel() for p in model.parameters()), files | ({} if axis == "bits" else peers_files(model, x, folder))
 
 
 def measure_point(args, axis, label, arch, size, batch):

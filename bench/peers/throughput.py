@@ -80,7 +80,7 @@ def main():
     model, x = compare.random_model(args.arch, None)
     with tempfile.TemporaryDirectory() as folder:
         files = compare.prepare(model, args.arch, args.programs, pathlib.Path(folder), x)
-        int8 = compare.openvino_int8(files, x)
+        int8 = compare.openvino_int8(ov.Core().read_model(str(files["f32"])), x)
         runs = {f"OpenVINO int8, streams: {s}": openvino_streams(int8, args.threads, s, x) for s in (1, args.threads)}
         for bits in (8, 4):
             path = files[f"W{bits}"]

@@ -9,7 +9,6 @@ namespace {
 
 constexpr int kMaxRegisters = 64;
 constexpr int kMaxPositionHidden = 4096;
-constexpr const char* kLastOfMlp = ".mlp.fc2.weight";
 
 // The number of a tensor's rows, behind dimensions of 1.
 int rows_of(const ShapeReader& in, const std::string& name) {
@@ -59,6 +58,11 @@ void check_tokens(const ModelConfig& c, const ShapeReader& in) {
   expect(in, "pos_embed", {0, c.embed_dim});
 }
 
+// The MLP that makes a block's table of relative positions.
+std::string position_mlp(bool shared, int block) {
+  return shared ? "shared_rel_pos.mlp" : cat("blocks.", block, ".attn.rel_pos.mlp");
+}
+
 // The flags, which are always those of the weights.
 void read_parts(ModelConfig& c, const ShapeReader& in) {
   const std::string attn = "blocks.0.attn.", mlp = "blocks.0.mlp.";
@@ -76,8 +80,8 @@ void read_parts(ModelConfig& c, const ShapeReader& in) {
   c.qk_norm = in.has(attn + "q_norm.weight");
   c.attn_norm = in.has(attn + "norm.weight");
   c.proj_bias = in.has(attn + "proj.bias");
-  const bool shared_mlp = in.has("shared_rel_pos.mlp.fc1.weight");
-  c.relative_mlp = shared_mlp || in.has(attn + "rel_pos.mlp.fc1.weight");
+  const bool shared_mlp = in.has(position_mlp(true, 0) + ".fc1.weight");
+  c.relative_mlp = shared_mlp || in.has(position_mlp(false, 0) + ".fc1.weight");
   c.shared_bias = shared_mlp || in.has("rel_pos_bias.relative_position_bias_table");
   c.relative_bias =
       c.relative_mlp || c.shared_bias || in.has(attn + "relative_position_bias_table");
@@ -203,12 +207,13 @@ void settle_heads(ModelConfig& c, const ShapeReader& in, const Given& given) {
   if (given.heads && c.heads.front() != given.heads)
     fail(in.where, ": the configuration says heads ", c.heads.front(), ", --heads ", given.heads);
   if (!c.heads.empty()) return;
+  if (c.relative_mlp) {
+    c.heads = {in.side(position_mlp(c.shared_bias, 0) + ".fc2.weight", 2, 0)};
+    return;
+  }
   if (c.relative_bias) {
     const std::string table = c.shared_bias ? "rel_pos_bias" : "blocks.0.attn";
-    c.heads = {
-        c.relative_mlp
-            ? in.side((c.shared_bias ? "shared_rel_pos" : table + ".rel_pos") + kLastOfMlp, 2, 0)
-            : in.side(table + ".relative_position_bias_table", 2, 1)};
+    c.heads = {in.side(table + ".relative_position_bias_table", 2, 1)};
     return;
   }
   if (c.embed_dim % 64)
@@ -254,8 +259,7 @@ void check_position_mlps(const ModelConfig& c, const ShapeReader& in) {
     fail(in.where, ": the weights do not tell whether norms begin or end the branches of a block ",
          "with relative positions: config.json or --arch must name the architecture");
   for (int i = 0; i < (c.shared_bias ? 1 : c.depths[0]); i++) {
-    const std::string mlp =
-        c.shared_bias ? "shared_rel_pos.mlp" : cat("blocks.", i, ".attn.rel_pos.mlp");
+    const std::string mlp = position_mlp(c.shared_bias, i);
     const int hidden = in.side(mlp + ".fc1.weight", 2, 0);
     check_range("hidden width of the MLP of relative positions", hidden, 1, kMaxPositionHidden);
     check_linear(in, mlp + ".fc1", hidden, 2);

@@ -64,6 +64,14 @@ void require(bool holds, const Parts&... parts) {
   if (!holds) throw ArgumentError(cat(parts...));
 }
 
+// Sets *out to what make() gives, and to NULL where that fails.
+template <class Handle, class Make>
+vit_status create(Handle** out, const Make& make) {
+  if (!out) return remember(VIT_ERROR_ARGUMENT, "out is NULL");
+  *out = nullptr;
+  return guard([&] { *out = make(); });
+}
+
 // A caller's options, or the defaults; fields that an older caller did not know stay at theirs.
 template <class Options>
 Options read_options(const Options* given) {

@@ -33,16 +33,14 @@ struct Text {
 };
 
 vit_status open_model(const vit_model_options* given, vit_model** out, auto open_file) {
-  if (!out) return remember(VIT_ERROR_ARGUMENT, "out is NULL");
-  *out = nullptr;
-  return guard([&] {
+  return create(out, [&] {
     const vit_model_options options = read_options(given);
     vitrun::QbinFile file = open_file();
     if (options.verify) file.verify();
     auto opened = std::make_shared<Opened>(Opened{vitrun::QuantModel(std::move(file)), {}});
     for (const auto& [key, value] : opened->model.file().metadata())
       opened->metadata[key] = std::visit(Text(), value);
-    *out = new vit_model{std::move(opened)};
+    return new vit_model{std::move(opened)};
   });
 }
 
@@ -232,9 +230,7 @@ int vit_model_output_cols(const vit_model* model, int output) {
 
 vit_status vit_session_create(const vit_model* model, const vit_session_options* given,
                               vit_session** out) {
-  if (!out) return remember(VIT_ERROR_ARGUMENT, "out is NULL");
-  *out = nullptr;
-  return guard([&] {
+  return create(out, [&] {
     require(model != nullptr, "model is NULL");
     require(!is_detector(model), "the model is a detector: vit_detector_create() is for it");
     const vit_session_options options = read_options(given);
@@ -247,7 +243,7 @@ vit_status vit_session_create(const vit_model* model, const vit_session_options*
     const vitrun::ModelInfo& info = opened.info();
     engine.sizes = {{info.image_height, info.image_width}};
     engine.outputs = {opened.graph().graph.outputs[0].name};
-    *out = new vit_session{.opened = model->opened,
+    return new vit_session{.opened = model->opened,
                            .engine = vitrun::Engine(opened.graph(), engine),
                            .info = info,
                            .scratch = {},

@@ -13,16 +13,14 @@ struct vit_detector {
 
 vit_status vit_detector_create(const vit_model* model, const vit_session_options* given,
                                vit_detector** out) {
-  if (!out) return remember(VIT_ERROR_ARGUMENT, "out is NULL");
-  *out = nullptr;
-  return guard([&] {
+  return create(out, [&] {
     require(model != nullptr, "model is NULL");
     require(is_detector(model), "the model is no detector: vit_session_create() is for it");
     const vit_session_options options = read_options(given);
     require(options.max_batch == 0 || options.max_batch == 1,
             "a detector takes one image a run: max_batch must be 0 or 1, got ", options.max_batch);
     const vitrun::Kernels& kernels = kernels_called(options.isa);
-    *out = new vit_detector{.opened = model->opened,
+    return new vit_detector{.opened = model->opened,
                             .detector = vitrun::IntegerDetector(model->opened->model, kernels,
                                                                 thread_count(options.threads)),
                             .last = {},

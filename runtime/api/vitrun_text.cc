@@ -1,5 +1,4 @@
 // The texts of the C ABI.
-#include "models/base/index.h"
 #include "runtime/api/handles.h"
 #include "runtime/text/class_vectors.h"
 #include "runtime/text/integer_text_encoder.h"
@@ -46,15 +45,13 @@ int vit_model_takes_texts(const vit_model* model) {
 
 vit_status vit_text_encoder_create(const vit_model* model, const vit_session_options* given,
                                    vit_text_encoder** out) {
-  if (!out) return remember(VIT_ERROR_ARGUMENT, "out is NULL");
-  *out = nullptr;
-  return guard([&] {
+  return create(out, [&] {
     require(model != nullptr, "model is NULL");
     const vit_session_options options = read_options(given);
     require(options.max_batch == 0 || options.max_batch == 1,
             "texts come one a run: max_batch must be 0 or 1, got ", options.max_batch);
     const vitrun::Kernels& kernels = kernels_called(options.isa);
-    *out = new vit_text_encoder{
+    return new vit_text_encoder{
         .opened = model->opened,
         .encoder = {model->opened->model, kernels, thread_count(options.threads)}};
   });

@@ -14,6 +14,7 @@
 #include "models/cifar10/embedded.h"
 #include "runtime/api/vitrun.h"
 #include "runtime/integer/engine.h"
+#include "tests/runtime/api/last_error.h"
 #include "tests/runtime/api/logits.h"
 #include "tests/runtime/program/program.h"
 
@@ -36,10 +37,6 @@ struct Handles {
   Handles(const Handles&) = delete;
   Handles& operator=(const Handles&) = delete;
 };
-
-bool last_error_says(const char* text) {
-  return std::strstr(vit_last_error(), text) != nullptr;
-}
 
 TEST_CASE("the C ABI gives the engine's bits, in any batch") {
   const vit_session_options options = {sizeof options, 2, 3, "scalar"};

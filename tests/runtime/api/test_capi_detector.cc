@@ -7,6 +7,7 @@
 #include "quant/quantize_detector.h"
 #include "runtime/api/vitrun.h"
 #include "runtime/integer/integer_detector.h"
+#include "tests/runtime/api/last_error.h"
 #include "tests/runtime/files/qbin_testing.h"
 
 using namespace vitrun;
@@ -45,10 +46,6 @@ vit_detector* create(const vit_model* model, const char* isa, int threads) {
   vit_detector* detector = nullptr;
   REQUIRE(vit_detector_create(model, &options, &detector) == VIT_OK);
   return detector;
-}
-
-bool last_error_says(const char* text) {
-  return std::strstr(vit_last_error(), text) != nullptr;
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "runtime/api/vitrun.h"
+#include "tests/runtime/api/last_error.h"
 #include "tests/runtime/program/program.h"
 #include "tests/runtime/text/clip_golden.h"
 
@@ -89,10 +90,6 @@ std::string joined(const std::vector<std::string>& names) {
   std::string out;
   for (const std::string& name : names) out += (out.empty() ? "" : ",") + name;
   return out;
-}
-
-bool last_error_says(const char* text) {
-  return std::strstr(vit_last_error(), text) != nullptr;
 }
 
 }  // namespace
