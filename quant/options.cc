@@ -36,14 +36,22 @@ constexpr std::pair<const char*, const char*> kRemoved[] = {
      "--bits lrp:SCORES.json,weights or --bits budget:BYTES,weights mixes "
      "weights alone"}};
 
-// Draws calibration images from --calib, a list or folder; `note` says which are not used.
-std::vector<Sample> draw_samples(const cxxopts::ParseResult& args, ImageLoader& loader,
+int calibration_count(const cxxopts::ParseResult& args) {
+  return int_option(args, "calib-count", 1, 1 << 20);
+}
+
+// Draws the calibration images from --calib, a list or folder, and others after them, up to
+// `count`. All are in their order if the calibration takes all there are. `note` says which are not
+// used.
+std::vector<Sample> draw_samples(const cxxopts::ParseResult& args, int count, ImageLoader& loader,
                                  std::string& note) {
-  const ImageList images = find_images(args["calib"].as<std::string>());
+  ImageList images = find_images(args["calib"].as<std::string>());
+  if (calibration_count(args) < count_of(images.samples))
+    images.samples = shuffle_samples(
+        images.samples, static_cast<uint64_t>(int_option(args, "seed", 0, 1 << 30)));
   std::vector<UnreadImage> unread;
-  std::vector<Sample> drawn = draw_readable(
-      images.samples, static_cast<size_t>(int_option(args, "calib-count", 1, 1 << 20)),
-      static_cast<uint64_t>(int_option(args, "seed", 0, 1 << 30)), loader, unread);
+  std::vector<Sample> drawn =
+      take_readable(images.samples, static_cast<size_t>(count), loader, unread);
   note = left_out_note(images) + unread_note(unread);
   return drawn;
 }
@@ -410,20 +418,28 @@ void choose_detector_bits(const BitsRequest& request, const FloatDetector& model
   }
 }
 
+// The images that calibrate; those that --tune asks for, whose first they are, become the options'.
 ImageSource choose_calibration(const cxxopts::ParseResult& args, const ModelInfo& config,
                                QuantizeOptions& options, std::string& note) {
+  const int tuning = args.count("tune") ? int_option(args, "tune", 1, 1 << 20) : 0;
   if (args.count("calib") + args.count("calib-raw") != 1)
     throw UsageError("give --calib or --calib-raw");
   if (args.count("calib-raw")) {
     options.provenance["calibration"] = std::string("raw tensor");
-    return tensor_source(read_raw_images(args["calib-raw"].as<std::string>(), config));
+    ImageSource images =
+        tensor_source(read_raw_images(args["calib-raw"].as<std::string>(), config));
+    if (tuning > 0) options.tuning = {std::min<int64_t>(tuning, images.count), images.load};
+    return images;
   }
   record_calibration(args, options);
   const auto loader = std::make_shared<ImageLoader>(config, exif_option(args));
-  const std::vector<Sample> drawn = draw_samples(args, *loader, note);
-  return {count_of(drawn), [=](int64_t first, int64_t n) {
-            return loader->load_all(drawn, static_cast<size_t>(first), static_cast<size_t>(n));
-          }};
+  const int count = calibration_count(args);
+  const std::vector<Sample> drawn = draw_samples(args, std::max(count, tuning), *loader, note);
+  const auto load = [=](int64_t first, int64_t n) {
+    return loader->load_all(drawn, static_cast<size_t>(first), static_cast<size_t>(n));
+  };
+  if (tuning > 0) options.tuning = {std::min(tuning, count_of(drawn)), load};
+  return {std::min(count, count_of(drawn)), load};
 }
 
 // Loads the model. With --classes its text tower gives it a head, and is then left away.
@@ -482,7 +498,7 @@ DetectorJob read_detector_job(const cxxopts::ParseResult& args) {
       bits.rule == BitsRule::kSize)
     throw UsageError("a detector's bits are W, W/A, lrp:SCORES.json or FILE.json");
   if (!args.count("calib")) throw UsageError("a detector needs photographs: --calib DIR|LIST");
-  for (const char* other : {"calib-raw", "classes", "template"})
+  for (const char* other : {"calib-raw", "classes", "template", "tune"})
     if (args.count(other)) throw UsageError(cat("a detector takes no --", other));
   DetectorJob job;
   choose_steps(recipe, bits, job.options);
@@ -497,7 +513,8 @@ DetectorJob read_detector_job(const cxxopts::ParseResult& args) {
   choose_detector_bits(bits, job.model, job.options);
   const Exif exif = exif_option(args);
   ImageLoader loader(job.model.info, exif);
-  const auto samples = std::make_shared<std::vector<Sample>>(draw_samples(args, loader, job.note));
+  const auto samples = std::make_shared<std::vector<Sample>>(
+      draw_samples(args, calibration_count(args), loader, job.note));
   job.calibration = {count_of(*samples),
                      [samples, exif](int64_t i) { return load_image(at(*samples, i).path, exif); }};
   record_calibration(args, job.options);
@@ -533,6 +550,9 @@ void add_quantize_options(cxxopts::Options& options) {
       ("with",
        "such steps to add to a published recipe; rows:N: in groups of N columns instead of 32",
        cxxopts::value<std::vector<string>>(), "STEP,...")  //
+      ("tune",
+       "then tune biases, scales and norms on N images of --calib, without labels: 32 to 1000",
+       cxxopts::value<int>(), "N")  //
       ("labels", "class names to put into the .qbin, one a line", cxxopts::value<string>(),
        "FILE")  //
       ("t,threads", "threads to use; default: one per CPU", cxxopts::value<int>(), "N");

@@ -12,6 +12,7 @@
 #include "quant/rewrite/split_outliers.h"
 #include "quant/rivals/hessian_ranges.h"
 #include "quant/weights/compensate.h"
+#include "quant/weights/tune.h"
 
 namespace vitrun {
 namespace {
@@ -19,6 +20,7 @@ namespace {
 constexpr double kFoldPart = 0.3;        // share of the progress
 constexpr double kRangePart = 0.8;       // share of the progress that follows the fold
 constexpr double kAllocationPart = 0.4;  // share of the progress where there is a budget
+constexpr double kTunePart = 0.6;        // share of the progress that tuning takes
 constexpr double kPredictPart = 0.4;     // share of the weights' progress where they are coded
 constexpr int64_t kReportBytes = 2048;   // a PlanReport takes less in a file
 
@@ -217,6 +219,7 @@ std::map<std::string, QbinValue> recipe_of(const QuantizeOptions& options, const
     recipe["coded_bytes"] = options.coded->bytes;
     recipe["rates_by"] = std::string(name_of(options.coded->by));
   }
+  if (options.tuning.count > 0) recipe["tuning_images"] = options.tuning.count;
   recipe["weight_bits"] = int64_t{options.weight_bits};
   recipe["activation_bits"] = int64_t{options.activation_bits};
   const bool mixed = std::any_of(table.begin(), table.end(), [&](const UnitRow& row) {
@@ -465,11 +468,17 @@ Operands quantize_operands(FloatModel& model, Reference& engine, const BitPlan& 
                        recipe_of(options, model.graph, folds, units, {}), part(kRangePart, begin));
   }
   StepPlan* const planned = steps ? &*steps : nullptr;
+  std::optional<FloatModel> reference;
+  if (options.tuning.count > 0) reference = model;
+  const double end = reference ? std::lerp(begin, 1, 1 - kTunePart) : 1;
   if (options.compensate)
     out.weights = compensate_weights(model, out.sites, bits, images, options.threads,
-                                     options.outputs, planned, part(begin, 1));
+                                     options.outputs, planned, part(begin, end));
   else if (out.weights.empty() || steps)
-    out.weights = quantize_weights(model, bits, planned, part(begin, 1));
+    out.weights = quantize_weights(model, bits, planned, part(begin, end));
+  if (reference)
+    tune(model, out.weights, out.sites, *reference, options.tuning, options.threads,
+         options.outputs, {}, part(end, 1));
   return out;
 }
 

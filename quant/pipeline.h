@@ -49,6 +49,8 @@ struct QuantizeOptions {
   Rotate rotate = Rotate::kNone;
   // The outputs whose errors count, each relative to its size; none: the logits, or the embedding.
   std::vector<std::string> outputs = {};
+  // Images without labels that tune.h tunes with; none: it is left out.
+  ImageSource tuning = {};
   int threads = 1;
   // The file's record of its origin: calibration images, seed, weights.
   std::map<std::string, QbinValue> provenance = {};

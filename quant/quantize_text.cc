@@ -73,6 +73,7 @@ UnitTable add_text_tower(QbinWriter& file, TextTower tower, const QuantizeOption
                          const Progress& progress) {
   put_text(file, tower);
   QuantizeOptions same = options;
+  same.tuning = {};  // its images are none of these texts
   same.bits = {};
   same.budget = {};
   same.coded = {};

@@ -43,7 +43,8 @@ double measure_detector(const std::string& qbin, const Image& photo) {
 std::string recipe_text(const QuantizeOptions& options, int64_t images) {
   return cat(method_name(options.method), ", W", options.weight_bits, "/A", options.activation_bits,
              options.coded || options.budget || !options.bits.empty() ? " and as below" : "", ", ",
-             images, " calibration images");
+             images, " calibration images",
+             options.tuning.count > 0 ? cat(", tuned on ", options.tuning.count) : "");
 }
 
 int run_detector(const cxxopts::ParseResult& args, const std::string& out) {
@@ -162,6 +163,7 @@ int main(int argc, char** argv) {
       "  vitquant --weights vit.safetensors --calib list.txt --bits 4/8,budget:3000000 -o vit.qbin "
       "\\\n"
       "           --report vit.html\n"
+      "  vitquant --weights vit.safetensors --calib list.txt --bits 4 --tune 1000 -o vit.qbin\n"
       "  vitquant --weights vit.safetensors --calib list.txt --bits size:2500000 -o vit.qbin\n"
       "  vitquant --weights vit.safetensors --calib list.txt --bits target:avx2 -o vit.qbin\n"
       "  vitbench costs --isa avx2 --json > board.json\n"

@@ -44,11 +44,11 @@ class Run:
     """A model, its optimizer, the running average of its weights, and the time it has been trained for."""
 
     def __init__(self, name, model, args, rate):
-        self.name, self.model, self.args, self.rate = name, model, args, rate
+        self.name, self.model, self.args, self.rate = name, model, args, args.rate or rate
         plain = [p for p in model.parameters() if p.dim() < 2]
         decayed = [p for p in model.parameters() if p.dim() >= 2]
         self.optimizer = torch.optim.AdamW([dict(params=decayed, weight_decay=0.05), dict(params=plain, weight_decay=0.0)],
-                                           lr=rate)
+                                           lr=self.rate)
         self.average = {k: v.clone() for k, v in model.state_dict().items()}
         self.minutes, self.spent, self.steps, self.losses = args.minutes, 0.0, 0, []
         self.path = pathlib.Path(args.out) / f"{name}.pth"
@@ -207,6 +207,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=60, help="time of the whole training (60)")
     parser.add_argument("--begin", help="detector: a checkpoint whose fitting weights it begins with (OUT/backbone.pth)")
     parser.add_argument("--again", type=float, default=0, help="a new schedule of so many minutes from the weights there")
+    parser.add_argument("--rate", type=float, default=0, help="highest learning rate (classifier 1e-3, detector 6e-4)")
     parser.add_argument("--restart", action="store_true", help="begin anew though there is a checkpoint")
     parser.add_argument("--batch", type=int, default=8, help="pictures a step; eight times as many for the classifier (8)")
     parser.add_argument("--threads", type=int, default=1, help="threads (1)")

@@ -116,16 +116,14 @@ std::vector<Sample> named_images(const std::vector<std::string>& paths) {
   return samples;
 }
 
-std::vector<Sample> draw_readable(const std::vector<Sample>& samples, size_t count, uint64_t seed,
+std::vector<Sample> take_readable(const std::vector<Sample>& samples, size_t count,
                                   ImageLoader& loader, std::vector<UnreadImage>& unread) {
   const size_t wanted = std::min(count, samples.size());
-  const std::vector<Sample> order =
-      count < samples.size() ? shuffle_samples(samples, seed) : samples;
   std::vector<Sample> drawn;
-  for (size_t i = 0; i < order.size() && drawn.size() < wanted; i++) {
-    const LoadedImages one = loader.load(order, i, 1);
+  for (size_t i = 0; i < samples.size() && drawn.size() < wanted; i++) {
+    const LoadedImages one = loader.load(samples, i, 1);
     unread.insert(unread.end(), one.unread.begin(), one.unread.end());
-    if (one.unread.empty()) drawn.push_back(order[i]);
+    if (one.unread.empty()) drawn.push_back(samples[i]);
   }
   if (2 * drawn.size() < wanted)
     fail(unread_note(unread), "only ", drawn.size(), " of ", wanted,

@@ -91,10 +91,10 @@ std::string left_out_note(const ImageList& images);
 // files of folders are no images.
 std::vector<Sample> named_images(const std::vector<std::string>& paths);
 
-// Draws `count` samples by `seed`, or takes all in their order if there are no more. Those that
-// cannot be read are replaced by others while there are any, and appended to `unread`. Fails if
-// fewer than half of what could be had remain.
-std::vector<Sample> draw_readable(const std::vector<Sample>& samples, size_t count, uint64_t seed,
+// Takes the first `count` samples, or all if there are no more. Those that cannot be read are
+// replaced by later ones while there are any, and appended to `unread`. Fails if fewer than half of
+// what could be had remain.
+std::vector<Sample> take_readable(const std::vector<Sample>& samples, size_t count,
                                   ImageLoader& loader, std::vector<UnreadImage>& unread);
 
 }  // namespace vitrun

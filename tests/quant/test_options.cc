@@ -81,6 +81,8 @@ TEST_CASE("vitquant: each step, each K and each limit makes a file of its own") 
                                 "--bits 4 --without residual",
                                 "--bits 4 --without rows",
                                 "--bits 4 --with rows:16",
+                                "--bits 4 --tune 1",
+                                "--bits 4 --tune 2",
                                 "--bits 8",
                                 "--bits 8 --with heads",
                                 "--recipe crl",
@@ -89,6 +91,7 @@ TEST_CASE("vitquant: each step, each K and each limit makes a file of its own") 
                                 "--bits 4,lrp:@s.json",
                                 "--bits 4,lrp:@s.json,weights",
                                 "--bits size:24000",
+                                "--bits size:24000 --tune 2",
                                 "--bits size:27000",
                                 "--bits 4/8,size:24000",
                                 "--bits size:24000 --without rounding",
@@ -131,6 +134,7 @@ TEST_CASE("vitquant: wrong use of options is status 2 and says what is right") {
       {"--with rows:", "--with 'rows:': expected rows:N"},
       {"--without rows:32", "--without 'rows:32': expected"},
       {"--with heads --without rounding,heads", "step 'heads' is both in --with and in --without"},
+      {"--tune 0", "--tune"},
       {"--bits 2", "--bits must be 3 to 8, or two such numbers as in 4/8, got '2'"},
       {"--bits 4/9", "got '4/9'"},
       {"--bits 4/", "got '4/'"},
@@ -212,10 +216,10 @@ TEST_CASE("vitquant: every option of --help is accepted, the paper's names in th
                                  paper = options_in(help.substr(second));
   CHECK(everyday == std::vector<std::string>{
                         "--weights", "--calib",   "--calib-raw", "--calib-count", "--seed",
-                        "--recipe",  "--bits",    "--without",   "--with",        "--labels",
-                        "--threads", "--classes", "--template",  "--exif",        "--arch",
-                        "--config",  "--heads",   "--pool",      "--image-size",  "--report",
-                        "--output",  "--help",    "--version"});
+                        "--recipe",  "--bits",    "--without",   "--with",        "--tune",
+                        "--labels",  "--threads", "--classes",   "--template",    "--exif",
+                        "--arch",    "--config",  "--heads",     "--pool",        "--image-size",
+                        "--report",  "--output",  "--help",      "--version"});
   CHECK(paper == std::vector<std::string>{"--method", "--wbits", "--abits", "--mixed", "--mp-case",
                                           "--size", "--importance"});
   const TempFolder folder;
@@ -233,6 +237,7 @@ TEST_CASE("vitquant: every option of --help is accepted, the paper's names in th
   accept({"--calib",       folder / "list.txt",
           "--calib-count", "2",
           "--seed",        "3",
+          "--tune",        "3",
           "--recipe",      "crl:2",
           "--bits",        "4/8",
           "--without",     "residual",
