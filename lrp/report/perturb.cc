@@ -82,7 +82,7 @@ std::vector<float> attention_rollout(Reference& forward, const Tensor& image) {
 PerturbationTest::PerturbationTest(const Graph& graph, const Weights& weights, int threads,
                                    float epsilon)
     : relevance_(graph, weights, threads, epsilon), pool_(threads), names_{"relevance"} {
-  if (relevance_.prefix_tokens() > 0) names_.push_back("attention rollout");
+  if (relevance_.rolls_out()) names_.push_back("attention rollout");
   names_.push_back("random");
   correct_.resize(names_.size() * kSteps);
   for (int i = 0; i < threads; i++)

@@ -24,9 +24,13 @@ int logits_of(const Graph& graph) {
   return logits >= 0 ? logits : graph.outputs[0].node;
 }
 
-// Whether a class token alone is what the model reads at its end: the first row of the tokens.
+// Whether a class token alone is what the model reads at its end: the first row of the tokens, which
+// no learned queries have replaced.
 bool reads_first_token(const Graph& graph) {
-  return std::ranges::any_of(graph.nodes, [](const Node& n) {
+  const bool queries = std::ranges::any_of(graph.nodes, [&](const Node& n) {
+    return n.kind == NodeKind::kScores && graph.is(n.in[0], NodeKind::kConst);
+  });
+  return !queries && std::ranges::any_of(graph.nodes, [](const Node& n) {
     return n.kind == NodeKind::kSlice && n.whole(Attribute::kAxis) == 0 &&
            n.whole(Attribute::kBegin) == 0 && n.whole(Attribute::kEnd) == 1;
   });
@@ -52,10 +56,10 @@ RelevanceEngine::RelevanceEngine(const Graph& graph, const Weights& weights, int
     : shapes_(infer_shapes(graph)),
       walk_(graph, weights, embedding_of(graph), epsilon),
       logits_(logits_of(graph)),
-      prefix_tokens_(0),
       pool_(threads) {
-  if (const int patches = graph.find(Role::kPatchEmbed); patches >= 0 && reads_first_token(graph))
+  if (const int patches = graph.find(Role::kPatchEmbed); patches >= 0)
     prefix_tokens_ = shapes_[embedding()].rows - shapes_[patches].rows;
+  rolls_out_ = prefix_tokens_ > 0 && reads_first_token(graph);
   for (int i = 0; i < threads; i++)
     forward_.push_back(std::make_unique<Reference>(graph, weights, 1));
 }
@@ -97,8 +101,9 @@ void RelevanceEngine::gradients(const std::vector<Tensor>& values,
 
 std::vector<float> RelevanceEngine::heatmap_of(const Flow& flow,
                                                const std::vector<float>& row) const {
-  if (prefix_tokens_ > 0) return {row.begin() + prefix_tokens_, row.end()};
-  return row_sums(flow.relevance, shapes_[embedding()].cols);
+  const std::vector<float> all =
+      rolls_out_ ? row : row_sums(flow.relevance, shapes_[embedding()].cols);
+  return {all.begin() + prefix_tokens_, all.end()};
 }
 
 // The walk begins with the chosen class, or without classes the squared norm of the
@@ -137,7 +142,7 @@ ImageRelevance RelevanceEngine::explain(Reference& forward, const Tensor& image,
   std::vector<float> row;  // the class token's row of the heat map's product
   const auto see = [&](int node, const Flow& flow) {
     if (observe) observe(node, flow);
-    if (!heatmap || prefix_tokens_ == 0 || !graph().is(node, NodeKind::kSoftmax)) return;
+    if (!heatmap || !rolls_out_ || !graph().is(node, NodeKind::kSoftmax)) return;
     const AttentionGeometry& g = shapes_.geometry(node);
     if (row.empty()) row.assign(static_cast<size_t>(g.tokens), 0), row[0] = 1;
     roll_out(g, flow, row);

@@ -39,8 +39,9 @@ class RelevanceEngine {
   int logits() const { return logits_; }  // the node the walk starts from
   // The grid of patches; a heat map has one element for each.
   MapSize patches() const;
-  // The number of rows of the embedding before those of the patches (class and distillation token).
-  int prefix_tokens() const { return prefix_tokens_; }
+  // Whether a heat map multiplies the attentions of all blocks, as the class token's row has them;
+  // else it is the relevance of the patches' embeddings.
+  bool rolls_out() const { return rolls_out_; }
   int embedding() const { return walk_.end(); }  // the node the walk ends with
 
   // Explains one image [1, 3, H, W] and shows every flow to `observe`. Gradients are those of the
@@ -61,7 +62,8 @@ class RelevanceEngine {
   Shapes shapes_;
   ReverseWalk walk_;
   int logits_;  // the node the walk starts from
-  int prefix_tokens_;
+  int prefix_tokens_ = 0;  // rows of the embedding before those of the patches
+  bool rolls_out_ = false;
   ThreadPool pool_;
   std::vector<std::unique_ptr<Reference>> forward_;  // by thread
 };

@@ -85,6 +85,9 @@ struct ModelConfig : ModelInfo {
   int pool_heads = 0;        // of kMap
   int pool_hidden = 0;       // hidden width of kMap's MLP
   bool pool_prefix = false;  // kMap also pools the prefix tokens (timm's EVA)
+  // OpenCLIP's attentional pooling: so many queries of this width take the place of the tokens
+  // before the last norm, and the first is the class token's. 0: there is none.
+  int pool_queries = 0, pool_width = 0;
   bool pooler = false;  // a Linear and an activation of the class token (transformers' ViTModel)
   ActType pooler_act = ActType::kTanh;
   int projection = 0;  // columns of the embedding's projection (CLIP); 0: there is none

@@ -230,8 +230,35 @@ void check_linear(const ShapeReader& in, const std::string& name, int rows, int 
   expect(in, name + ".bias", {rows});
 }
 
+// OpenCLIP's attentional pooling. Its queries are computed of these before check_weights() sees them.
+void settle_pool_queries(ModelConfig& c, const ShapeReader& in) {
+  if (c.pool_queries == 0)
+    fail(in.where, ": the weights have attentional pooling, the configuration has none");
+  const int d = c.pool_width = in.side("attn_pool.latent", 2, 1);
+  settle(c.pool_queries, in.side("attn_pool.latent", 2, 0), "number of pooling queries", in.where);
+  for (const char* part : {"attn_pool.norm_q.weight", "attn_pool.norm_q.bias"}) {
+    if (!in.has(part)) fail(in.file, ": tensor '", part, "' is missing");
+    expect(in, part, {d});
+  }
+  if (in.has("attn_pool.qkv.weight")) {
+    check_linear(in, "attn_pool.qkv", 3 * d, d);
+  } else {
+    for (const char* part : {"attn_pool.q.weight", "attn_pool.k.weight", "attn_pool.v.weight",
+                             "attn_pool.qkv.bias"})
+      if (!in.has(part)) fail(in.file, ": tensor '", part, "' is missing");
+    expect(in, "attn_pool.q.weight", {d, d});
+    expect(in, "attn_pool.k.weight", {d, c.embed_dim});
+    expect(in, "attn_pool.v.weight", {d, c.embed_dim});
+    expect(in, "attn_pool.qkv.bias", {3 * d});
+  }
+  if (c.pool_heads < 1 || d % c.pool_heads)
+    fail(in.where, ": the width ", d, " is no multiple of the ", c.pool_heads,
+         " heads of attentional pooling");
+}
+
 // Attention pooling's query is computed of these before check_weights() sees them.
 void settle_attention_pool(ModelConfig& c, const ShapeReader& in) {
+  if (in.has("attn_pool.norm_q.weight") || c.pool_queries) return settle_pool_queries(c, in);
   if (in.has("attn_pool.latent") != (c.pool == Pool::kMap))
     fail(in.where, c.pool == Pool::kMap ? ": pooling is 'map', but the weights have no attn_pool"
                                         : ": the weights have attn_pool, but pooling is not 'map'");
@@ -292,7 +319,8 @@ void complete_vit(ModelConfig& c, const ShapeReader& in, const Given& given) {
   settle(c.depths, {in.count("blocks.", ".norm1.weight")}, "depth", in.where);
   settle_positions(c, in, given);
   settle_heads(c, in, given);
-  if (c.pool == Pool::kOpen && given.pool == Pool::kOpen && in.has("attn_pool.latent"))
+  if (c.pool == Pool::kOpen && given.pool == Pool::kOpen && in.has("attn_pool.latent") &&
+      !c.pool_queries)
     c.pool = Pool::kMap;
   settle_pool(c, given, in.where);
   settle_attention_pool(c, in);

@@ -37,6 +37,8 @@ constexpr const char* kKnownKeys[] = {
     "act_kwargs",
     "pos_embed_type",
     "attentional_pool",
+    "attn_pooler_queries",
+    "attn_pooler_heads",
     "timm_use_cls_pool",
 };
 
@@ -47,8 +49,16 @@ void refuse_keys(const Object& vision) {
     if (!known && !value.is_null() && value != false)
       fail(vision.path(), ": '", key, "' is not supported");
   }
-  require(vision, "attentional_pool", false, "false");
   require(vision, "pos_embed_type", "learnable", "\"learnable\"");
+}
+
+// Attentional pooling. "parallel" and "cascade" have a second one, whose query is the embedding.
+void read_pooler(const Object& vision, ModelConfig& c) {
+  if (!vision.has("attentional_pool") || vision.at("attentional_pool") == false) return;
+  require(vision, "attentional_pool", true, "true or false");
+  if (c.pool == Pool::kAverage) vision.bad("pool_type", "\"tok\" with attentional_pool");
+  c.pool_queries = vision.has("attn_pooler_queries") ? vision.integer("attn_pooler_queries") : 256;
+  c.pool_heads = vision.has("attn_pooler_heads") ? vision.integer("attn_pooler_heads") : 8;
 }
 
 void read_tower(const Object& vision, ModelConfig& c) {
@@ -67,10 +77,12 @@ void read_tower(const Object& vision, ModelConfig& c) {
     require(act, "approximate", "tanh", "\"tanh\"");
     c.act = ActType::kGeluTanh;
   }
-  if (!vision.has("pool_type")) return;
-  const std::string pool = vision.text("pool_type");
-  if (pool != "tok" && pool != "avg") vision.bad("pool_type", "\"tok\" or \"avg\"");
-  if (pool == "avg") c.pool = Pool::kAverage;
+  if (vision.has("pool_type")) {
+    const std::string pool = vision.text("pool_type");
+    if (pool != "tok" && pool != "avg") vision.bad("pool_type", "\"tok\" or \"avg\"");
+    if (pool == "avg") c.pool = Pool::kAverage;
+  }
+  read_pooler(vision, c);
 }
 
 void read_timm_tower(const Object& vision, ModelConfig& c) {

@@ -76,24 +76,57 @@ void make_relative_positions(const ModelConfig& c, Weights& weights) {
   }
 }
 
-// The query of attention pooling, W latent + b, is the same for all images.
-void fix_query(const ModelConfig& c, Weights& weights) {
-  const int64_t d = c.embed_dim;
-  if (weights.contains("attn_pool.qkv.weight")) {
-    for (const char* part : {"weight", "bias"}) {
-      const Tensor qkv = take(weights, cat("attn_pool.qkv.", part));
-      weights[cat("attn_pool.q.", part)] = slice(qkv, 0, d);
-      weights[cat("attn_pool.kv.", part)] = slice(qkv, d, 2 * d);
-    }
+// Rows [rows, d] normalised as LayerNorm does, in double.
+std::vector<double> normalised(const Tensor& rows, const Tensor& gamma, const Tensor& beta,
+                               double eps) {
+  const size_t d = gamma.data.size();
+  std::vector<double> out(rows.data.begin(), rows.data.end());
+  for (size_t first = 0; first < out.size(); first += d) {
+    double mean = 0, square = 0;
+    for (size_t i = 0; i < d; i++) mean += out[first + i] / static_cast<double>(d);
+    for (size_t i = 0; i < d; i++)
+      square += std::pow(out[first + i] - mean, 2) / static_cast<double>(d);
+    for (size_t i = 0; i < d; i++)
+      out[first + i] = (out[first + i] - mean) / std::sqrt(square + eps) * double{gamma.data[i]} +
+                       double{beta.data[i]};
   }
+  return out;
+}
+
+// Parts attention pooling's q, k and v, which a file has together or apart, into q and kv.
+void part_pooling(int64_t d, Weights& weights) {
+  if (weights.contains("attn_pool.k.weight")) {
+    Tensor kv = take(weights, "attn_pool.k.weight");
+    const Tensor v = take(weights, "attn_pool.v.weight");
+    kv.data.insert(kv.data.end(), v.data.begin(), v.data.end());
+    kv.dims[0] += v.dims[0];
+    weights["attn_pool.kv.weight"] = std::move(kv);
+  }
+  for (const char* part : {"weight", "bias"}) {
+    if (!weights.contains(cat("attn_pool.qkv.", part))) continue;
+    const Tensor qkv = take(weights, cat("attn_pool.qkv.", part));
+    weights[cat("attn_pool.q.", part)] = slice(qkv, 0, d);
+    weights[cat("attn_pool.kv.", part)] = slice(qkv, d, 2 * d);
+  }
+}
+
+// The queries of attention pooling, W latent + b, are the same for all images. OpenCLIP's are
+// normalised before.
+void fix_queries(const ModelConfig& c, Weights& weights) {
+  const int64_t d = c.pool_queries ? c.pool_width : c.embed_dim;
+  part_pooling(d, weights);
   const Tensor latent = take(weights, "attn_pool.latent"),
                weight = take(weights, "attn_pool.q.weight"),
                bias = take(weights, "attn_pool.q.bias");
-  Tensor query({1, d});
-  for (int64_t i = 0; i < d; i++) {
-    double sum = double{at(bias.data, i)};
+  std::vector<double> rows(latent.data.begin(), latent.data.end());
+  if (c.pool_queries)
+    rows = normalised(latent, take(weights, "attn_pool.norm_q.weight"),
+                      take(weights, "attn_pool.norm_q.bias"), double{c.norm_eps});
+  Tensor query({count_of(rows) / d, d});
+  for (int64_t i = 0; i < count_of(rows); i++) {
+    double sum = double{at(bias.data, i % d)};
     for (int64_t j = 0; j < d; j++)
-      sum += double{at(weight.data, i * d + j)} * double{at(latent.data, j)};
+      sum += double{at(weight.data, i % d * d + j)} * at(rows, i / d * d + j);
     at(query.data, i) = static_cast<float>(sum);
   }
   weights["attn_pool.query"] = std::move(query);
@@ -185,7 +218,7 @@ void derive_vit(const ModelConfig& c, Weights& weights) {
     make_relative_positions(c, weights);
   else if (c.relative_bias)
     settle_relative_positions(c, weights);
-  if (c.pool == Pool::kMap) fix_query(c, weights);
+  if (c.pool == Pool::kMap || c.pool_queries) fix_queries(c, weights);
   if (c.qk_norm) repeat_norms(c, weights);
   if (!c.last_norm) move_last_norm(c, weights);
   if (weights.contains("visual_projection.transposed"))

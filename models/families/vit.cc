@@ -101,6 +101,18 @@ int pool_by_attention(GraphBuilder& b, int x, const ModelConfig& c) {
   return b.add(pooled, y, "attn_pool.add");
 }
 
+// Learned queries attend to all tokens and take their place (OpenCLIP).
+int attend_by_queries(GraphBuilder& b, int x, const ModelConfig& c) {
+  const int width = c.pool_width;
+  x = b.layernorm(x, "attn_pool.norm_k", c.norm_eps);
+  const int query = b.constant("attn_pool.query", {c.pool_queries, width});
+  const int kv = b.linear(x, "attn_pool.kv", 2 * width);
+  x = b.attention(
+      query, kv, kv, "attn_pool",
+      {.heads = c.pool_heads, .head_dim = width / c.pool_heads, .value_begin = width});
+  return b.linear(x, "attn_pool.proj", width);
+}
+
 int mean_of_patches(GraphBuilder& b, int x, const std::string& name, const ModelConfig& c) {
   const int prefix = c.prefix();
   return b.pool(prefix ? b.slice(x, "pool.patches", prefix, prefix + c.patches()) : x, name);
@@ -148,7 +160,8 @@ void classify_distilled(GraphBuilder& b, int tokens, const ModelConfig& c) {
 
 Graph build_vit(const ModelConfig& c) {
   GraphBuilder b;
-  const int stream = build_blocks(b, embed(b, c), c);
+  int stream = build_blocks(b, embed(b, c), c);
+  if (c.pool_queries) stream = attend_by_queries(b, stream, c);
   int tokens = stream;
   if (c.last_norm) {
     tokens = b.layernorm(stream, "norm", c.norm_eps);
