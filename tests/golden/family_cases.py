@@ -55,6 +55,14 @@ def open_clip_case(name, quick_gelu=False, word="", **vision):
     return Case("open_clip_" + name, lambda: lib.make_open_clip(config), config=config, word=word)
 
 
+def coca_case():
+    """A CoCa: a tower with attentional pooling beside a decoder of texts."""
+    config = open_clip_config(False, attentional_pool=True, attn_pooler_queries=6, attn_pooler_heads=2, output_tokens=True)
+    config["text_cfg"] = dict(config["text_cfg"], embed_cls=True, output_tokens=True)
+    config["multimodal_cfg"] = dict(width=8, heads=2, layers=1, context_length=8, vocab_size=16, mlp_ratio=1.0, attn_pooler_heads=2)
+    return Case("open_clip_coca", lambda: lib.make_open_clip(config), config=config)
+
+
 def trunk_case(name, arch, proj, pool, custom=False, **args):
     """A timm model as open_clip's vision tower, which has the number of heads that `arch` has."""
     config = dict(embed_dim=args["embed_dim"], text_cfg=OPEN_CLIP_TEXT, custom_text=custom, vision_cfg=dict(
@@ -242,6 +250,7 @@ MODELS = [
     open_clip_case("no_ln_pre", no_ln_pre=True),
     open_clip_case("ln_after_pool", final_ln_after_pool=True, pool_type="avg"),
     open_clip_case("attentional_pool", attentional_pool=True, attn_pooler_queries=4, attn_pooler_heads=2),
+    coca_case(),
     trunk_case("siglip", "vit_base_patch16_siglip_224", "none", "map", True, **dict(THIN, embed_dim=24, depth=1, num_heads=12)),
     trunk_case("trunk_linear", "vit_tiny_patch16_224", "linear", "token", **dict(THIN, embed_dim=12, num_heads=3)),
     trunk_case("trunk_head", "eva02_tiny_patch14_224", "", "token", **dict(VIT, embed_dim=12, num_heads=3)),

@@ -151,7 +151,8 @@ def open_clip_outputs(model, x):
     else:  # with final_ln_after_pool the norm sees only what is pooled, and the tokens stay as they are
         last = visual.transformer if visual.final_ln_after_pool else visual.ln_post
         last.register_forward_hook(lambda _, args, out: features.append(out))
-    return {"embedding": model.encode_image(x), "features": features[0]}
+    embedding = visual(x)  # of a CoCa with the tokens for its decoder
+    return {"embedding": embedding[0] if isinstance(embedding, tuple) else embedding, "features": features[0]}
 
 
 def outputs_of(model, x):
@@ -222,7 +223,8 @@ def make_transformers(name, **args):
 
 
 def make_open_clip(config):
-    return randomize(open_clip.model.CLIP(**json.loads(json.dumps(config))))
+    kind = open_clip.coca_model.CoCa if "multimodal_cfg" in config else open_clip.model.CLIP
+    return randomize(kind(**json.loads(json.dumps(config))))
 
 
 def make_open_clip_trunk(config, **args):
