@@ -47,8 +47,8 @@ std::vector<Sample> draw_samples(const cxxopts::ParseResult& args, int count, Im
                                  std::string& note) {
   ImageList images = find_images(args["calib"].as<std::string>());
   if (calibration_count(args) < count_of(images.samples))
-    images.samples = shuffle_samples(
-        images.samples, static_cast<uint64_t>(int_option(args, "seed", 0, 1 << 30)));
+    images.samples = shuffle_samples(images.samples,
+                                     static_cast<uint64_t>(int_option(args, "seed", 0, 1 << 30)));
   std::vector<UnreadImage> unread;
   std::vector<Sample> drawn =
       take_readable(images.samples, static_cast<size_t>(count), loader, unread);

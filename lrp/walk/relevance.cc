@@ -24,8 +24,8 @@ int logits_of(const Graph& graph) {
   return logits >= 0 ? logits : graph.outputs[0].node;
 }
 
-// Whether a class token alone is what the model reads at its end: the first row of the tokens, which
-// no learned queries have replaced.
+// Whether a class token alone is what the model reads at its end: the first row of the tokens,
+// which no learned queries have replaced.
 bool reads_first_token(const Graph& graph) {
   const bool queries = std::ranges::any_of(graph.nodes, [&](const Node& n) {
     return n.kind == NodeKind::kScores && graph.is(n.in[0], NodeKind::kConst);

@@ -61,7 +61,7 @@ class RelevanceEngine {
 
   Shapes shapes_;
   ReverseWalk walk_;
-  int logits_;  // the node the walk starts from
+  int logits_;             // the node the walk starts from
   int prefix_tokens_ = 0;  // rows of the embedding before those of the patches
   bool rolls_out_ = false;
   ThreadPool pool_;

@@ -230,7 +230,8 @@ void check_linear(const ShapeReader& in, const std::string& name, int rows, int 
   expect(in, name + ".bias", {rows});
 }
 
-// OpenCLIP's attentional pooling. Its queries are computed of these before check_weights() sees them.
+// OpenCLIP's attentional pooling. Its queries are computed of these before check_weights() sees
+// them.
 void settle_pool_queries(ModelConfig& c, const ShapeReader& in) {
   if (c.pool_queries == 0)
     fail(in.where, ": the weights have attentional pooling, the configuration has none");
@@ -243,8 +244,8 @@ void settle_pool_queries(ModelConfig& c, const ShapeReader& in) {
   if (in.has("attn_pool.qkv.weight")) {
     check_linear(in, "attn_pool.qkv", 3 * d, d);
   } else {
-    for (const char* part : {"attn_pool.q.weight", "attn_pool.k.weight", "attn_pool.v.weight",
-                             "attn_pool.qkv.bias"})
+    for (const char* part :
+         {"attn_pool.q.weight", "attn_pool.k.weight", "attn_pool.v.weight", "attn_pool.qkv.bias"})
       if (!in.has(part)) fail(in.file, ": tensor '", part, "' is missing");
     expect(in, "attn_pool.q.weight", {d, d});
     expect(in, "attn_pool.k.weight", {d, c.embed_dim});

@@ -107,9 +107,8 @@ int attend_by_queries(GraphBuilder& b, int x, const ModelConfig& c) {
   x = b.layernorm(x, "attn_pool.norm_k", c.norm_eps);
   const int query = b.constant("attn_pool.query", {c.pool_queries, width});
   const int kv = b.linear(x, "attn_pool.kv", 2 * width);
-  x = b.attention(
-      query, kv, kv, "attn_pool",
-      {.heads = c.pool_heads, .head_dim = width / c.pool_heads, .value_begin = width});
+  x = b.attention(query, kv, kv, "attn_pool",
+                  {.heads = c.pool_heads, .head_dim = width / c.pool_heads, .value_begin = width});
   return b.linear(x, "attn_pool.proj", width);
 }
 

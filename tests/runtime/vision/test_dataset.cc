@@ -242,7 +242,8 @@ TEST_CASE("samples that cannot be read are replaced, and too few are refused") {
     std::vector<UnreadImage> unread;
     const std::vector<Sample> from(all.begin(), all.begin() + static_cast<ptrdiff_t>(of));
     std::set<int> labels;
-    for (const Sample& s : take_readable(shuffle_samples(from, 0), count, loader, unread)) labels.insert(s.label);
+    for (const Sample& s : take_readable(shuffle_samples(from, 0), count, loader, unread))
+      labels.insert(s.label);
     return labels;
   };
   CHECK(drawn(3, 6) == std::set<int>{0, 2, 4});
