@@ -37,14 +37,17 @@ TEST_CASE("outputs of families equal PyTorch's") {
     check_family(f, "float", [&] { return wrong_outputs(f); });
 }
 
-TEST_CASE("relevance of families is conserved at every cut") {
+TEST_CASE("relevance of families is conserved at every cut, heat maps have the patches alone") {
   for (const GoldenModel& f : golden_models("right"))
     check_family(f, "relevance", [&]() -> std::string {
       const FloatModel model = load_float_model(f.folder());
       RelevanceEngine engine(model.graph, model.weights, 1);
       double worst = 0;
-      for (const ImageRelevance& r : engine.run(f.images(), {-1, -1}))
+      const MapSize patches = engine.patches();
+      for (const ImageRelevance& r : engine.run(f.images(), {-1, -1}, true)) {
         worst = std::max(worst, r.conservation_error);
+        if (count_of(r.heatmap) != patches.height * patches.width) return "the heat map's size";
+      }
       return above("conservation error", worst, kConservation);
     });
 }
