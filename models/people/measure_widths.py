@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """AP of the small detector at many widths and recipes, in integers, as a Markdown table.
 
-    python3 train_people.py detector --data D --out run ...          # the float weights
+    python3 train_people.py detector ...                             # the float weights
     python3 ../convert_detector.py run/detector.pth run/people --labels person
     python3 measure_widths.py ../../build --data D --weights run/people --out run/widths
 

@@ -2,7 +2,7 @@
 
     python3 -m venv mmdet                      # Python 3.11
     mmdet/bin/pip install torch torchvision mmcv-lite==2.1.0 mmengine-lite==0.10.7 pycocotools \\
-        opencv-python-headless safetensors pillow scipy shapely terminaltables
+        opencv-python-headless safetensors pillow scipy shapely terminaltables tqdm matplotlib six
     mmdet/bin/pip install --no-deps mmdet==3.3.0
     mmdet/bin/python make_detectors.py [PATTERN...]     # writes detectors/ beside this file
 
