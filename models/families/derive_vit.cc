@@ -86,9 +86,10 @@ std::vector<double> normalised(const Tensor& rows, const Tensor& gamma, const Te
     for (size_t i = 0; i < d; i++) mean += out[first + i] / static_cast<double>(d);
     for (size_t i = 0; i < d; i++)
       square += std::pow(out[first + i] - mean, 2) / static_cast<double>(d);
-    for (size_t i = 0; i < d; i++)
-      out[first + i] = (out[first + i] - mean) / std::sqrt(square + eps) * double{gamma.data[i]} +
-                       double{beta.data[i]};
+    for (size_t i = 0; i < d; i++) {
+      const double scale = double{gamma.data[i]} / std::sqrt(square + eps);
+      out[first + i] = (out[first + i] - mean) * scale + double{beta.data[i]};
+    }
   }
   return out;
 }

@@ -227,8 +227,9 @@ void Tuner::add_gradient(int node, const Tensor& value, const Flow& flow, Gradie
   for (size_t i = 0; i < rows; i++) {
     const float *g = &flow.gradient[i * cols], *y = &value.data[i * cols];
     for (size_t c = 0; c < cols; c++) {
-      sum[c] += double{g[c]};
-      product[c] += double{g[c]} * double{y[c]};
+      const double gradient = double{g[c]}, output = double{y[c]};
+      sum[c] += gradient;
+      product[c] += gradient * output;
     }
   }
   const auto& factors = is_norm(node) ? vectors_ : factors_;
