@@ -223,11 +223,21 @@ void settle_heads(ModelConfig& c, const ShapeReader& in, const Given& given) {
   c.guesses.push_back(cat("heads ", c.heads[0], " (embed_dim / 64)"));
 }
 
+// Fails unless the tensor is there and has these dimensions.
+void need(const ShapeReader& in, const std::string& name, const Dims& dims) {
+  if (!in.has(name)) fail(in.file, ": tensor '", name, "' is missing");
+  expect(in, name, dims);
+}
+
 void check_linear(const ShapeReader& in, const std::string& name, int rows, int cols) {
-  for (const char* part : {".weight", ".bias"})
-    if (!in.has(name + part)) fail(in.file, ": tensor '", name, part, "' is missing");
-  expect(in, name + ".weight", {rows, cols});
-  expect(in, name + ".bias", {rows});
+  need(in, name + ".weight", {rows, cols});
+  need(in, name + ".bias", {rows});
+}
+
+void check_pool_heads(const ModelConfig& c, const ShapeReader& in, int width) {
+  if (c.pool_heads < 1 || width % c.pool_heads)
+    fail(in.where, ": the width ", width, " is no multiple of the ", c.pool_heads,
+         " heads of attention pooling");
 }
 
 // OpenCLIP's attentional pooling. Its queries are computed of these before check_weights() sees
@@ -237,24 +247,17 @@ void settle_pool_queries(ModelConfig& c, const ShapeReader& in) {
     fail(in.where, ": the weights have attentional pooling, the configuration has none");
   const int d = c.pool_width = in.side("attn_pool.latent", 2, 1);
   settle(c.pool_queries, in.side("attn_pool.latent", 2, 0), "number of pooling queries", in.where);
-  for (const char* part : {"attn_pool.norm_q.weight", "attn_pool.norm_q.bias"}) {
-    if (!in.has(part)) fail(in.file, ": tensor '", part, "' is missing");
-    expect(in, part, {d});
-  }
+  need(in, "attn_pool.norm_q.weight", {d});
+  need(in, "attn_pool.norm_q.bias", {d});
   if (in.has("attn_pool.qkv.weight")) {
     check_linear(in, "attn_pool.qkv", 3 * d, d);
   } else {
-    for (const char* part :
-         {"attn_pool.q.weight", "attn_pool.k.weight", "attn_pool.v.weight", "attn_pool.qkv.bias"})
-      if (!in.has(part)) fail(in.file, ": tensor '", part, "' is missing");
-    expect(in, "attn_pool.q.weight", {d, d});
-    expect(in, "attn_pool.k.weight", {d, c.embed_dim});
-    expect(in, "attn_pool.v.weight", {d, c.embed_dim});
-    expect(in, "attn_pool.qkv.bias", {3 * d});
+    need(in, "attn_pool.q.weight", {d, d});
+    need(in, "attn_pool.k.weight", {d, c.embed_dim});
+    need(in, "attn_pool.v.weight", {d, c.embed_dim});
+    need(in, "attn_pool.qkv.bias", {3 * d});
   }
-  if (c.pool_heads < 1 || d % c.pool_heads)
-    fail(in.where, ": the width ", d, " is no multiple of the ", c.pool_heads,
-         " heads of attentional pooling");
+  check_pool_heads(c, in, d);
 }
 
 // Attention pooling's query is computed of these before check_weights() sees them.
@@ -274,9 +277,7 @@ void settle_attention_pool(ModelConfig& c, const ShapeReader& in) {
   expect(in, "attn_pool.latent", {d});
   c.pool_hidden = in.side("attn_pool.mlp.fc1.weight", 2, 0);
   if (c.pool_heads == 0) c.pool_heads = c.heads.front();
-  if (c.pool_heads < 1 || d % c.pool_heads)
-    fail(in.where, ": the width ", d, " is no multiple of the ", c.pool_heads,
-         " heads of attention pooling");
+  check_pool_heads(c, in, d);
 }
 
 // The tables are computed of these before check_weights() sees them. timm's blocks with relative

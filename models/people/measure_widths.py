@@ -49,6 +49,10 @@ def run(*command):
     return done.stdout
 
 
+def truth_file(out, name):
+    return out / (name.replace("/", "_") + ".json")
+
+
 def write_inputs(data, out):
     """The list of calibration pictures, and the annotations of people on the pictures that are measured."""
     for name, path in ANNOTATIONS.items():
@@ -62,15 +66,15 @@ def write_inputs(data, out):
         truth["annotations"] = [a for a in truth["annotations"]
                                 if a["image_id"] in kept and a["category_id"] == people[0]["id"]]
         truth["categories"] = people
-        (out / (name.replace("/", "_") + ".json")).write_text(json.dumps(truth))
+        truth_file(out, name).write_text(json.dumps(truth))
 
 
 def average_precisions(build, model, data, out):
     """[boxes, masks] of each set, in percent."""
     found = {}
     for name in ANNOTATIONS:
-        figures = json.loads(run(build / "viteval", "--model", model, "--coco", out / (name.replace("/", "_") + ".json"),
-                                 "--images", data / IMAGES[name], "--json"))
+        figures = json.loads(run(build / "viteval", "--model", model, "--coco", truth_file(out, name), "--images", data / IMAGES[name],
+                                 "--json"))
         found[name] = [100 * figures[kind]["AP"] for kind in ("bbox", "segm")]
     return found
 

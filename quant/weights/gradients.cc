@@ -8,10 +8,6 @@
 #include <random>
 
 namespace vitrun {
-namespace {
-
-// A sign for each element of the values [nodes] at `starts`, over the norm of its value if there
-// are several.
 std::map<int, Values> random_starts(int64_t seed, const std::vector<int>& starts,
                                     const std::vector<Tensor>& values) {
   std::mt19937 random(static_cast<uint32_t>(seed));
@@ -27,8 +23,6 @@ std::map<int, Values> random_starts(int64_t seed, const std::vector<int>& starts
   }
   return out;
 }
-
-}  // namespace
 
 GradientWalk::GradientWalk(const FloatModel& model, const std::vector<std::string>& outputs)
     : engine_(model.graph, model.weights, 1) {

@@ -17,6 +17,11 @@
 
 namespace vitrun {
 
+// A sign for each element of the values [nodes] at `starts`, over the norm of its value if there
+// are several.
+std::map<int, Values> random_starts(int64_t seed, const std::vector<int>& starts,
+                                    const std::vector<Tensor>& values);
+
 class GradientWalk {
  public:
   // Receives G [draws * tokens, N] of each Linear, the last Linear first, without the row that the

@@ -11,6 +11,7 @@
 #include "lrp/walk/relevance.h"
 #include "models/base/index.h"
 #include "quant/quantized_graph.h"
+#include "quant/weights/gradients.h"
 
 namespace vitrun {
 namespace {
@@ -83,7 +84,7 @@ class Tuner {
   void choose_parameters(const std::set<std::string>& scaled);
   std::vector<Tensor> values_of(const Tensor& image, int thread) const;
   std::map<int, std::vector<float>> token_gradients(const Tensor& image, int thread,
-                                                    uint32_t seed) const;
+                                                    int64_t seed) const;
   std::map<int, Values> starts(const Tensor& image, const std::vector<Tensor>& values,
                                int thread) const;
   Gradients gradients(const Tensor& image, int thread) const;
@@ -94,6 +95,7 @@ class Tuner {
   FloatModel twin_;
   RelevanceEngine walk_;  // through twin_
   ThreadPool pool_;
+  std::vector<int> ends_;        // the outputs' nodes
   std::vector<Target> targets_;  // in the order of twin_'s nodes
   std::map<std::string, Parameter> vectors_, factors_;
   std::vector<std::unique_ptr<Reference>> reference_forward_, forward_;  // by thread
@@ -118,12 +120,11 @@ Tuner::Tuner(FloatModel twin, const std::vector<int>& original, const FloatModel
 // The norms together count as much as an output.
 void Tuner::choose_targets(const std::vector<int>& original,
                            const std::vector<std::string>& outputs) {
-  std::set<int> ends;
-  for (const std::string& name : outputs) ends.insert(twin_.graph.output(name));
-  if (outputs.empty()) ends.insert(walk_.logits());
+  for (const std::string& name : outputs) ends_.push_back(twin_.graph.output(name));
+  if (outputs.empty()) ends_.push_back(walk_.logits());
   int norms = 0;
-  for (int i = walk_.embedding() + 1; i <= *ends.rbegin(); i++) {
-    if (!is_norm(i) && !ends.contains(i)) continue;
+  for (int i = walk_.embedding() + 1; i <= std::ranges::max(ends_); i++) {
+    if (!is_norm(i) && std::ranges::find(ends_, i) == ends_.end()) continue;
     targets_.push_back({at(original, i), i, 1, {}});
     norms += is_norm(i);
   }
@@ -151,14 +152,9 @@ std::vector<Tensor> Tuner::values_of(const Tensor& image, int thread) const {
 
 // |G_i| of each row of the norms.
 std::map<int, std::vector<float>> Tuner::token_gradients(const Tensor& image, int thread,
-                                                         uint32_t seed) const {
+                                                         int64_t seed) const {
   const std::vector<Tensor> values = values_of(image, thread);
-  std::mt19937 random(seed);
-  std::map<int, Values> start;
-  for (const Target& t : targets_)
-    if (!is_norm(t.quantized))
-      for (size_t i = 0; i < at(values, t.quantized).data.size(); i++)
-        start[t.quantized].push_back(random() & 1 ? 1.f : -1.f);
+  const std::map<int, Values> start = random_starts(seed, ends_, values);
   std::map<int, std::vector<float>> sizes;
   walk_.gradients(values, std::span(&start, 1), [&](int node, const Flow& flow) {
     if (!is_norm(node)) return;
@@ -178,7 +174,7 @@ void Tuner::weigh_tokens(const ImageSource& images) {
   std::atomic<int64_t> next{0};
   pool_.run([&](int thread) {
     for (int64_t i; (i = next.fetch_add(1)) < count;)
-      at(sizes, i) = token_gradients(slice(all, i, 1), thread, static_cast<uint32_t>(i));
+      at(sizes, i) = token_gradients(slice(all, i, 1), thread, i);
   });
   for (Target& t : targets_) {
     for (const auto& of_image : sizes) {
